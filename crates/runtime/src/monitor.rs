@@ -1,0 +1,3 @@
+//! The monitor: parent of one container, and the zygote that forks monitors.
+
+pub mod protocol;

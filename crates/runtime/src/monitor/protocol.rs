@@ -1,0 +1,273 @@
+//! What the engine, the zygote and the monitors say to each other.
+//!
+//! Every conversation runs over a `SOCK_SEQPACKET` unix socket: one JSON document per packet, descriptors
+//! beside it by `SCM_RIGHTS`. A [`Launch`] may be larger than a packet and so travels in a memfd.
+//!
+//! engine → zygote: one byte `L` with the descriptors `[launch memfd, control socket, (netns), (streams of the first attach)]`.
+//! engine ↔ monitor: [`Request`] and [`Event`] over the control socket given at launch, and later over any
+//! connection to `<run_dir>/monitor.sock`. A monitor serves several connections; events go to all of them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Process, Spec};
+
+/// Everything a monitor needs to start one container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Directory on tmpfs that exists already: `monitor.sock`, `state.json` and `config.json` are written there.
+    pub run_dir: PathBuf,
+    /// Directory on disk that exists already: `exit.json` is written there, durably.
+    pub state_dir: PathBuf,
+    /// The OCI configuration. `process.args[0]` is searched in the container's `PATH`.
+    pub spec: Spec,
+    pub rootfs: Rootfs,
+    /// Who runs the process, as the user wrote it (`name`, `uid`, `name:group`, …); resolved by the child in the
+    /// container's own passwd and group files. `None`: `spec.process.user` stands as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Supplementary groups by name or number (`--group-add`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Create the working directory when the image lacks it, as Docker does.
+    #[serde(default)]
+    pub create_cwd: bool,
+    /// Run the command under a small init that forwards signals and reaps orphans (`--init`).
+    #[serde(default)]
+    pub init: bool,
+    pub stdio: Stdio,
+    pub log: LogConfig,
+    /// Which of the descriptors that follow the control socket are there, in this order.
+    #[serde(default)]
+    pub fds: Vec<LaunchFd>,
+    /// Wait for [`Request::Start`] before the exec (two-phase start, for namespaces that the engine must equip first).
+    #[serde(default)]
+    pub hold: bool,
+}
+
+/// A descriptor that comes with a [`Launch`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchFd {
+    /// The network namespace to enter.
+    NetworkNamespace,
+    /// A client's connection, attached before the first byte of output.
+    Attach(Attach),
+}
+
+/// Where the container's root file system comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// `spec.root.path`, a directory.
+    Directory,
+    /// An overlay that the child mounts in its own mount namespace on `mount_point`.
+    Overlay {
+        /// Topmost layer first.
+        lower: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        /// Skip all syncing: the writable layer dies with the container (`--rm`).
+        volatile: bool,
+        mount_point: PathBuf,
+    },
+}
+
+/// The container's own standard streams.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stdio {
+    pub tty: bool,
+    /// Rows, columns at the start; 0, 0 where unknown.
+    #[serde(default)]
+    pub size: (u16, u16),
+    /// Keep stdin open although nobody is attached.
+    pub open_stdin: bool,
+    /// Close stdin when the first attached client is done with it.
+    pub stdin_once: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogConfig {
+    pub driver: LogDriver,
+    /// The log file; rotated ones are `<path>.1`, `<path>.2`, … (the highest number is the oldest).
+    pub path: PathBuf,
+    /// Bytes after which the file is rotated; 0: never.
+    pub bytes_max: u64,
+    /// Files kept, the current one included; at least 1.
+    pub files_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    None,
+    Local,
+    JsonFile,
+}
+
+/// A client's wish to see and feed the streams of the container or of one exec.
+///
+/// The connection's descriptor comes along; from then on it belongs to the monitor, which writes to it in Docker's
+/// framing (8-byte headers) unless `raw`, reads stdin from it, honours half-close in both directions, and closes
+/// it when the process and its output have ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Attach {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// No framing: a terminal's stream.
+    pub raw: bool,
+    /// Bytes that, typed in a row, detach this client. Empty: none do.
+    #[serde(default)]
+    pub detach_keys: Vec<u8>,
+    /// Bytes that were read from the connection before it was handed over: the beginning of stdin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdin_head: Vec<u8>,
+}
+
+/// engine → monitor. Every request but [`Request::Start`] is answered by exactly one event that bears its `seq`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Request {
+    /// Lets a held container run.
+    Start,
+    /// Signals the container's first process.
+    Signal { seq: u64, signal: i32 },
+    /// Descriptors: one connection when `attach` is there.
+    Attach { seq: u64, exec: Option<String>, attach: Attach },
+    /// Descriptors: one connection when `attach` is there.
+    Exec {
+        seq: u64,
+        exec: String,
+        process: Box<Process>,
+        user: Option<String>,
+        groups: Vec<String>,
+        stdio: Stdio,
+        attach: Option<Attach>,
+    },
+    SignalExec { seq: u64, exec: String, signal: i32 },
+    Resize { seq: u64, exec: Option<String>, rows: u16, columns: u16 },
+    /// Switches to a new log file configuration or reopens it.
+    Status { seq: u64 },
+}
+
+/// monitor → engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// The container's process exists and waits (only with `hold`).
+    Created { pid: i32 },
+    /// The exec succeeded.
+    Started { pid: i32, at: Timestamp },
+    /// The container could not be started; nothing of it is left. The monitor ends.
+    Failed { error: StepError },
+    /// The container's first process has ended, its output is logged, its exit record is written. The monitor ends once every
+    /// client has got its output.
+    Exited { exit: Exit },
+    ExecStarted { seq: u64, exec: String, pid: i32 },
+    ExecFailed { seq: u64, exec: String, error: StepError },
+    ExecExited { exec: String, code: i32 },
+    Done { seq: u64 },
+    Refused { seq: u64, error: StepError },
+    Status { seq: u64, pid: i32, started: Timestamp, execs: Vec<ExecStatus> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecStatus {
+    pub exec: String,
+    pub pid: i32,
+    /// `None` while it runs.
+    pub code: Option<i32>,
+}
+
+/// How a container ended; also the content of `exit.json`.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Exit {
+    /// 0..=255; 128 + signal when a signal ended it.
+    pub code: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The kernel killed a process of the container for want of memory.
+    pub oom_killed: bool,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+}
+
+/// Nanoseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+/// What went wrong while a container or an exec was started: which step, on which object, and the kernel's answer.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, thiserror::Error)]
+#[error("{step}: {object}: {message}")]
+pub struct StepError {
+    pub step: Step,
+    /// The path, name or number that the step was about.
+    pub object: String,
+    /// 0 where no system call failed.
+    pub errno: i32,
+    pub message: String,
+}
+
+/// The steps of a start that can fail, in the order in which they happen.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Spec,
+    Cgroup,
+    Namespace,
+    IdMapping,
+    Rootfs,
+    Mount,
+    Device,
+    MaskedPath,
+    Hook,
+    Console,
+    Hostname,
+    Sysctl,
+    Rlimit,
+    Scheduler,
+    Seccomp,
+    Label,
+    Capability,
+    User,
+    WorkingDirectory,
+    /// The program itself: not found, not executable, wrong architecture, missing interpreter.
+    Exec,
+    Log,
+    Monitor,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Spec => "configuration",
+            Self::Cgroup => "cgroup",
+            Self::Namespace => "namespace",
+            Self::IdMapping => "user mapping",
+            Self::Rootfs => "root file system",
+            Self::Mount => "mount",
+            Self::Device => "device",
+            Self::MaskedPath => "masked path",
+            Self::Hook => "hook",
+            Self::Console => "console",
+            Self::Hostname => "hostname",
+            Self::Sysctl => "sysctl",
+            Self::Rlimit => "rlimit",
+            Self::Scheduler => "scheduler",
+            Self::Seccomp => "seccomp",
+            Self::Label => "security label",
+            Self::Capability => "capability",
+            Self::User => "user",
+            Self::WorkingDirectory => "working directory",
+            Self::Exec => "exec",
+            Self::Log => "log",
+            Self::Monitor => "monitor",
+        };
+        f.write_str(name)
+    }
+}

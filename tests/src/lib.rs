@@ -1,0 +1,1 @@
+//! The product driven by real clients.
