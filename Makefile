@@ -1,0 +1,63 @@
+# Two commands matter: `make demo` and `make test`. Both do all the set-up themselves.
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# The programs beside every container are static against musl; without that target, static against glibc.
+SHIM_TARGET := $(shell scripts/shim-target)
+SHIM_DIR := $(TARGET_DIR)/$(SHIM_TARGET)/release
+BIN := $(TARGET_DIR)/release
+
+.PHONY: all build demo test unit-test product-test lint deny bench install uninstall setup clean
+
+all: build
+
+setup:
+	@scripts/setup
+
+build: setup
+	cargo build --release --locked -p corten
+	$(if $(findstring gnu,$(SHIM_TARGET)),RUSTFLAGS="-C target-feature=+crt-static" )cargo build --release --locked --target $(SHIM_TARGET) -p corten-runtime --bins
+	@install -m 755 $(SHIM_DIR)/corten-shim $(SHIM_DIR)/corten-oci $(BIN)/
+
+demo: build
+	@scripts/demo $(BIN)
+
+test: build unit-test product-test
+
+unit-test:
+	cargo test --locked --workspace --exclude corten-tests
+
+product-test:
+	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked -p corten-tests
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+deny:
+	@scripts/deny
+
+bench: build
+	@scripts/setup bench
+	bench/run $(BIN)
+
+install:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/usr/lib/systemd/system \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 755 $(BIN)/corten $(BIN)/corten-shim $(BIN)/corten-oci $(DESTDIR)$(PREFIX)/bin/
+	sed 's|@BIN@|$(PREFIX)/bin|' dist/corten.service > $(DESTDIR)/usr/lib/systemd/system/corten.service
+	install -m 644 dist/corten.socket $(DESTDIR)/usr/lib/systemd/system/corten.socket
+	$(BIN)/corten completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
+	$(BIN)/corten completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
+	$(BIN)/corten completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,corten corten-shim corten-oci) \
+	  $(DESTDIR)/usr/lib/systemd/system/corten.service $(DESTDIR)/usr/lib/systemd/system/corten.socket \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
+
+clean:
+	cargo clean
