@@ -135,9 +135,16 @@ pub enum Request {
     /// Lets a held container run.
     Start,
     /// Signals the container's first process.
-    Signal { seq: u64, signal: i32 },
+    Signal {
+        seq: u64,
+        signal: i32,
+    },
     /// Descriptors: one connection when `attach` is there.
-    Attach { seq: u64, exec: Option<String>, attach: Attach },
+    Attach {
+        seq: u64,
+        exec: Option<String>,
+        attach: Attach,
+    },
     /// Descriptors: one connection when `attach` is there.
     Exec {
         seq: u64,
@@ -148,10 +155,21 @@ pub enum Request {
         stdio: Stdio,
         attach: Option<Attach>,
     },
-    SignalExec { seq: u64, exec: String, signal: i32 },
-    Resize { seq: u64, exec: Option<String>, rows: u16, columns: u16 },
+    SignalExec {
+        seq: u64,
+        exec: String,
+        signal: i32,
+    },
+    Resize {
+        seq: u64,
+        exec: Option<String>,
+        rows: u16,
+        columns: u16,
+    },
     /// Switches to a new log file configuration or reopens it.
-    Status { seq: u64 },
+    Status {
+        seq: u64,
+    },
 }
 
 /// monitor → engine.
@@ -159,20 +177,50 @@ pub enum Request {
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// The container's process exists and waits (only with `hold`).
-    Created { pid: i32 },
+    Created {
+        pid: i32,
+    },
     /// The exec succeeded.
-    Started { pid: i32, at: Timestamp },
+    Started {
+        pid: i32,
+        at: Timestamp,
+    },
     /// The container could not be started; nothing of it is left. The monitor ends.
-    Failed { error: StepError },
+    Failed {
+        error: StepError,
+    },
     /// The container's first process has ended, its output is logged, its exit record is written. The monitor ends once every
     /// client has got its output.
-    Exited { exit: Exit },
-    ExecStarted { seq: u64, exec: String, pid: i32 },
-    ExecFailed { seq: u64, exec: String, error: StepError },
-    ExecExited { exec: String, code: i32 },
-    Done { seq: u64 },
-    Refused { seq: u64, error: StepError },
-    Status { seq: u64, pid: i32, started: Timestamp, execs: Vec<ExecStatus> },
+    Exited {
+        exit: Exit,
+    },
+    ExecStarted {
+        seq: u64,
+        exec: String,
+        pid: i32,
+    },
+    ExecFailed {
+        seq: u64,
+        exec: String,
+        error: StepError,
+    },
+    ExecExited {
+        exec: String,
+        code: i32,
+    },
+    Done {
+        seq: u64,
+    },
+    Refused {
+        seq: u64,
+        error: StepError,
+    },
+    Status {
+        seq: u64,
+        pid: i32,
+        started: Timestamp,
+        execs: Vec<ExecStatus>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

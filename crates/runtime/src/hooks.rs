@@ -1,0 +1,1 @@
+//! Programs that a configuration wants run around a container's life.

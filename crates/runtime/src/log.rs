@@ -1,0 +1,1 @@
+//! Log files of a container: bounded, in two formats.

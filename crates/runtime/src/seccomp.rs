@@ -1,0 +1,1 @@
+//! System call filters: from the specification's words to BPF.
