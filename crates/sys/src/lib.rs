@@ -1,1 +1,4 @@
-//! placeholder
+//! The thin typed door to the Linux kernel: one module per topic, the only crate with `unsafe`.
+
+pub mod netlink;
+pub mod netns;
