@@ -1,0 +1,240 @@
+//! The documents between a name and its layers: media types, descriptors, manifests, indexes.
+//!
+//! OCI image spec 1.1 and Docker's schema 2, which differ in media types only. A document's digest is that of its
+//! bytes, so bytes are kept as they came and the types here are views. Knows nothing of where documents lie.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::platform::Platform;
+
+pub mod media {
+    //! Media types by their registered names.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+    pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+    /// What a descriptor's media type promises.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Kind {
+        Index,
+        Manifest,
+        Config,
+        Layer,
+    }
+
+    /// Classifies; `None` for what is not part of a container image.
+    pub fn kind(media_type: &str) -> Option<Kind> {
+        Some(match media_type {
+            OCI_INDEX | DOCKER_INDEX => Kind::Index,
+            OCI_MANIFEST | DOCKER_MANIFEST => Kind::Manifest,
+            OCI_CONFIG | DOCKER_CONFIG => Kind::Config,
+            OCI_LAYER
+            | OCI_LAYER_GZIP
+            | OCI_LAYER_ZSTD
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Kind::Layer,
+            _ => return None,
+        })
+    }
+}
+
+/// Points at a blob: what it is, its digest and its size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Vec<String>>,
+}
+
+impl Descriptor {
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+            artifact_type: None,
+            urls: None,
+        }
+    }
+
+    /// The descriptor of a document held in memory.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Descriptor {
+        Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// BuildKit's provenance and SBOM manifests stand in an index but are no images.
+    pub fn is_attestation(&self) -> bool {
+        self.annotation("vnd.docker.reference.type").is_some()
+            || self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
+    }
+}
+
+/// An image of one platform: its configuration and its layers, bottom first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    pub schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    pub config: Descriptor,
+    #[serde(default)]
+    pub layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Manifests side by side, usually one per platform.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    pub schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    #[serde(default)]
+    pub manifests: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A manifest or an index, told apart by its bytes and its declared type.
+#[derive(Clone, Debug)]
+pub enum Document {
+    Manifest(Manifest),
+    Index(Index),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error("{digest} is not a valid manifest: {source}")]
+    Json { digest: Digest, source: serde_json::Error },
+    #[error("{digest}: manifest schema version {version} is not supported")]
+    SchemaVersion { digest: Digest, version: u32 },
+    #[error("{digest}: media type {media_type:?} is not that of an image manifest or index")]
+    MediaType { digest: Digest, media_type: String },
+    #[error("{digest}: is declared as {declared:?} but says {embedded:?} itself")]
+    Confused { digest: Digest, declared: String, embedded: String },
+    #[error("{digest}: has the fields of both a manifest and an index")]
+    Ambiguous { digest: Digest },
+}
+
+impl Document {
+    /// Parses a manifest or index; `declared` is the media type of the descriptor that led here (may be empty).
+    ///
+    /// The type in the document and that of the descriptor must agree, and a manifest must not carry an index's
+    /// fields: two readers must never see two different images in the same bytes (CVE-2021-41190).
+    pub fn parse(bytes: &[u8], declared: &str) -> Result<Document, DocumentError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Probe {
+            #[serde(default)]
+            schema_version: u32,
+            #[serde(default)]
+            media_type: Option<String>,
+            config: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
+            manifests: Option<serde::de::IgnoredAny>,
+        }
+        let digest = Digest::of(bytes);
+        let json = |source| DocumentError::Json { digest, source };
+        let probe: Probe = serde_json::from_slice(bytes).map_err(json)?;
+        if probe.schema_version != 2 {
+            return Err(DocumentError::SchemaVersion { digest, version: probe.schema_version });
+        }
+        if probe.manifests.is_some() && (probe.config.is_some() || probe.layers.is_some()) {
+            return Err(DocumentError::Ambiguous { digest });
+        }
+        let embedded = probe.media_type.filter(|text| !text.is_empty());
+        let media_type = match &embedded {
+            Some(embedded) if !declared.is_empty() && embedded != declared => {
+                let (declared, embedded) = (declared.to_owned(), embedded.clone());
+                return Err(DocumentError::Confused { digest, declared, embedded });
+            }
+            Some(embedded) => embedded.as_str(),
+            None if !declared.is_empty() => declared,
+            None if probe.manifests.is_some() => media::OCI_INDEX,
+            None => media::OCI_MANIFEST,
+        };
+        match media::kind(media_type) {
+            Some(media::Kind::Index) => Ok(Document::Index(serde_json::from_slice(bytes).map_err(json)?)),
+            Some(media::Kind::Manifest) => {
+                Ok(Document::Manifest(serde_json::from_slice(bytes).map_err(json)?))
+            }
+            _ => Err(DocumentError::MediaType { digest, media_type: media_type.to_owned() }),
+        }
+    }
+}
+
+/// Writes the manifest for a configuration and layers, always to the same bytes.
+pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media::OCI_MANIFEST.to_owned()),
+        config,
+        layers,
+        annotations: None,
+    };
+    serde_json::to_vec(&manifest).expect("a manifest has string keys only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#""config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2}"#;
+
+    #[test]
+    fn tells_manifest_and_index_apart() {
+        let manifest = format!(r#"{{"schemaVersion":2,{CONFIG},"layers":[]}}"#);
+        assert!(matches!(Document::parse(manifest.as_bytes(), ""), Ok(Document::Manifest(_))));
+        assert!(matches!(Document::parse(manifest.as_bytes(), media::DOCKER_MANIFEST), Ok(Document::Manifest(_))));
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert!(matches!(Document::parse(index.as_bytes(), ""), Ok(Document::Index(_))));
+    }
+
+    #[test]
+    fn refuses_confusion() {
+        let both = format!(r#"{{"schemaVersion":2,{CONFIG},"manifests":[]}}"#);
+        assert!(matches!(Document::parse(both.as_bytes(), ""), Err(DocumentError::Ambiguous { .. })));
+        let says_index = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::OCI_INDEX);
+        assert!(matches!(
+            Document::parse(says_index.as_bytes(), media::OCI_MANIFEST),
+            Err(DocumentError::Confused { .. })
+        ));
+        let old = r#"{"schemaVersion":1,"fsLayers":[]}"#;
+        assert!(matches!(Document::parse(old.as_bytes(), ""), Err(DocumentError::SchemaVersion { version: 1, .. })));
+        let strange = r#"{"schemaVersion":2,"mediaType":"text/plain"}"#;
+        assert!(matches!(Document::parse(strange.as_bytes(), ""), Err(DocumentError::MediaType { .. })));
+        assert!(matches!(Document::parse(b"{", ""), Err(DocumentError::Json { .. })));
+    }
+}
