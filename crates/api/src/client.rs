@@ -1,1 +1,173 @@
-//! The client.
+//! An asynchronous client of the Engine API over a unix socket or plain TCP: requests here, connections in
+//! `connection`, endpoints by noun in the other files. Keeps one idle connection, no pool; does nothing before the
+//! first request. TLS is not spoken yet and is refused by name.
+
+mod body;
+mod connection;
+mod containers;
+mod error;
+mod host;
+mod images;
+mod query;
+mod resources;
+mod response;
+mod system;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::Body;
+pub use connection::{Hijacked, Socket};
+pub use error::Error;
+pub use host::Host;
+pub use query::Query;
+pub use response::{Messages, Response};
+
+use crate::API_VERSION;
+use connection::Connections;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use std::sync::Arc;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A client of one engine; clones share their idle connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    connections: Arc<Connections>,
+    version: String,
+}
+
+impl Client {
+    /// Opens nothing yet.
+    pub fn new(host: Host) -> Self {
+        Self { connections: Arc::new(Connections::new(host)), version: API_VERSION.to_owned() }
+    }
+
+    pub fn host(&self) -> &Host {
+        self.connections.host()
+    }
+
+    /// The API version that requests name.
+    pub fn api_version(&self) -> &str {
+        &self.version
+    }
+
+    /// Names another API version from now on ("1.41").
+    pub fn set_api_version(&mut self, version: impl Into<String>) {
+        self.version = version.into();
+    }
+
+    /// Asks the server for its newest API version and goes down to it when it is older than ours.
+    pub async fn negotiate(&mut self) -> Result<()> {
+        let server = self.ping().await?.api_version;
+        if version_order(&server) < version_order(&self.version) && !server.is_empty() {
+            self.version = server;
+        }
+        Ok(())
+    }
+
+    /// Starts a request to a path below the version prefix, such as `/containers/json`.
+    pub fn request(&self, method: Method, path: impl Into<String>) -> Request<'_> {
+        let headers = Vec::new();
+        Request { client: self, method, path: path.into(), query: Query::new(), headers, body: Body::empty() }
+    }
+
+    pub fn get(&self, path: impl Into<String>) -> Request<'_> {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: impl Into<String>) -> Request<'_> {
+        self.request(Method::POST, path)
+    }
+
+    pub fn delete(&self, path: impl Into<String>) -> Request<'_> {
+        self.request(Method::DELETE, path)
+    }
+}
+
+/// "1.41" as a number pair, for comparison.
+fn version_order(version: &str) -> (u32, u32) {
+    let (major, minor) = version.split_once('.').unwrap_or((version, ""));
+    (major.parse().unwrap_or(0), minor.parse().unwrap_or(0))
+}
+
+/// A request in the making.
+pub struct Request<'a> {
+    client: &'a Client,
+    method: Method,
+    path: String,
+    query: Query,
+    headers: Vec<(&'static str, String)>,
+    body: Body,
+}
+
+impl Request<'_> {
+    pub fn query(mut self, query: Query) -> Self {
+        self.query = query;
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn json(mut self, value: &impl Serialize) -> Result<Self> {
+        let bytes =
+            serde_json::to_vec(value).map_err(|source| Error::Encode { path: self.path.clone(), source })?;
+        self.headers.push(("content-type", "application/json".into()));
+        self.body = Body::from(bytes);
+        Ok(self)
+    }
+
+    pub fn body(mut self, content_type: &str, body: Body) -> Self {
+        self.headers.push(("content-type", content_type.to_owned()));
+        self.body = body;
+        self
+    }
+
+    /// Sends it; a status of 400 and more becomes `Error::Server`.
+    pub async fn send(self) -> Result<Response> {
+        let (client, what) = (self.client, self.describe());
+        let request = self.build(false)?;
+        let response = client.connections.send(request).await?;
+        Response::checked(what, response).await
+    }
+
+    /// Sends it with the wish to take over the connection; the socket comes back once the server agreed.
+    pub async fn hijack(self) -> Result<Hijacked> {
+        let (client, what) = (self.client, self.describe());
+        let request = self.build(true)?;
+        let response = client.connections.send_once(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let response = Response::checked(what.clone(), response).await?;
+            return Err(Error::NotHijacked { what, status: response.status().as_u16() });
+        }
+        Hijacked::take(response).await
+    }
+
+    fn describe(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn build(self, upgrade: bool) -> Result<hyper::Request<Body>> {
+        let uri = format!("/v{}{}{}", self.client.version, self.path, self.query);
+        let mut request = hyper::Request::builder()
+            .method(self.method)
+            .uri(uri)
+            .header(HOST, self.client.host().authority())
+            .header(USER_AGENT, concat!("corten/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        if upgrade {
+            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+            if !self.headers.iter().any(|(name, _)| *name == CONTENT_TYPE.as_str()) {
+                request = request.header(CONTENT_TYPE, "text/plain");
+            }
+        }
+        request.body(self.body).map_err(|source| Error::BadRequest { path: self.path, source })
+    }
+}

@@ -1,0 +1,47 @@
+//! The engine itself: ping, version, info, events.
+
+use super::{Client, Messages, Query, Result};
+use crate::event::{EventMessage, EventsOptions};
+use crate::system::{SystemInfo, SystemVersion};
+use hyper::header::{HeaderName, SERVER};
+
+/// What a ping tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ping {
+    pub api_version: String,
+    pub os_type: String,
+    pub builder_version: String,
+    /// "Corten/0.1.0 (linux)", say.
+    pub server: String,
+}
+
+impl Client {
+    pub async fn ping(&self) -> Result<Ping> {
+        let response = self.get("/_ping").send().await?;
+        let header = |name: HeaderName| response.header(name).unwrap_or_default().to_owned();
+        let ping = Ping {
+            api_version: header(HeaderName::from_static("api-version")),
+            os_type: header(HeaderName::from_static("ostype")),
+            builder_version: header(HeaderName::from_static("builder-version")),
+            server: header(SERVER),
+        };
+        response.finish().await?;
+        Ok(ping)
+    }
+
+    pub async fn version(&self) -> Result<SystemVersion> {
+        self.get("/version").send().await?.json().await
+    }
+
+    pub async fn info(&self) -> Result<SystemInfo> {
+        self.get("/info").send().await?.json().await
+    }
+
+    pub async fn events(&self, options: &EventsOptions) -> Result<Messages<EventMessage>> {
+        let query = Query::new()
+            .option("since", options.since.map(super::containers::unix))
+            .option("until", options.until.map(super::containers::unix))
+            .filters(&options.filters);
+        Ok(self.get("/events").query(query).send().await?.messages())
+    }
+}
