@@ -1,1 +1,5 @@
+//! The `corten` command.
+mod format;
+mod options;
+
 fn main() {}

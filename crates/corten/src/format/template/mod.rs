@@ -1,0 +1,55 @@
+//! Go's text templates, as far as `--format` uses them.
+//!
+//! `lexer` → `parser` → `eval`, over the data of `value`; `functions` holds what a template can call and `print` how
+//! Go writes values. Not supported, with an error that says so: define, template, block. Knows nothing of tables.
+
+mod eval;
+mod functions;
+mod lexer;
+mod parser;
+mod print;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use functions::FunctionSet;
+pub use print::{exponent, quote};
+pub use value::{Kind, Object, Value};
+
+/// Why a template was refused or stopped, with the column where.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("template, column {column}: {message}")]
+pub struct TemplateError {
+    pub column: usize,
+    pub message: String,
+}
+
+impl TemplateError {
+    fn new(column: usize, message: impl Into<String>) -> TemplateError {
+        TemplateError { column, message: message.into() }
+    }
+}
+
+/// A parsed template.
+#[derive(Clone, Debug)]
+pub struct Template {
+    nodes: Vec<parser::Node>,
+}
+
+impl Template {
+    /// Parses `source`.
+    pub fn parse(source: &str) -> Result<Template, TemplateError> {
+        Ok(Template { nodes: parser::parse(source)? })
+    }
+
+    /// Writes the template over `data`.
+    pub fn render(&self, data: &Value) -> Result<String, TemplateError> {
+        eval::render(&self.nodes, data, FunctionSet::Data)
+    }
+
+    /// Writes the template over column titles: functions that reshape data leave titles as they are.
+    pub fn render_header(&self, titles: &Value) -> Result<String, TemplateError> {
+        eval::render(&self.nodes, titles, FunctionSet::Header)
+    }
+}
