@@ -1,5 +1,9 @@
 //! The thin typed door to the Linux kernel: one module per topic, the only crate with `unsafe`.
 
+mod raw;
+
+pub mod activation;
+pub mod bpf;
 pub mod caps;
 pub mod exe;
 pub mod fd;
@@ -7,6 +11,6 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod process;
-mod raw;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
