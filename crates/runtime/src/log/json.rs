@@ -1,0 +1,105 @@
+//! Docker's `json-file` line: `{"log":"…\n","stream":"stdout","time":"…"}`, escaped as Docker's own encoder does.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{LINE_BYTES_MAX, Stream, format_rfc3339, parse_rfc3339};
+use crate::monitor::protocol::Timestamp;
+
+/// Appends one entry.
+pub(super) fn encode(out: &mut Vec<u8>, stream: Stream, time: Timestamp, line: &[u8]) {
+    out.extend_from_slice(b"{\"log\":\"");
+    escape(out, line);
+    out.extend_from_slice(b"\",\"stream\":\"");
+    out.extend_from_slice(stream.name().as_bytes());
+    out.extend_from_slice(b"\",\"time\":\"");
+    format_rfc3339(time, out);
+    out.extend_from_slice(b"\"}\n");
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    log: Cow<'a, str>,
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+}
+
+/// Reads one entry (without its newline); the text is appended to `text`. `None` for a line that is damaged.
+pub(super) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<(Timestamp, Stream)> {
+    let line: Line = serde_json::from_slice(line).ok()?;
+    let time = parse_rfc3339(line.time.as_bytes())?;
+    let stream = if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+    text.extend_from_slice(line.log.as_bytes());
+    Some((time, stream))
+}
+
+/// Longest line that [`encode`] makes: every byte as `\u00xx` or `\ufffd`.
+pub(super) const LINE_LEN_MAX: usize = LINE_BYTES_MAX * 6 + 128;
+
+fn escape(out: &mut Vec<u8>, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let plain = bytes.iter().position(|&b| !is_plain(b)).unwrap_or(bytes.len());
+        out.extend_from_slice(&bytes[..plain]);
+        bytes = &bytes[plain..];
+        let Some(&byte) = bytes.first() else { return };
+        if byte < 0x80 {
+            escape_ascii(out, byte);
+            bytes = &bytes[1..];
+        } else {
+            bytes = &bytes[escape_char(out, bytes)..];
+        }
+    }
+}
+
+/// Go escapes `<`, `>` and `&`, so that JSON may stand inside HTML.
+fn is_plain(byte: u8) -> bool {
+    (b' '..0x80).contains(&byte) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+}
+
+fn escape_ascii(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        _ => out.extend_from_slice(&[
+            b'\\',
+            b'u',
+            b'0',
+            b'0',
+            HEX[usize::from(byte >> 4)],
+            HEX[usize::from(byte & 15)],
+        ]),
+    }
+}
+
+/// Writes the character at the beginning of `bytes`, or `\ufffd` for one byte that begins none; returns the bytes taken.
+fn escape_char(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
+    let head = &bytes[..bytes.len().min(4)];
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    match valid.chars().next() {
+        None => {
+            out.extend_from_slice(b"\\ufffd");
+            1
+        }
+        Some('\u{2028}') => {
+            out.extend_from_slice(b"\\u2028");
+            3
+        }
+        Some('\u{2029}') => {
+            out.extend_from_slice(b"\\u2029");
+            3
+        }
+        Some(char) => {
+            out.extend_from_slice(&bytes[..char.len_utf8()]);
+            char.len_utf8()
+        }
+    }
+}
