@@ -364,8 +364,12 @@ impl Socket {
         loop {
             match self.receive_into(&mut buffer, RecvFlags::DONTWAIT) {
                 Ok(messages) => all.extend(messages),
-                Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => return Ok(Some(all)),
-                Err(Error::Socket { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => return Ok(None),
+                Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Some(all));
+                }
+                Err(Error::Socket { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -383,8 +387,8 @@ impl Socket {
     }
 
     fn receive_into(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<Vec<Received>, Error> {
-        let (_, length) =
-            retry(|| net::recv(&self.fd, &mut *buffer, flags | RecvFlags::TRUNC)).map_err(socket_error("receive"))?;
+        let (_, length) = retry(|| net::recv(&self.fd, &mut *buffer, flags | RecvFlags::TRUNC))
+            .map_err(socket_error("receive"))?;
         messages(buffer.get(..length).ok_or(Error::Malformed)?)
     }
 
@@ -392,7 +396,9 @@ impl Socket {
         loop {
             match self.receive_into(buffer, RecvFlags::DONTWAIT) {
                 Ok(_) => {}
-                Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(Error::Socket { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -409,7 +415,11 @@ impl Socket {
                 size_of::<i32>() as libc::socklen_t,
             )
         };
-        if result == 0 { Ok(()) } else { Err(Error::Socket { step: "setsockopt", source: io::Error::last_os_error() }) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(Error::Socket { step: "setsockopt", source: io::Error::last_os_error() })
+        }
     }
 }
 

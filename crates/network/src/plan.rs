@@ -1,0 +1,131 @@
+//! What is to be done to the kernel, as data: printable, comparable without root, undone in reverse.
+//!
+//! Pure; `apply` does it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::mac::MacAddr;
+
+/// In which network namespace a step takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Host,
+    Container,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub place: Place,
+    pub operation: Operation,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    CreateBridge {
+        name: String,
+        mac: MacAddr,
+        mtu: u32,
+    },
+    /// The far end is made in the container's namespace.
+    CreateVeth {
+        host: String,
+        container: String,
+        mac: MacAddr,
+        mtu: u32,
+    },
+    DeleteLink {
+        name: String,
+    },
+    /// Makes the link a port of the bridge, and up.
+    Enslave {
+        link: String,
+        bridge: String,
+        isolated: bool,
+    },
+    SetUp {
+        link: String,
+    },
+    SetMac {
+        link: String,
+        mac: MacAddr,
+    },
+    AddAddress {
+        link: String,
+        address: Ipv4Net,
+    },
+    DeleteAddress {
+        link: String,
+        address: Ipv4Net,
+    },
+    SetDefaultRoute {
+        link: String,
+        gateway: Ipv4Addr,
+    },
+    /// Below /proc/sys, with slashes: an interface's name may contain dots. Written by the calling thread.
+    WriteSysctl {
+        key: String,
+        value: String,
+    },
+}
+
+impl Operation {
+    pub fn on_host(self) -> Step {
+        Step { place: Place::Host, operation: self }
+    }
+
+    pub fn in_container(self) -> Step {
+        Step { place: Place::Container, operation: self }
+    }
+
+    /// What takes it back. A sysctl stays: others may rely on it by now, and an interface's own go with it.
+    pub fn undo(&self) -> Option<Operation> {
+        match self {
+            Operation::CreateBridge { name, .. } | Operation::CreateVeth { host: name, .. } => {
+                Some(Operation::DeleteLink { name: name.clone() })
+            }
+            Operation::AddAddress { link, address } => {
+                Some(Operation::DeleteAddress { link: link.clone(), address: *address })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Operation::CreateBridge { name, mac, mtu } => {
+                write!(f, "create bridge {name} (MAC {mac}, MTU {mtu})")
+            }
+            Operation::CreateVeth { host, container, mac, mtu } => {
+                write!(f, "create veth {host} with {container} in the container (MAC {mac}, MTU {mtu})")
+            }
+            Operation::DeleteLink { name } => write!(f, "delete link {name}"),
+            Operation::Enslave { link, bridge, isolated } => {
+                write!(f, "attach {link} to bridge {bridge}{}", if *isolated { ", isolated" } else { "" })
+            }
+            Operation::SetUp { link } => write!(f, "set {link} up"),
+            Operation::SetMac { link, mac } => write!(f, "set the MAC of {link} to {mac}"),
+            Operation::AddAddress { link, address } => write!(f, "add address {address} to {link}"),
+            Operation::DeleteAddress { link, address } => write!(f, "delete address {address} of {link}"),
+            Operation::SetDefaultRoute { link, gateway } => {
+                write!(f, "set the default route to {gateway} by {link}")
+            }
+            Operation::WriteSysctl { key, value } => write!(f, "write {value:?} to /proc/sys/{key}"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match self.place {
+            Place::Host => "host",
+            Place::Container => "container",
+        };
+        write!(f, "{place}: {}", self.operation)
+    }
+}

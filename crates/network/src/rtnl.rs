@@ -1,0 +1,280 @@
+//! rtnetlink: links, addresses and routes as messages (linux/if_link.h, if_addr.h, rtnetlink.h) and as what the kernel answers.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use corten_sys::netlink::{Batch, Error, Message, Received, Socket, attribute, text};
+use ipnet::Ipv4Net;
+
+use crate::mac::MacAddr;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+
+const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_DUMP: u16 = 0x300;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u16 = 10;
+const IFF_UP: u32 = 1;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
+const VETH_INFO_PEER: u16 = 1;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_BOOT: u8 = 3;
+const RTN_UNICAST: u8 = 1;
+
+const ENODEV: i32 = 19;
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mac: Option<MacAddr>,
+    pub mtu: u32,
+    /// "bridge", "veth", …; empty for hardware.
+    pub kind: String,
+    pub up: bool,
+    pub master: Option<u32>,
+}
+
+/// A route of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    pub link_index: Option<u32>,
+}
+
+pub fn link(socket: &Socket, name: &str) -> Result<Option<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.message(RTM_GETLINK, 0, &link_header(0, 0)).string(IFLA_IFNAME, name);
+    found_link(socket.request(&mut batch))
+}
+
+pub fn link_by_index(socket: &Socket, index: u32) -> Result<Option<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.message(RTM_GETLINK, 0, &link_header(index, 0));
+    found_link(socket.request(&mut batch))
+}
+
+fn found_link(answer: Result<Vec<Received>, Error>) -> Result<Option<Link>, Error> {
+    match answer {
+        Ok(answers) => Ok(answers.iter().find_map(parse_link)),
+        Err(error) if error.code() == Some(ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn links(socket: &Socket) -> Result<Vec<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.message(RTM_GETLINK, NLM_F_DUMP, &link_header(0, 0));
+    Ok(socket.request(&mut batch)?.iter().filter_map(parse_link).collect())
+}
+
+/// The IPv4 addresses of a link, each with its prefix length.
+pub fn addresses(socket: &Socket, link_index: u32) -> Result<Vec<Ipv4Net>, Error> {
+    let mut batch = Batch::new();
+    batch.message(RTM_GETADDR, NLM_F_DUMP, &address_header(0, link_index));
+    let answers = socket.request(&mut batch)?;
+    Ok(answers
+        .iter()
+        .filter_map(|answer| {
+            let index = u32::from_ne_bytes(answer.payload.get(4..8)?.try_into().ok()?);
+            let local: [u8; 4] = attribute(answer.payload.get(8..)?, IFA_LOCAL)?.try_into().ok()?;
+            (index == link_index).then(|| Ipv4Net::new(local.into(), answer.payload[1]).ok()).flatten()
+        })
+        .collect())
+}
+
+/// The host's IPv4 routes of all tables; the default route is 0.0.0.0/0.
+pub fn routes(socket: &Socket) -> Result<Vec<Route>, Error> {
+    let mut batch = Batch::new();
+    let mut header = [0; 12];
+    header[0] = AF_INET;
+    batch.message(RTM_GETROUTE, NLM_F_DUMP, &header);
+    Ok(socket.request(&mut batch)?.iter().filter_map(parse_route).collect())
+}
+
+pub fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddr, mtu: u32) {
+    batch
+        .message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, 0))
+        .string(IFLA_IFNAME, name)
+        // An address of its own: else the bridge takes the lowest of its ports', and changes it with them.
+        .bytes(IFLA_ADDRESS, &mac.0)
+        .u32(IFLA_MTU, mtu)
+        .nested(IFLA_LINKINFO, |info| {
+            info.string(IFLA_INFO_KIND, "bridge");
+        });
+}
+
+/// A pair with its far end in the namespace `netns` from the start.
+pub fn create_veth(
+    batch: &mut Batch,
+    host: &str,
+    peer: &str,
+    peer_mac: MacAddr,
+    mtu: u32,
+    netns: BorrowedFd<'_>,
+) {
+    batch
+        .message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, 0))
+        .string(IFLA_IFNAME, host)
+        .u32(IFLA_MTU, mtu)
+        .nested(IFLA_LINKINFO, |info| {
+            info.string(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| {
+                data.nested(VETH_INFO_PEER, |far| {
+                    far.raw(&link_header(0, 0))
+                        .string(IFLA_IFNAME, peer)
+                        .u32(IFLA_MTU, mtu)
+                        .bytes(IFLA_ADDRESS, &peer_mac.0)
+                        .u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
+                });
+            });
+        });
+}
+
+/// Makes `name` a port of the bridge and switches it on. `isolated` ports reach the bridge, not each other.
+pub fn enslave(batch: &mut Batch, name: &str, bridge_index: u32, isolated: bool) {
+    no_ipv6_address(&mut named(batch, name, 0));
+    let mut message = named(batch, name, IFF_UP);
+    message.u32(IFLA_MASTER, bridge_index);
+    drop(message);
+    if isolated {
+        named(batch, name, 0).nested(IFLA_LINKINFO, |info| {
+            info.string(IFLA_INFO_SLAVE_KIND, "bridge").nested(IFLA_INFO_SLAVE_DATA, |data| {
+                data.u8(IFLA_BRPORT_ISOLATED, 1);
+            });
+        });
+    }
+}
+
+/// A bridge's port needs no address; link-local ones would only send neighbour discovery into every container.
+fn no_ipv6_address(message: &mut Message<'_>) {
+    message.nested(IFLA_AF_SPEC, |families| {
+        families.nested(AF_INET6, |inet6| {
+            inet6.u8(IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+        });
+    });
+}
+
+pub fn set_up(batch: &mut Batch, name: &str) {
+    named(batch, name, IFF_UP);
+}
+
+pub fn set_mac(batch: &mut Batch, name: &str, mac: MacAddr) {
+    named(batch, name, 0).bytes(IFLA_ADDRESS, &mac.0);
+}
+
+pub fn delete_link(batch: &mut Batch, name: &str) {
+    batch.message(RTM_DELLINK, 0, &link_header(0, 0)).string(IFLA_IFNAME, name);
+}
+
+pub fn add_address(batch: &mut Batch, link_index: u32, address: Ipv4Net) {
+    batch
+        .message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address_header(address.prefix_len(), link_index))
+        .bytes(IFA_LOCAL, &address.addr().octets())
+        .bytes(IFA_ADDRESS, &address.addr().octets())
+        .bytes(IFA_BROADCAST, &address.broadcast().octets());
+}
+
+pub fn delete_address(batch: &mut Batch, link_index: u32, address: Ipv4Net) {
+    batch
+        .message(RTM_DELADDR, 0, &address_header(address.prefix_len(), link_index))
+        .bytes(IFA_LOCAL, &address.addr().octets());
+}
+
+pub fn default_route(batch: &mut Batch, link_index: u32, gateway: Ipv4Addr) {
+    let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
+    batch
+        .message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header)
+        .bytes(RTA_GATEWAY, &gateway.octets())
+        .u32(RTA_OIF, link_index);
+}
+
+/// A change of the link with that name; only flags in `flags` are set.
+fn named<'a>(batch: &'a mut Batch, name: &str, flags: u32) -> Message<'a> {
+    let mut message = batch.message(RTM_SETLINK, 0, &link_header(0, flags));
+    message.string(IFLA_IFNAME, name);
+    message
+}
+
+/// `struct ifinfomsg`
+fn link_header(index: u32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// `struct ifaddrmsg`
+fn address_header(prefix_len: u8, link_index: u32) -> [u8; 8] {
+    let [a, b, c, d] = link_index.to_ne_bytes();
+    [AF_INET, prefix_len, 0, 0, a, b, c, d]
+}
+
+fn parse_link(answer: &Received) -> Option<Link> {
+    if answer.kind != RTM_NEWLINK {
+        return None;
+    }
+    let header = answer.payload.get(..16)?;
+    let attributes = &answer.payload[16..];
+    let number = |kind| attribute(attributes, kind).and_then(|v| v.try_into().ok()).map(u32::from_ne_bytes);
+    let kind = attribute(attributes, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
+    Some(Link {
+        index: u32::from_ne_bytes(header[4..8].try_into().ok()?),
+        name: text(attribute(attributes, IFLA_IFNAME)?).to_owned(),
+        mac: attribute(attributes, IFLA_ADDRESS).and_then(|v| v.try_into().ok()).map(MacAddr),
+        mtu: number(IFLA_MTU)?,
+        kind: kind.map(|k| text(k).to_owned()).unwrap_or_default(),
+        up: header[8] & 1 != 0,
+        master: number(IFLA_MASTER),
+    })
+}
+
+fn parse_route(answer: &Received) -> Option<Route> {
+    let header = answer.payload.get(..12)?;
+    let attributes = &answer.payload[12..];
+    if answer.kind != RTM_NEWROUTE || header[0] != AF_INET {
+        return None;
+    }
+    let destination: [u8; 4] = match attribute(attributes, RTA_DST) {
+        Some(value) => value.try_into().ok()?,
+        None => [0; 4],
+    };
+    Some(Route {
+        destination: Ipv4Net::new(destination.into(), header[1]).ok()?,
+        link_index: attribute(attributes, RTA_OIF).and_then(|v| v.try_into().ok()).map(u32::from_ne_bytes),
+    })
+}

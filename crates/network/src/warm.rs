@@ -1,0 +1,314 @@
+//! Endpoints in advance: a thread keeps a few ready, and clears away what detached ones leave behind.
+//!
+//! What lies here is held by descriptors only; when the process dies, however it dies, the kernel takes it all back.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use corten_sys::netlink::{Protocol, Socket};
+use tracing::warn;
+
+use crate::apply::delete_link_if_there;
+use crate::error::{Error, Result};
+use crate::ipam::Ipam;
+use crate::prepare::{Prepared, Workshop};
+
+/// Refilling waits until nothing was taken for so long: it must not compete with the start that emptied the shelf.
+const REST: Duration = Duration::from_millis(4);
+/// A detached interface goes with its namespace; one that is still there after this long is removed.
+const RETIREMENT: Duration = Duration::from_millis(500);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+const NICENESS: i32 = 5;
+
+/// The shelf and its thread.
+pub struct Warm {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    workshop: Arc<Workshop>,
+    shelf: Mutex<Shelf>,
+    changed: Condvar,
+}
+
+struct Shelf {
+    ipam: Ipam,
+    endpoints: VecDeque<Prepared>,
+    isolated: VecDeque<OwnedFd>,
+    /// The address of the endpoint that is being made.
+    in_flight: Option<Ipv4Addr>,
+    retired: VecDeque<Retired>,
+    taken_at: Instant,
+    failed_at: Option<Instant>,
+    stop: bool,
+}
+
+/// An endpoint that was detached: its address is free when its interface is gone.
+#[derive(Debug, Clone)]
+struct Retired {
+    host_interface: String,
+    ip: Ipv4Addr,
+    since: Instant,
+}
+
+enum Work {
+    Endpoint(Ipv4Addr),
+    Isolated,
+    Bury(Retired),
+    Stop,
+}
+
+impl Warm {
+    pub fn start(workshop: Arc<Workshop>, ipam: Ipam) -> Result<Warm> {
+        let shelf = Shelf {
+            ipam,
+            endpoints: VecDeque::new(),
+            isolated: VecDeque::new(),
+            in_flight: None,
+            retired: VecDeque::new(),
+            taken_at: Instant::now(),
+            failed_at: None,
+            stop: false,
+        };
+        let shared = Arc::new(Shared { workshop, shelf: Mutex::new(shelf), changed: Condvar::new() });
+        let thread = std::thread::Builder::new()
+            .name("net-warm".into())
+            .spawn({
+                let shared = shared.clone();
+                move || shared.run()
+            })
+            .map_err(|source| Error::Namespace { step: "start the thread for warm endpoints", source })?;
+        Ok(Warm { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// A ready endpoint, if there is one; with that address if one is asked for.
+    pub fn take(&self, ip: Option<Ipv4Addr>) -> Option<Prepared> {
+        let mut shelf = self.shared.lock();
+        if ip.is_some() {
+            while shelf.in_flight == ip {
+                shelf = self.shared.wait(shelf, None);
+            }
+        }
+        let at = match ip {
+            None => 0,
+            Some(ip) => shelf.endpoints.iter().position(|prepared| prepared.interface.ip == ip).unwrap_or(0),
+        };
+        let taken = shelf.endpoints.remove(at);
+        shelf.taken_at = Instant::now();
+        drop(shelf);
+        self.shared.changed.notify_all();
+        taken
+    }
+
+    pub fn take_isolated(&self) -> Option<OwnedFd> {
+        let mut shelf = self.shared.lock();
+        let taken = shelf.isolated.pop_front();
+        shelf.taken_at = Instant::now();
+        drop(shelf);
+        self.shared.changed.notify_all();
+        taken
+    }
+
+    /// The next free address. When all are taken, those of detached endpoints are set free at once.
+    pub fn allocate(&self, host: &Socket) -> Result<Ipv4Addr> {
+        let mut shelf = self.shared.lock();
+        if let Ok(ip) = shelf.ipam.allocate() {
+            return Ok(ip);
+        }
+        let retired: Vec<Retired> = shelf.retired.drain(..).collect();
+        drop(shelf);
+        retired.into_iter().try_for_each(|retired| self.shared.bury(host, &retired))?;
+        self.shared.lock().ipam.allocate()
+    }
+
+    /// That very address; of an endpoint that was detached a moment ago too.
+    pub fn claim(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
+        let mut shelf = self.shared.lock();
+        let retired =
+            shelf.retired.iter().position(|retired| retired.ip == ip).and_then(|at| shelf.retired.remove(at));
+        drop(shelf);
+        if let Some(retired) = retired {
+            self.shared.bury(host, &retired)?;
+        }
+        self.shared.lock().ipam.claim(ip)
+    }
+
+    /// Gives back an address whose interface is gone.
+    pub fn release(&self, ip: Ipv4Addr) {
+        self.shared.lock().ipam.release(ip);
+    }
+
+    /// Takes over the interface and address of a detached endpoint.
+    pub fn retire(&self, host_interface: String, ip: Ipv4Addr) {
+        self.shared.lock().retired.push_back(Retired { host_interface, ip, since: Instant::now() });
+        self.shared.changed.notify_all();
+    }
+
+    /// How many endpoints are ready.
+    pub fn ready(&self) -> usize {
+        self.shared.lock().endpoints.len()
+    }
+
+    /// Waits until the shelf is full, or that long.
+    pub fn wait_until_full(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut shelf = self.shared.lock();
+        loop {
+            let settings = &self.shared.workshop.settings;
+            if shelf.endpoints.len() >= settings.warm_endpoints
+                && shelf.isolated.len() >= settings.warm_isolated
+            {
+                return true;
+            }
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            shelf = self.shared.wait(shelf, Some(left));
+        }
+    }
+
+    /// Ends the thread and drops everything on the shelf. Idempotent.
+    pub fn stop(&self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        let mut shelf = self.shared.lock();
+        let endpoints: Vec<Prepared> = shelf.endpoints.drain(..).collect();
+        for prepared in endpoints {
+            shelf.ipam.release(prepared.interface.ip);
+        }
+        shelf.isolated.clear();
+    }
+
+    /// The interfaces that detached endpoints may have left.
+    pub fn retired_interfaces(&self) -> Vec<String> {
+        self.shared.lock().retired.drain(..).map(|retired| retired.host_interface).collect()
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        // Best effort: at normal priority it works as well, only less politely.
+        let _ = rustix::process::nice(NICENESS);
+        let host = match self
+            .workshop
+            .go_home()
+            .and_then(|()| Socket::open(Protocol::Route).map_err(Error::netlink("open a route socket")))
+        {
+            Ok(socket) => socket,
+            Err(error) => return warn!(%error, "no endpoints are prepared in advance"),
+        };
+        loop {
+            let result = match self.next_work() {
+                Work::Stop => return,
+                Work::Bury(retired) => self.bury(&host, &retired),
+                Work::Endpoint(ip) => self.make_endpoint(&host, ip),
+                Work::Isolated => self.make_isolated(&host),
+            };
+            // Else this thread would keep the last container's namespace alive.
+            if let Err(error) = self.workshop.go_home() {
+                return warn!(%error, "no more endpoints are prepared in advance");
+            }
+            if let Err(error) = result {
+                warn!(%error, "preparing an endpoint in advance");
+                self.lock().failed_at = Some(Instant::now());
+            }
+        }
+    }
+
+    fn next_work(&self) -> Work {
+        let settings = &self.workshop.settings;
+        let mut shelf = self.lock();
+        loop {
+            if shelf.stop {
+                return Work::Stop;
+            }
+            let now = Instant::now();
+            let burial = shelf.retired.front().map(|retired| retired.since + RETIREMENT);
+            if burial.is_some_and(|due| due <= now) {
+                if let Some(retired) = shelf.retired.pop_front() {
+                    return Work::Bury(retired);
+                }
+            }
+            let lacks_endpoint = shelf.endpoints.len() < settings.warm_endpoints;
+            let lacks_isolated = shelf.isolated.len() < settings.warm_isolated;
+            let pause = shelf.failed_at.map(|at| at + PAUSE_AFTER_FAILURE);
+            let rested = (shelf.taken_at + REST).max(pause.unwrap_or(now));
+            if (lacks_endpoint || lacks_isolated) && rested <= now {
+                if !lacks_endpoint {
+                    return Work::Isolated;
+                }
+                match shelf.ipam.allocate() {
+                    Ok(ip) => {
+                        shelf.in_flight = Some(ip);
+                        return Work::Endpoint(ip);
+                    }
+                    // The last addresses belong to those who ask for them.
+                    Err(_) => shelf.failed_at = Some(now),
+                }
+                continue;
+            }
+            let refill = (lacks_endpoint || lacks_isolated).then_some(rested);
+            let wake = [burial, refill].into_iter().flatten().min();
+            shelf = self.wait(shelf, wake.map(|at| at.saturating_duration_since(now)));
+        }
+    }
+
+    fn make_endpoint(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
+        let made = self.workshop.prepare(host, self.workshop.interface(ip, None));
+        let mut shelf = self.lock();
+        shelf.in_flight = None;
+        let result = match made {
+            Ok(prepared) => {
+                shelf.endpoints.push_back(prepared);
+                Ok(())
+            }
+            Err(error) => {
+                shelf.ipam.release(ip);
+                Err(error)
+            }
+        };
+        drop(shelf);
+        self.changed.notify_all();
+        result
+    }
+
+    fn make_isolated(&self, host: &Socket) -> Result<()> {
+        let netns = self.workshop.prepare_isolated(host)?;
+        self.lock().isolated.push_back(netns);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn bury(&self, host: &Socket, retired: &Retired) -> Result<()> {
+        let result = delete_link_if_there(host, &retired.host_interface)
+            .map_err(Error::netlink(format!("delete the interface {}", retired.host_interface)));
+        self.lock().ipam.release(retired.ip);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, shelf: MutexGuard<'a, Shelf>, patience: Option<Duration>) -> MutexGuard<'a, Shelf> {
+        match patience {
+            None => self.changed.wait(shelf).unwrap_or_else(PoisonError::into_inner),
+            Some(patience) => {
+                self.changed.wait_timeout(shelf, patience).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+}
