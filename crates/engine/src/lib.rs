@@ -1,1 +1,179 @@
-//! placeholder
+//! The use cases of Corten and their state: containers, images, volumes, networks, events.
+//!
+//! [`Engine`] is the façade; every use case is a method of it, in the module of its noun. The truth is in memory,
+//! the database ([`store`]) is its journal, and the monitors know what runs. Knows nothing of HTTP; leaves system calls to
+//! the runtime, the image store and the networks.
+
+mod collector;
+mod container;
+mod error;
+mod event;
+mod exec;
+mod id;
+mod image;
+mod link;
+mod mounts;
+mod network;
+mod options;
+mod spec;
+mod store;
+mod system;
+mod volume;
+mod volumes;
+mod zygote;
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use corten_api::Timestamp;
+use corten_image::mounts::LayerMounts;
+use corten_network::Networks;
+
+pub use container::{AttachTicket, Connection, LogStream};
+pub use error::{Error, ErrorKind, Result};
+pub use exec::ExecTicket;
+pub use options::{ContainerDefaults, EngineOptions, NetworkOptions};
+
+use collector::Collector;
+use event::Events;
+use store::StateStore;
+use system::Host;
+use volume::Volumes;
+use zygote::ZygoteKeeper;
+
+/// One engine. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+pub struct Inner {
+    pub(crate) options: EngineOptions,
+    /// Eight hexadecimal digits in the name of everything this engine has in the kernel.
+    pub(crate) instance: String,
+    pub(crate) created: Timestamp,
+    pub(crate) host: Host,
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) images: Arc<corten_image::Store>,
+    pub(crate) layers: Arc<LayerMounts>,
+    pub(crate) zygote: ZygoteKeeper,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+    pub(crate) containers: container::Registry,
+    /// Exec id → container id.
+    pub(crate) execs: Mutex<HashMap<String, String>>,
+    pub(crate) events: Events,
+    collector: RwLock<Collector>,
+}
+
+impl Deref for Engine {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Engine {
+    /// Opens the data root, starts what an engine needs, and finds running containers again.
+    pub async fn open(options: EngineOptions) -> Result<Self> {
+        let engine = image::blocking(move || Self::assemble(options)).await?;
+        engine.restore().await?;
+        Ok(engine)
+    }
+
+    fn assemble(options: EngineOptions) -> Result<Self> {
+        let root = &options.data_root;
+        for directory in [root.join("containers"), options.exec_root.join("containers"), options.exec_root.join("rootfs")] {
+            std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        }
+        let store = Arc::new(StateStore::open(&root.join("engine.db"))?);
+        let (instance, created) = identity(&store)?;
+        let driver = options
+            .storage_driver
+            .as_deref()
+            .map(|name| name.parse().map_err(|e: String| Error::invalid(e)))
+            .transpose()?;
+        let image_options = corten_image::StoreOptions { driver, ..Default::default() };
+        let images = corten_image::Store::open(&root.join("image"), &root.join("snapshots"), image_options)
+            .map_err(image::failed)?;
+        let images = Arc::new(images);
+        let layers = LayerMounts::start(&options.exec_root.join("layers"))
+            .map_err(|e| Error::internal(format!("start the mount thread: {e}")))?;
+        let layers = Arc::new(layers);
+        images.use_mounts(layers.clone());
+        let zygote = ZygoteKeeper::start(options.shim.clone(), layers.clone())?;
+        let networks = network::open(&instance, &options.network)?;
+        let volumes = Volumes::open(root.join("volumes"), store.clone())?;
+        let places = collector::Places {
+            containers: root.join("containers"),
+            run: options.exec_root.join("containers"),
+        };
+        let collector = Collector::start(store.clone(), images.clone(), places)
+            .map_err(|e| Error::internal(format!("start the collector: {e}")))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                instance,
+                created,
+                host: Host::explore(),
+                store,
+                images,
+                layers,
+                zygote,
+                networks,
+                volumes,
+                containers: container::Registry::default(),
+                execs: Mutex::default(),
+                events: Events::default(),
+                collector: RwLock::new(collector),
+                options,
+            }),
+        })
+    }
+
+    /// Ends the engine; running containers go on.
+    pub async fn shutdown(&self) {
+        let running = self.containers.all().iter().any(|container| container.phase().is_alive());
+        let engine = self.clone();
+        let _ = image::blocking(move || {
+            engine.collector.write().unwrap_or_else(PoisonError::into_inner).stop();
+            engine.images.sync();
+            // The bridge and the rules stay as long as somebody needs them.
+            if let Err(error) = engine.networks.close(!running) {
+                tracing::warn!(%error, "network");
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    pub(crate) fn collector(&self) -> RwLockReadGuard<'_, Collector> {
+        self.collector.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a container's child mounts its root, in its own mount namespace.
+    pub(crate) fn root_mount_point(&self) -> PathBuf {
+        self.options.exec_root.join("rootfs")
+    }
+
+    /// The control group of a running container.
+    pub(crate) fn cgroup(&self, container: &container::Container) -> Result<corten_runtime::cgroup::Cgroup> {
+        let path = self.cgroups_path(&container.read());
+        corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path))
+            .map_err(|e| Error::internal(format!("control group {path}: {e}")))
+    }
+}
+
+/// The instance's name and when it was made; both are made up at the first start.
+fn identity(store: &StateStore) -> Result<(String, Timestamp)> {
+    if let (Some(instance), Some(created)) = (store.setting("instance")?, store.setting("created")?) {
+        let created = created.parse().map_err(|_| Error::internal("the state database has no valid creation time"))?;
+        return Ok((instance, created));
+    }
+    let (instance, created) = (id::random()[..8].to_owned(), Timestamp::now());
+    store.put_setting("instance", &instance)?;
+    store.put_setting("created", &created.to_string())?;
+    Ok((instance, created))
+}

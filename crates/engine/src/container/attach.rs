@@ -1,0 +1,131 @@
+//! Attaching: a client's own connection goes to the monitor, which from then on speaks to the client directly.
+//!
+//! So an attached client survives a restart of the engine, and its bytes cost the engine nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use corten_api::container::AttachOptions;
+use corten_runtime::monitor::protocol::{Attach, Request};
+
+use super::{Container, Phase, lock};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::link::done;
+
+/// A hijacked client's socket.
+pub struct Connection {
+    pub fd: OwnedFd,
+    /// What was read from it already: the beginning of stdin.
+    pub head: Vec<u8>,
+}
+
+/// A client that came before the container was started.
+pub struct Early {
+    pub attach: Attach,
+    pub connection: OwnedFd,
+}
+
+/// Leave to attach; the connection is to follow.
+pub struct AttachTicket {
+    /// The stream is a terminal's: raw.
+    pub tty: bool,
+    engine: Engine,
+    container: Arc<Container>,
+    options: AttachOptions,
+    detach_keys: Vec<u8>,
+}
+
+impl Engine {
+    pub async fn container_attach(&self, key: &str, options: AttachOptions) -> Result<AttachTicket> {
+        let container = self.containers.find(key)?;
+        if container.phase() == Phase::Paused {
+            return Err(Error::conflict(format!(
+                "container {key} is paused, unpause the container before attach"
+            )));
+        }
+        let detach_keys = detach_keys(&options.detach_keys)?;
+        let tty = container.read().config.tty;
+        Ok(AttachTicket { tty, engine: self.clone(), container, options, detach_keys })
+    }
+}
+
+impl AttachTicket {
+    /// Hands the client's connection over.
+    pub async fn connect(self, connection: Connection) -> Result<()> {
+        let Self { tty, engine, container, options, detach_keys } = self;
+        let mut fd = connection.fd;
+        if options.logs {
+            fd = engine.replay(&container, &options, fd).await?;
+        }
+        if !options.stream {
+            return Ok(());
+        }
+        let (stdin, framed) = {
+            let record = container.read();
+            (options.stdin && record.config.open_stdin, !tty)
+        };
+        let attach = Attach {
+            stdin,
+            stdout: options.stdout,
+            stderr: options.stderr,
+            raw: !framed,
+            detach_keys: if tty { detach_keys } else { Vec::new() },
+            stdin_head: connection.head,
+        };
+        engine.container_event(&container, "attach", &[]);
+        if let Some(link) = container.link() {
+            let fds = [fd.as_fd()];
+            return done(link.ask(|seq| Request::Attach { seq, exec: None, attach }, &fds).await?);
+        }
+        if container.phase() == Phase::Created || container.phase() == Phase::Exited {
+            lock(&container.early).push(Early { attach, connection: fd });
+            return Ok(());
+        }
+        Err(Error::conflict("the container has ended"))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// `ctrl-p,ctrl-q` → bytes; empty is that default.
+pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>> {
+    if text.is_empty() {
+        return Ok(vec![16, 17]);
+    }
+    text.split(',')
+        .map(|key| {
+            let unknown = || Error::invalid(format!("Invalid detach keys ({text}) provided: unknown character: '{key}'"));
+            match key.strip_prefix("ctrl-").map(str::as_bytes) {
+                Some([letter @ b'a'..=b'z']) => Ok(letter - b'a' + 1),
+                Some([b'@']) => Ok(0),
+                Some([b'[']) => Ok(27),
+                Some([b'\\']) => Ok(28),
+                Some([b']']) => Ok(29),
+                Some([b'^']) => Ok(30),
+                Some([b'_']) => Ok(31),
+                Some(_) => Err(unknown()),
+                None => match key.as_bytes() {
+                    [byte] if byte.is_ascii() => Ok(*byte),
+                    _ => Err(unknown()),
+                },
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detach_keys_in_all_spellings() {
+        assert_eq!(detach_keys("").unwrap(), [16, 17]);
+        assert_eq!(detach_keys("ctrl-a,x,ctrl-]").unwrap(), [1, b'x', 29]);
+        assert!(detach_keys("ctrl-!").is_err() && detach_keys("ab").is_err());
+    }
+}

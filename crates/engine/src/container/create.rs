@@ -1,0 +1,251 @@
+//! `create`: checks a request, merges it with its image, and makes the container's record and places.
+
+use std::sync::Arc;
+
+use corten_api::Timestamp;
+use corten_api::container::{ContainerCreateRequest, ContainerCreateResponse};
+use corten_api::volume::VolumeCreateRequest;
+
+use super::{Container, Record, config};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::id;
+use crate::mounts::{MountKind, ResolvedMount, resolve};
+use crate::spec::{self, Modes, Security};
+
+impl Engine {
+    pub async fn container_create(
+        &self,
+        name: Option<String>,
+        platform: Option<String>,
+        request: ContainerCreateRequest,
+    ) -> Result<ContainerCreateResponse> {
+        let ContainerCreateRequest { mut config, mut host_config, networking_config } = request;
+        let image = self.find_image_for(&config.image, platform.as_deref())?;
+        let image_config = crate::image::api_config(&image);
+        config::merge(&mut config, &image_config);
+        config::arguments(&config)?;
+        self.fill_defaults(&mut host_config);
+        let mut warnings = Vec::new();
+        self.check(&config, &host_config, &mut warnings)?;
+        let network = self.check_network(&config, &host_config, &networking_config)?;
+        let id = id::random();
+        let name = self.choose_name(name)?;
+        if config.hostname.is_empty() && !host_config.network_mode.eq("host") {
+            config.hostname = id::short(&id).to_owned();
+        } else if config.hostname.is_empty() {
+            config.hostname = self.host.name.clone();
+        }
+        let inherited = self.inherited_mounts(&host_config.volumes_from)?;
+        let mounts = resolve(&config, &host_config, inherited)?;
+        let record = Record {
+            id: id.clone(),
+            name,
+            created: Timestamp::now(),
+            image_id: image.id.to_string(),
+            config,
+            host_config,
+            networks: network,
+            mounts,
+            ..Record::default()
+        };
+        let container = Arc::new(Container::new(record));
+        self.containers.insert(container.clone())?;
+        if let Err(error) = self.furnish(&container, &image).await {
+            // Nothing half-made stays: neither the name nor a file.
+            self.containers.remove(&id);
+            let _ = self.store.discard_container(&id);
+            self.collector().discard(id);
+            return Err(error);
+        }
+        self.container_event(&container, "create", &[]);
+        Ok(ContainerCreateResponse { id, warnings: warnings.into() })
+    }
+
+    /// Makes directories, volumes and the durable record of a container that has its name.
+    async fn furnish(&self, container: &Arc<Container>, image: &corten_image::Image) -> Result<()> {
+        let places = self.places(&container.id);
+        std::fs::create_dir_all(places.directory.join("log"))
+            .map_err(|e| Error::io("create", &places.directory, e))?;
+        self.images.create_snapshot(&container.id, image).map_err(crate::image::failed)?;
+        let mounts = container.read().mounts.clone();
+        let mounts = self.make_sources(container, mounts).await?;
+        container.write().mounts = mounts;
+        self.store.put_container(&container.id, &*container.read())
+    }
+
+    /// Fills in volumes' directories; makes volumes and, for `-v`, missing host directories.
+    async fn make_sources(
+        &self,
+        container: &Arc<Container>,
+        mut mounts: Vec<ResolvedMount>,
+    ) -> Result<Vec<ResolvedMount>> {
+        for mount in &mut mounts {
+            match mount.kind {
+                MountKind::Tmpfs => {}
+                MountKind::Bind => {
+                    if mount.create_source && !std::path::Path::new(&mount.source).exists() {
+                        std::fs::create_dir_all(&mount.source).map_err(|e| {
+                            Error::internal(format!("error while creating mount source path '{}': {e}", mount.source))
+                        })?;
+                    }
+                }
+                MountKind::Volume => {
+                    let request = VolumeCreateRequest {
+                        name: mount.volume.clone(),
+                        labels: mount.labels.iter().cloned().collect(),
+                        driver_opts: mount.driver_options.iter().cloned().collect(),
+                        ..VolumeCreateRequest::default()
+                    };
+                    let (volume, new) = self.volumes.create(&request, mount.anonymous)?;
+                    mount.volume = volume.name;
+                    mount.source = volume.mountpoint;
+                    if new {
+                        self.volume_event(&mount.volume, "create", &[("driver", "local")]);
+                    }
+                    if mount.copy_up {
+                        self.copy_up(container, mount).await?;
+                    }
+                }
+            }
+        }
+        Ok(mounts)
+    }
+
+    fn choose_name(&self, wish: Option<String>) -> Result<String> {
+        if let Some(name) = wish.filter(|name| !name.is_empty()) {
+            let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
+            id::check_name("container", &name)?;
+            return Ok(name);
+        }
+        (0..64)
+            .map(id::random_name)
+            .find(|name| self.containers.is_name_free(name))
+            .ok_or_else(|| Error::internal("no free random container name found"))
+    }
+
+    fn fill_defaults(&self, host: &mut corten_api::container::HostConfig) {
+        let defaults = &self.options.defaults;
+        if host.log_config.kind.is_empty() {
+            host.log_config.kind.clone_from(&defaults.log_driver);
+            if host.log_config.config.is_empty() {
+                host.log_config.config = defaults.log_options.iter().cloned().collect();
+            }
+        }
+        if host.shm_size == 0 {
+            host.shm_size = defaults.shm_size;
+        }
+        if host.network_mode.is_empty() || host.network_mode == "default" {
+            host.network_mode = "bridge".to_owned();
+        }
+        if host.restart_policy.name.is_empty() {
+            host.restart_policy.name = "no".to_owned();
+        }
+        if host.runtime.is_empty() {
+            host.runtime = "corten".to_owned();
+        }
+        if host.cgroupns_mode.is_empty() {
+            host.cgroupns_mode = if self.host.unified && !host.privileged { "private" } else { "host" }.to_owned();
+        }
+        if host.ipc_mode.is_empty() {
+            host.ipc_mode = "private".to_owned();
+        }
+        if host.masked_paths.is_nil() && !host.privileged {
+            host.masked_paths = spec::default_masked_paths().into();
+        }
+        if host.readonly_paths.is_nil() && !host.privileged {
+            host.readonly_paths = spec::default_readonly_paths().into();
+        }
+    }
+
+    /// Everything that can be refused before anything is made.
+    fn check(
+        &self,
+        config: &corten_api::container::ContainerConfig,
+        host: &corten_api::container::HostConfig,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        spec::resources::check(host)?;
+        spec::resources::rlimits(host, &self.options.defaults.ulimits)?;
+        Modes::parse(host, self.host.unified)?;
+        Security::parse(host, &self.options.defaults)?;
+        spec::capabilities::effective(&host.cap_add, &host.cap_drop, host.privileged, u64::MAX)?;
+        super::logs::check_config(&host.log_config)?;
+        check_restart_policy(host)?;
+        if !config.stop_signal.is_empty() {
+            super::signal_number(&config.stop_signal)?;
+        }
+        match host.isolation.as_str() {
+            "" | "default" | "process" => {}
+            other => {
+                return Err(Error::unsupported(format!(
+                    "isolation \"{other}\" is not supported by this engine; it has \"process\""
+                )));
+            }
+        }
+        if !matches!(host.runtime.as_str(), "corten" | "runc" | "io.containerd.runc.v2") {
+            return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+        }
+        for (given, what) in [
+            (!host.device_requests.is_empty(), "device requests (--gpus)"),
+            (!host.links.is_empty(), "links"),
+            (!host.storage_opt.is_empty(), "storage options (--storage-opt)"),
+            (!host.volume_driver.is_empty() && host.volume_driver != "local", "volume drivers"),
+            (config.network_disabled, "NetworkDisabled (use --network none)"),
+            (host.cpu_count != 0 || host.cpu_percent != 0, "CPU count and CPU percent, which are for Windows,"),
+            (host.io_maximum_iops != 0 || host.io_maximum_bandwidth != 0, "IOMaximum limits, which are for Windows,"),
+        ] {
+            if given {
+                return Err(Error::unsupported(format!("{what} are not supported by this engine")));
+            }
+        }
+        for group in &host.group_add {
+            if group.is_empty() {
+                return Err(Error::invalid("invalid group: \"\""));
+            }
+        }
+        warnings.extend(self.host.limits_warnings(host));
+        Ok(())
+    }
+
+    fn inherited_mounts(&self, from: &[String]) -> Result<Vec<ResolvedMount>> {
+        let mut inherited = Vec::new();
+        for text in from {
+            let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            let read_only = match mode {
+                "ro" => true,
+                "rw" | "z" | "Z" => false,
+                _ => return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}"))),
+            };
+            let source = self.containers.find(name)?;
+            let mounts = source.read().mounts.clone();
+            inherited.extend(mounts.into_iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(|mut mount| {
+                mount.read_only |= read_only;
+                mount.anonymous = false;
+                mount.copy_up = false;
+                mount
+            }));
+        }
+        Ok(inherited)
+    }
+}
+
+fn check_restart_policy(host: &corten_api::container::HostConfig) -> Result<()> {
+    let policy = &host.restart_policy;
+    match policy.name.as_str() {
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count > 0 => Err(Error::invalid(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+        )),
+        "" | "no" => Ok(()),
+        "always" | "unless-stopped" | "on-failure" if host.auto_remove => {
+            Err(Error::invalid("can't create 'AutoRemove' container with restart policy"))
+        }
+        "on-failure" if policy.maximum_retry_count < 0 => Err(Error::invalid(
+            "invalid restart policy: maximum retry count cannot be negative",
+        )),
+        "always" | "unless-stopped" | "on-failure" => Ok(()),
+        other => Err(Error::invalid(format!(
+            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        ))),
+    }
+}

@@ -1,0 +1,280 @@
+//! `start`: everything a container needs is gathered, and handed to a monitor in one message.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use corten_api::Timestamp;
+use corten_runtime::monitor::protocol::{self, Launch, LaunchFd, Step, StepError, Stdio};
+use corten_runtime::spec::{Namespace, NamespaceKind, Spec};
+use tokio::sync::oneshot;
+
+use super::identity_files::{self, Dns, Identity};
+use super::network::Joined;
+use super::watch::Launched;
+use super::{Change, Container, Phase, Record, attach::Early, lock};
+use crate::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::link::MonitorLink;
+use crate::spec;
+
+impl Engine {
+    pub async fn container_start(&self, key: &str) -> Result<()> {
+        let container = self.containers.find(key)?;
+        match container.phase() {
+            Phase::Running => return Err(Error::not_modified("")),
+            Phase::Paused => {
+                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+            }
+            _ => {}
+        }
+        self.start(&container).await
+    }
+
+    pub(super) async fn start(&self, container: &Arc<Container>) -> Result<()> {
+        let turn = container.operation.lock().await;
+        let phase = container.phase();
+        if phase.after(Change::Start).is_none() {
+            return match phase {
+                Phase::Running => Err(Error::not_modified("")),
+                _ => Err(Error::conflict(format!(
+                    "container {} is {} and can't be started",
+                    container.id,
+                    phase.name()
+                ))),
+            };
+        }
+        let Err(failure) = self.launch(container).await else {
+            self.container_event(container, "start", &[]);
+            return Ok(());
+        };
+        self.release_network(container);
+        lock(&container.early).clear();
+        let (error, exit_code) = explain(container, failure);
+        {
+            let mut record = container.write();
+            record.state.exit_code = exit_code;
+            record.state.error = error.message.clone();
+            record.state.finished = Timestamp::now();
+        }
+        drop(turn);
+        if container.read().host_config.auto_remove {
+            self.discard(container, true).await?;
+        } else {
+            self.save(container);
+        }
+        Err(error)
+    }
+
+    async fn launch(&self, container: &Arc<Container>) -> std::result::Result<(), Failure> {
+        let rootfs = self.images.rootfs(&container.id, &self.layers).map_err(crate::image::failed)?;
+        let joined = self.join_network(container)?;
+        let record = container.read().clone();
+        self.write_identity(&record, &joined)?;
+        let spec = self.spec(&record, &joined)?;
+        let places = self.places(&record.id);
+        std::fs::create_dir_all(&places.run).map_err(|e| Error::io("create", &places.run, e))?;
+        let early = std::mem::take(&mut *lock(&container.early));
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(early.len() + 1);
+        let mut wanted = Vec::with_capacity(early.len() + 1);
+        if let Joined::Namespace(netns) = &joined {
+            fds.push(netns.as_fd());
+            wanted.push(LaunchFd::NetworkNamespace);
+        }
+        for Early { attach, connection } in &early {
+            fds.push(connection.as_fd());
+            wanted.push(LaunchFd::Attach(attach.clone()));
+        }
+        let launch = Launch {
+            id: record.id.clone(),
+            run_dir: places.run.clone(),
+            state_dir: places.directory.clone(),
+            spec,
+            rootfs: protocol::Rootfs::Overlay {
+                lower: rootfs.lower,
+                upper: rootfs.upper,
+                work: rootfs.work,
+                volatile: record.host_config.auto_remove,
+                mount_point: self.root_mount_point(),
+            },
+            user: Some(record.config.user.clone()).filter(|user| !user.is_empty()),
+            groups: record.host_config.group_add.to_vec(),
+            create_cwd: true,
+            init: record.host_config.init.unwrap_or(self.options.defaults.init),
+            stdio: stdio(&record),
+            log: super::logs::launch_config(&record, &places)?,
+            fds: wanted,
+            hold: false,
+        };
+        let connection = self.zygote.launch(&launch, &fds)?;
+        drop(early);
+        let link = MonitorLink::new(connection)?;
+        *lock(&container.link) = Some(link.clone());
+        let (sender, receiver) = oneshot::channel();
+        self.watch(container.clone(), link, Some(sender));
+        let outcome = receiver.await.unwrap_or(Launched::Lost);
+        match outcome {
+            Launched::Started | Launched::Created => {
+                self.save_if_alive(container);
+                Ok(())
+            }
+            failed => {
+                *lock(&container.link) = None;
+                Err(match failed {
+                    Launched::Failed(error) => Failure::Step(error),
+                    _ => Failure::Other(Error::internal(
+                        "the container's monitor ended before the container was started",
+                    )),
+                })
+            }
+        }
+    }
+
+    /// A container that is over already has been saved, or is gone with `--rm`.
+    fn save_if_alive(&self, container: &Container) {
+        if container.phase().is_alive() {
+            self.save(container);
+        }
+    }
+
+    fn spec(&self, record: &Record, joined: &Joined) -> Result<Spec> {
+        let network = match joined {
+            Joined::Of(pid) => Some(format!("/proc/{pid}/ns/net")),
+            _ => None,
+        };
+        spec::build(
+            record,
+            &spec::Context {
+                defaults: &self.options.defaults,
+                directory: &self.places(&record.id).directory,
+                root: &self.root_mount_point(),
+                hostname: &record.config.hostname,
+                cgroups_path: self.cgroups_path(record),
+                unified: self.host.unified,
+                network: network.map(|path| Namespace { kind: NamespaceKind::Network, path: Some(path) }),
+                shares_host_network: matches!(joined, Joined::Host),
+                pid_of: &|name| self.pid_of(name),
+                shm_of: &|name| Ok(format!("/proc/{}/root/dev/shm", self.pid_of(name)?)),
+                capabilities_available: self.host.capabilities,
+            },
+        )
+    }
+
+    /// The container's group below the parent that it, the settings, or the instance name.
+    pub(crate) fn cgroups_path(&self, record: &Record) -> String {
+        let own = record.host_config.cgroup_parent.trim_matches('/');
+        let parent = match (own, &self.options.defaults.cgroup_parent) {
+            ("", Some(default)) => default.trim_matches('/').to_owned(),
+            ("", None) => format!("corten-{}", self.instance),
+            (own, _) => own.to_owned(),
+        };
+        format!("/{parent}/{}", record.id)
+    }
+
+    /// The first process of a container that others refer to.
+    pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
+        let partner = self.containers.find(name)?;
+        let state = partner.read().state.clone();
+        if state.phase.is_alive() && state.pid > 0 {
+            return Ok(state.pid);
+        }
+        Err(Error::conflict(format!("cannot join the namespaces of container {name}: it is not running")))
+    }
+
+    fn write_identity(&self, record: &Record, joined: &Joined) -> Result<()> {
+        let places = self.places(&record.id);
+        if let Joined::Of(_) = joined
+            && let Some(partner) = record.host_config.network_mode.strip_prefix("container:")
+        {
+            // Who shares a network shares its names.
+            let theirs = self.places(&self.containers.find(partner)?.id);
+            for name in ["hosts", "resolv.conf", "hostname"] {
+                let (from, to) = (theirs.directory.join(name), places.directory.join(name));
+                std::fs::copy(&from, &to).map_err(|e| Error::io("copy", &from, e))?;
+            }
+            return Ok(());
+        }
+        let (host, defaults) = (&record.host_config, &self.options.defaults);
+        let own_or = |own: &corten_api::List<String>, default: &Vec<String>| {
+            if own.is_empty() { default.clone() } else { own.to_vec() }
+        };
+        let servers = own_or(&host.dns, &defaults.dns);
+        let search = own_or(&host.dns_search, &defaults.dns_search);
+        let options = own_or(&host.dns_options, &defaults.dns_options);
+        let gateway = self.networks.nat().gateway.to_string();
+        let identity = Identity {
+            hostname: &record.config.hostname,
+            domainname: &record.config.domainname,
+            addresses: record.endpoint.iter().map(|endpoint| endpoint.ip.into()).collect(),
+            extra_hosts: extra_hosts(&host.extra_hosts, &gateway)?,
+            dns: Dns { servers: &servers, search: &search, options: &options },
+        };
+        identity_files::write(&places.directory, &identity, matches!(joined, Joined::Host))
+    }
+}
+
+/// `name:address` pairs; `host-gateway` stands for the host as its containers see it.
+fn extra_hosts(list: &[String], gateway: &str) -> Result<Vec<(String, String)>> {
+    list.iter()
+        .map(|text| {
+            let (name, address) = text
+                .split_once(['=', ':'])
+                .filter(|(name, address)| !name.is_empty() && !address.is_empty())
+                .ok_or_else(|| Error::invalid(format!("bad format for add-host: \"{text}\"")))?;
+            let address = if address == "host-gateway" { gateway } else { address };
+            let bare = address.trim_start_matches('[').trim_end_matches(']');
+            if bare.parse::<std::net::IpAddr>().is_err() {
+                return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
+            }
+            Ok((name.to_owned(), bare.to_owned()))
+        })
+        .collect()
+}
+
+fn stdio(record: &Record) -> Stdio {
+    let [height, width] = record.host_config.console_size;
+    let side = |value: u32| u16::try_from(value).unwrap_or(0);
+    Stdio {
+        tty: record.config.tty,
+        size: (side(height), side(width)),
+        open_stdin: record.config.open_stdin,
+        stdin_once: record.config.stdin_once,
+    }
+}
+
+/// Why a launch came to nothing.
+enum Failure {
+    Step(StepError),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// The error for the caller, and the exit code that the container gets: 127 when the program is not there, 126 when
+/// it can't be run, 128 for everything else.
+fn explain(container: &Container, failure: Failure) -> (Error, i32) {
+    let error = match failure {
+        Failure::Other(error) => return (error, 128),
+        Failure::Step(error) => error,
+    };
+    let id = crate::id::short(&container.id);
+    let message = format!("failed to start container {id}: {error}");
+    let missing = [libc::ENOENT, libc::ENOTDIR].contains(&error.errno);
+    match error.step {
+        Step::Exec if missing => (Error::new(ErrorKind::InvalidParameter, message), 127),
+        Step::Exec => (Error::new(ErrorKind::InvalidParameter, message), 126),
+        Step::User | Step::WorkingDirectory | Step::Mount | Step::Device => {
+            (Error::new(ErrorKind::InvalidParameter, message), 126)
+        }
+        _ => (Error::internal(message), 128),
+    }
+}
+
+/// errno values that the monitor reports (errno(3), the same on all our architectures).
+mod libc {
+    pub const ENOENT: i32 = 2;
+    pub const ENOTDIR: i32 = 20;
+}

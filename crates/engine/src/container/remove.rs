@@ -1,0 +1,80 @@
+//! Removing: out of every list at once, off the disk in the background.
+
+use std::sync::Arc;
+
+use corten_api::container::RemoveOptions;
+
+use super::{Change, Container, Phase};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::id;
+use crate::mounts::MountKind;
+
+impl Engine {
+    pub async fn container_remove(&self, key: &str, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return Err(Error::unsupported("links are not supported by this engine"));
+        }
+        let container = self.containers.find(key)?;
+        if container.phase().is_alive() {
+            if !options.force {
+                let state = container.phase().name();
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"{key}\": container is {state}: stop the container before removing or force remove"
+                )));
+            }
+            self.signal(&container, super::stop::SIGKILL).await?;
+            if !super::stop::wait_end(&container, Some(std::time::Duration::from_secs(20))).await {
+                return Err(Error::internal(format!(
+                    "cannot remove container \"{key}\": it did not end after SIGKILL"
+                )));
+            }
+        }
+        self.discard(&container, options.volumes).await
+    }
+
+    /// Forgets a container that has ended; its files go to the collector.
+    pub(super) async fn discard(&self, container: &Arc<Container>, anonymous_volumes: bool) -> Result<()> {
+        let _turn = container.operation.lock().await;
+        if container.progress.borrow().removed {
+            // Somebody else was faster: an automatic removal, say.
+            return Ok(());
+        }
+        {
+            let mut record = container.write();
+            let phase = record.state.phase;
+            record.state.phase = phase.after(Change::Remove).ok_or_else(|| {
+                Error::conflict(format!(
+                    "cannot remove container {}: it is {}",
+                    id::short(&container.id),
+                    phase.name()
+                ))
+            })?;
+        }
+        if let Err(error) = self.store.discard_container(&container.id) {
+            container.write().state.phase = Phase::Exited;
+            return Err(error);
+        }
+        self.containers.remove(&container.id);
+        if anonymous_volumes {
+            self.remove_anonymous_volumes(container);
+        }
+        self.container_event(container, "destroy", &[]);
+        container.progress.send_modify(|progress| progress.removed = true);
+        self.forget_execs(container);
+        self.collector().discard(container.id.clone());
+        Ok(())
+    }
+
+    fn remove_anonymous_volumes(&self, container: &Container) {
+        let mounts = container.read().mounts.clone();
+        for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous) {
+            if self.volume_users(&mount.volume).is_empty() {
+                match self.volumes.remove(&mount.volume, true) {
+                    Ok(_) => self.volume_event(&mount.volume, "destroy", &[("driver", "local")]),
+                    Err(error) => tracing::warn!(volume = mount.volume, %error, "anonymous volume"),
+                }
+            }
+        }
+    }
+}

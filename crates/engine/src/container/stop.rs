@@ -1,0 +1,190 @@
+//! Ending, pausing and renaming: everything that acts on a container that is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_api::container::StopOptions;
+use corten_runtime::monitor::protocol::Request;
+
+use super::{Change, Container, Phase, signal_number};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::id;
+use crate::link::done;
+
+/// After SIGKILL a container is gone in no time, unless the kernel is stuck on its disk.
+const KILL_DEADLINE: Duration = Duration::from_secs(20);
+
+impl Engine {
+    pub async fn container_stop(&self, key: &str, options: &StopOptions) -> Result<()> {
+        let container = self.containers.find(key)?;
+        if !container.phase().is_alive() {
+            return Err(Error::not_modified(""));
+        }
+        self.stop(&container, options).await?;
+        self.container_event(&container, "stop", &[]);
+        Ok(())
+    }
+
+    pub async fn container_restart(&self, key: &str, options: &StopOptions) -> Result<()> {
+        let container = self.containers.find(key)?;
+        if container.phase().is_alive() {
+            self.stop(&container, options).await?;
+        }
+        self.start(&container).await?;
+        self.container_event(&container, "restart", &[]);
+        Ok(())
+    }
+
+    /// The stop signal, a time to react, then SIGKILL.
+    async fn stop(&self, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
+        let (signal, timeout_s) = {
+            let mut record = container.write();
+            record.state.stopped_by_user = true;
+            let signal = options.signal.clone().filter(|text| !text.is_empty());
+            let signal = signal.unwrap_or_else(|| record.config.stop_signal.clone());
+            let timeout = options.timeout_s.or(record.config.stop_timeout);
+            (signal, timeout.unwrap_or(self.options.defaults.stop_timeout_s))
+        };
+        let signal = if signal.is_empty() { SIGTERM } else { signal_number(&signal)? };
+        // With no time to react there is no point in asking first.
+        if timeout_s != 0 {
+            self.signal(container, signal).await?;
+            // Negative: for ever.
+            let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
+            if wait_end(container, patience).await {
+                return Ok(());
+            }
+        }
+        self.signal(container, SIGKILL).await?;
+        if wait_end(container, Some(KILL_DEADLINE)).await {
+            return Ok(());
+        }
+        Err(Error::internal(format!(
+            "container {} did not end within {} s of SIGKILL; a process of it may hang in the kernel (state D in ps)",
+            id::short(&container.id),
+            KILL_DEADLINE.as_secs()
+        )))
+    }
+
+    pub async fn container_kill(&self, key: &str, signal: &str) -> Result<()> {
+        let container = self.containers.find(key)?;
+        let number = if signal.is_empty() { SIGKILL } else { signal_number(signal)? };
+        if !container.phase().is_alive() {
+            return Err(not_running(&container));
+        }
+        if number == SIGKILL || number == SIGTERM {
+            container.write().state.stopped_by_user = true;
+        }
+        self.signal(&container, number).await?;
+        if number == SIGKILL {
+            wait_end(&container, Some(KILL_DEADLINE)).await;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the first process. A frozen one only hears SIGKILL once thawed.
+    pub(super) async fn signal(&self, container: &Arc<Container>, number: i32) -> Result<()> {
+        let Some(link) = container.link() else { return Err(not_running(container)) };
+        if container.phase() == Phase::Paused && number == SIGKILL {
+            self.thaw(container)?;
+        }
+        match link.ask(|seq| Request::Signal { seq, signal: number }, &[]).await {
+            Ok(event) => {
+                done(event)?;
+                self.container_event(container, "kill", &[("signal", &number.to_string())]);
+                Ok(())
+            }
+            // It ended in this very moment: the wish is fulfilled.
+            Err(_) if !container.phase().is_alive() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn container_pause(&self, key: &str) -> Result<()> {
+        let container = self.containers.find(key)?;
+        let _turn = container.operation.lock().await;
+        let phase = container.phase();
+        let Some(paused) = phase.after(Change::Pause) else {
+            return Err(match phase {
+                Phase::Paused => Error::conflict(format!("Container {} is already paused", container.id)),
+                _ => not_running(&container),
+            });
+        };
+        self.cgroup(&container)?.freeze().map_err(|e| Error::internal(format!("Cannot pause container {key}: {e}")))?;
+        container.write().state.phase = paused;
+        self.save(&container);
+        self.container_event(&container, "pause", &[]);
+        Ok(())
+    }
+
+    pub async fn container_unpause(&self, key: &str) -> Result<()> {
+        let container = self.containers.find(key)?;
+        let _turn = container.operation.lock().await;
+        if container.phase() != Phase::Paused {
+            return Err(Error::conflict(format!("Container {} is not paused", container.id)));
+        }
+        self.thaw(&container)?;
+        self.save(&container);
+        self.container_event(&container, "unpause", &[]);
+        Ok(())
+    }
+
+    fn thaw(&self, container: &Container) -> Result<()> {
+        self.cgroup(container)?
+            .thaw()
+            .map_err(|e| Error::internal(format!("Cannot unpause container {}: {e}", container.id)))?;
+        let mut record = container.write();
+        if let Some(running) = record.state.phase.after(Change::Unpause) {
+            record.state.phase = running;
+        }
+        Ok(())
+    }
+
+    pub async fn container_rename(&self, key: &str, new: &str) -> Result<()> {
+        let container = self.containers.find(key)?;
+        let new = new.strip_prefix('/').unwrap_or(new);
+        if new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        id::check_name("container", new)?;
+        let _turn = container.operation.lock().await;
+        let old = container.name();
+        if old == new {
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        self.containers.rename(&container.id, &old, new)?;
+        container.write().name = new.to_owned();
+        self.save(&container);
+        self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// The pseudo terminal's new size.
+    pub async fn container_resize(&self, key: &str, height: u16, width: u16) -> Result<()> {
+        let container = self.containers.find(key)?;
+        let link = container.link().ok_or_else(|| not_running(&container))?;
+        let request = |seq| Request::Resize { seq, exec: None, rows: height, columns: width };
+        done(link.ask(request, &[]).await?)
+    }
+}
+
+pub(super) const SIGKILL: i32 = 9;
+
+const SIGTERM: i32 = 15;
+
+pub(crate) fn not_running(container: &Container) -> Error {
+    Error::conflict(format!("container {} is not running", container.id))
+}
+
+/// Whether it has ended before the time is over; no time means for ever.
+pub(super) async fn wait_end(container: &Container, patience: Option<Duration>) -> bool {
+    let mut progress = container.progress.subscribe();
+    let ended = progress.wait_for(|now| !now.alive || now.removed);
+    match patience {
+        None => ended.await.is_ok(),
+        Some(patience) => tokio::time::timeout(patience, ended).await.is_ok_and(|result| result.is_ok()),
+    }
+}

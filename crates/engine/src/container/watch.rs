@@ -1,0 +1,158 @@
+//! One task per running container: it hears what the monitor says and keeps the record true.
+
+use std::sync::Arc;
+
+use corten_api::Timestamp;
+use corten_runtime::monitor::protocol::{Event, Exit, StepError};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::{Change, Container, Phase, Places, lock};
+use crate::Engine;
+use crate::link::MonitorLink;
+
+/// How a launch ended.
+pub(super) enum Launched {
+    Created,
+    Started,
+    Failed(StepError),
+    /// The line broke before an answer came.
+    Lost,
+}
+
+/// Where the first answers of a new monitor go.
+pub(super) type LaunchSender = oneshot::Sender<Launched>;
+
+impl Engine {
+    /// Listens until the container has ended. `launch` hears of its start.
+    pub(super) fn watch(&self, container: Arc<Container>, link: MonitorLink, launch: Option<LaunchSender>) {
+        let engine = self.clone();
+        tokio::spawn(async move { engine.listen(&container, &link, launch).await });
+    }
+
+    async fn listen(&self, container: &Arc<Container>, link: &MonitorLink, mut launch: Option<LaunchSender>) {
+        let mut tell = |outcome| {
+            if let Some(sender) = launch.take() {
+                // A client that gave up waiting does not undo the start.
+                let _ = sender.send(outcome);
+            }
+        };
+        while let Some(event) = link.next().await {
+            match event {
+                Event::Created { pid } => {
+                    container.write().state.pid = pid;
+                    tell(Launched::Created);
+                }
+                Event::Started { pid, at } => {
+                    self.started(container, pid, Timestamp::from_unix_nanos(at.0));
+                    tell(Launched::Started);
+                }
+                Event::Failed { error } => {
+                    tell(Launched::Failed(error));
+                    return;
+                }
+                Event::Exited { exit } => {
+                    tell(Launched::Started);
+                    self.ended(container, &exit).await;
+                    return;
+                }
+                Event::ExecExited { exec, code } => self.exec_ended(container, &exec, code),
+                answer => debug!(?answer, "an answer that nobody waits for"),
+            }
+        }
+        // A monitor that is gone without a word has left its exit record, or was killed itself.
+        if container.phase().is_alive() {
+            let exit = self.exit_record(container).unwrap_or_else(|| killed_monitor(container));
+            self.ended(container, &exit).await;
+        }
+        tell(Launched::Lost);
+    }
+
+    fn started(&self, container: &Container, pid: i32, at: Timestamp) {
+        {
+            let mut record = container.write();
+            let Some(phase) = record.state.phase.after(Change::Start) else { return };
+            record.state.phase = phase;
+            record.state.pid = pid;
+            record.state.started = at;
+            record.state.finished = Timestamp::ZERO;
+            record.state.exit_code = 0;
+            record.state.oom_killed = false;
+            record.state.error.clear();
+            record.state.stopped_by_user = false;
+        }
+        container.progress.send_modify(|progress| progress.alive = true);
+    }
+
+    /// The container is over: settles its record, its network, and who waits.
+    pub(super) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
+        let auto_remove = {
+            let mut record = container.write();
+            let Some(phase) = record.state.phase.after(Change::Exit) else { return };
+            record.state.phase = phase;
+            record.state.pid = 0;
+            record.state.exit_code = exit.code;
+            record.state.oom_killed = exit.oom_killed;
+            record.state.finished = Timestamp::from_unix_nanos(exit.finished.0);
+            if record.state.started.is_zero() {
+                record.state.started = Timestamp::from_unix_nanos(exit.started.0);
+            }
+            record.host_config.auto_remove
+        };
+        *lock(&container.link) = None;
+        self.release_network(container);
+        lock(&container.execs).values_mut().for_each(crate::exec::Exec::container_ended);
+        if exit.oom_killed {
+            self.container_event(container, "oom", &[]);
+        }
+        let code = exit.code.to_string();
+        self.container_event(container, "die", &[("exitCode", &code)]);
+        if !auto_remove {
+            self.save(container);
+        }
+        container.progress.send_modify(|progress| {
+            progress.alive = false;
+            progress.exits += 1;
+            progress.exit_code = exit.code;
+        });
+        if auto_remove {
+            if let Err(error) = self.discard(container, true).await {
+                warn!(container = container.id, %error, "automatic removal");
+            }
+        }
+    }
+
+    /// What the monitor has left on the disk, if it is of this run.
+    pub(super) fn exit_record(&self, container: &Container) -> Option<Exit> {
+        let path = self.places(&container.id).directory.join("exit.json");
+        let exit: Exit = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let started = container.read().state.started;
+        (exit.started.0 >= started.unix_nanos() || started.is_zero()).then_some(exit)
+    }
+
+    pub(crate) fn places(&self, id: &str) -> Places {
+        Places::of(&self.options.data_root, &self.options.exec_root, id)
+    }
+
+    /// Writes the record to the database; a failure is the operator's to mend, not the container's.
+    pub(crate) fn save(&self, container: &Container) {
+        let record = container.read();
+        if let Err(error) = self.store.put_container(&container.id, &*record) {
+            warn!(container = container.id, %error, "a container's state could not be saved");
+        }
+    }
+}
+
+/// Nobody knows how it ended: as if by SIGKILL, now.
+pub(super) fn killed_monitor(container: &Container) -> Exit {
+    let state = container.read().state.clone();
+    let stamp = |time: Timestamp| corten_runtime::monitor::protocol::Timestamp(time.unix_nanos());
+    debug_assert!(state.phase != Phase::Created);
+    Exit {
+        code: 137,
+        signal: Some(9),
+        oom_killed: false,
+        started: stamp(state.started),
+        finished: stamp(Timestamp::now()),
+    }
+}

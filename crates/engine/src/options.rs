@@ -1,0 +1,75 @@
+//! How an engine is set up.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Settings of one engine; several engines with different roots live side by side.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub version: String,
+    /// What survives a reboot.
+    pub data_root: PathBuf,
+    /// What does not: sockets, run state; a directory on tmpfs.
+    pub exec_root: PathBuf,
+    /// The static program that becomes zygote and monitors.
+    pub shim: PathBuf,
+    /// `erofs` or `dir`; chosen by what the kernel can when absent.
+    pub storage_driver: Option<String>,
+    pub network: NetworkOptions,
+    pub defaults: ContainerDefaults,
+    /// Key=value pairs shown by `info`.
+    pub labels: Vec<String>,
+}
+
+/// The default network.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkOptions {
+    /// The bridge's address with its prefix, such as `172.30.0.1/16`.
+    pub bip: Option<String>,
+    /// The part of the subnet that containers get addresses from.
+    pub fixed_cidr: Option<String>,
+    pub mtu: Option<u32>,
+    /// Where published ports listen when nobody says.
+    pub host_ip: Option<IpAddr>,
+    /// The bridge's name; derived from the instance when absent.
+    pub bridge: Option<String>,
+}
+
+/// What a container gets when its creator does not say.
+#[derive(Clone, Debug)]
+pub struct ContainerDefaults {
+    pub log_driver: String,
+    pub log_options: Vec<(String, String)>,
+    /// Name (`nofile`), soft and hard limit.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: i64,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    pub init: bool,
+    pub no_new_privileges: bool,
+    /// A seccomp profile's text (Docker's or the OCI's format), `unconfined`, or the built-in one.
+    pub seccomp_profile: Option<String>,
+    pub cgroup_parent: Option<String>,
+    pub stop_timeout_s: i64,
+}
+
+impl Default for ContainerDefaults {
+    fn default() -> Self {
+        Self {
+            log_driver: "local".to_owned(),
+            log_options: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: 64 << 20,
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            init: false,
+            no_new_privileges: false,
+            seccomp_profile: None,
+            cgroup_parent: None,
+            stop_timeout_s: 10,
+        }
+    }
+}
