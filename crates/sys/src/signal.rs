@@ -22,6 +22,16 @@ pub fn reset_all() -> Result<()> {
     set_mask(0).map(drop)
 }
 
+/// Ignores `signal`, or puts it back to its default.
+pub fn set_ignored(signal: i32, ignored: bool) -> Result<()> {
+    let handler = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+    let action = [handler, 0, 0, 0];
+    // SAFETY: the structure has the kernel's size; neither handler runs code of ours.
+    unsafe {
+        syscall(libc::SYS_rt_sigaction, [signal as usize, action.as_ptr() as usize, 0, 8, 0, 0]).map(drop)
+    }
+}
+
 /// Sets the calling thread's mask of blocked signals; returns the one before.
 pub fn set_mask(blocked: SignalSet) -> Result<SignalSet> {
     let mut before: SignalSet = 0;

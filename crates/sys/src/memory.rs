@@ -1,0 +1,132 @@
+//! Memory that is given back: page buffers, and the part of the stack that is no longer used.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use crate::raw::{Result, syscall};
+
+/// A buffer of whole pages, zeroed, which takes memory only where it was written to.
+pub struct Pages {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping is private memory that only this value refers to.
+unsafe impl Send for Pages {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Maps `len` bytes; fails only for want of address space.
+    pub fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(start.cast::<u8>()) {
+            Some(address) if start != libc::MAP_FAILED => Ok(Self { start: address, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Returns the memory to the kernel; the content is zero again.
+    pub fn give_back(&mut self) {
+        // SAFETY: the range is this mapping, private and anonymous: it reads as zeros afterwards, which are valid bytes.
+        let _ = unsafe {
+            syscall(
+                libc::SYS_madvise,
+                [self.start.as_ptr() as usize, self.len, libc::MADV_DONTNEED as usize, 0, 0, 0],
+            )
+        };
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable, initialised (zeroed) bytes and lives as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `deref`, and `&mut self` is the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping, and nothing refers to it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Gives the unused part of the caller's stack back to the kernel: what deep calls have left behind.
+#[inline(never)]
+pub fn release_stack() -> Result<()> {
+    const PAGE: usize = 4096;
+    /// What this function and those it calls may still use.
+    const MARGIN: usize = 4 * PAGE;
+    let here = 0u8;
+    let here = &raw const here as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|_| rustix::io::Errno::IO)?;
+    let mapping = maps.lines().find_map(|line| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        range.contains(&here).then_some(range)
+    });
+    drop(maps);
+    let Some(mapping) = mapping else { return Ok(()) };
+    let end = here.saturating_sub(MARGIN) & !(PAGE - 1);
+    if end <= mapping.start {
+        return Ok(());
+    }
+    // SAFETY: the range lies within the mapping of the running stack and wholly below its pointer (which grows downwards) and the
+    // margin that covers this call's own frames: no live value is there.
+    unsafe {
+        syscall(
+            libc::SYS_madvise,
+            [mapping.start, end - mapping.start, libc::MADV_DONTNEED as usize, 0, 0, 0],
+        )
+        .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_zero_before_and_after() {
+        let mut pages = Pages::new(64 * 1024).unwrap();
+        assert!(pages.iter().all(|b| *b == 0));
+        pages[40_000] = 7;
+        pages.give_back();
+        assert_eq!(pages.len(), 64 * 1024);
+        assert_eq!(pages[40_000], 0);
+    }
+
+    #[test]
+    fn values_survive_the_release_of_the_stack() {
+        fn deep(n: u32) -> u32 {
+            let block = std::hint::black_box([n; 256]);
+            if n == 0 { block[0] } else { deep(n - 1) + block[255] }
+        }
+        let kept = std::hint::black_box([42u8; 512]);
+        assert_eq!(deep(200), 20_100);
+        release_stack().unwrap();
+        assert!(kept.iter().all(|b| *b == 42));
+        assert_eq!(deep(200), 20_100);
+    }
+}
