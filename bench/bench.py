@@ -1,0 +1,253 @@
+"""Corten beside its peers: sets up every engine that is installed, measures whole commands, prints one table.
+
+Figures are medians of whole processes from outside (hyperfine -N where it is installed). Started by `bench/run`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import engines
+from engines import Corten, Docker, Podman
+
+RUNS = 20
+GROUPS = ["start", "scale", "image", "logs", "net", "oci"]
+
+
+class Table:
+    """Rows of figures by label and engine; printed as they come and once more, whole, at the end."""
+
+    def __init__(self):
+        self.rows = {}
+        self.units = {}
+        self.limits = {}
+
+    def add(self, label, engine, value, unit="ms", limit=None):
+        self.rows.setdefault(label, {})[engine] = value
+        self.units[label] = unit
+        if limit is not None:
+            self.limits[label] = limit
+        print(f"  {label:44} {engine:8} {value:10.2f} {unit}", flush=True)
+
+    def print(self, names):
+        print(f"\n{'':46}" + "".join(f"{name:>12}" for name in names) + f"{'to reach':>12}{'best peer':>12}")
+        for label, row in self.rows.items():
+            cells = "".join(f"{row[name]:12.2f}" if name in row else f"{'-':>12}" for name in names)
+            peers = [v for name, v in row.items() if name not in ("corten", "floor")]
+            ratio = f"{row['corten'] / min(peers):11.2f}x" if peers and "corten" in row else f"{'':>12}"
+            limit = f"{self.limits[label]:12.2f}" if label in self.limits else f"{'':>12}"
+            print(f"{label + ' [' + self.units[label] + ']':46}{cells}{limit}{ratio}")
+
+
+def hyperfine(command, prepare=None, runs=RUNS, ignore_failure=False):
+    """Median in ms of a command without a shell."""
+    with tempfile.NamedTemporaryFile() as out:
+        args = ["hyperfine", "-N", "--warmup", "2", "--runs", str(runs), "--export-json", out.name]
+        if prepare:
+            args += ["--prepare", prepare]
+        if ignore_failure:
+            args.append("--ignore-failure")
+        done = subprocess.run(args + [command], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{command}: {done.stderr.strip().splitlines()[-1:]}")
+        return json.load(open(out.name))["results"][0]["median"] * 1e3
+
+
+def seconds(command, shell=True):
+    start = time.monotonic()
+    subprocess.run(command, shell=shell, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return time.monotonic() - start
+
+
+def attempt(table, label, engine, measure, unit="ms", limit=None):
+    try:
+        table.add(label, engine.name, measure(), unit, limit)
+    except (RuntimeError, subprocess.CalledProcessError, ValueError, OSError) as error:
+        detail = getattr(error, "stderr", None) or error
+        print(f"  {label:44} {engine.name:8} failed: {str(detail)[-160:]}", flush=True)
+
+
+def bench_start(engine, table):
+    cli, image, options = engine.cli, engine.image, engine.run_options
+    attempt(table, "version, client only", engine, lambda: hyperfine(engine.version), limit=3)
+    attempt(table, "run --rm true", engine, lambda: hyperfine(f"{cli} run --rm {image} true"), limit=15)
+    attempt(table, "run --rm true, --network none", engine,
+            lambda: hyperfine(f"{cli} run --rm --network none {image} true"), limit=10)
+    subprocess.run(f"{cli} run -d {options} --name bench-exec {image} sleep 100000", shell=True, check=True, capture_output=True)
+    attempt(table, "exec C true", engine, lambda: hyperfine(f"{cli} exec bench-exec true"), limit=6)
+    attempt(table, "inspect", engine, lambda: hyperfine(f"{cli} inspect bench-exec"), limit=3)
+    subprocess.run(f"{cli} rm -f bench-exec", shell=True, check=True, capture_output=True)
+
+
+def bench_scale(engine, table, count=100):
+    cli, image, options = engine.cli, engine.image, engine.run_options
+    time.sleep(2)  # let an engine that was busy settle, so that its memory is its idle memory
+    idle = engine.memory_kb()
+    table.add("memory, idle (PSS)", engine.name, idle / 1024, "MB", 15)
+    start = f"{cli} run -d {options} --name bench-%s {image} sleep 100000"
+    attempt(table, f"{count} x run -d, one after the other", engine,
+            lambda: seconds(f"for i in $(seq {count}); do {start % '$i'} || exit 1; done"), "s", 1.5)
+    attempt(table, f"ps with {count} running", engine, lambda: hyperfine(f"{cli} ps"), limit=4)
+    time.sleep(2)
+    table.add("memory per running container (PSS)", engine.name, (engine.memory_kb() - idle) / count / 1024, "MB", 0.4)
+    table.add("private memory per monitor", engine.name, engine.monitor_private_kb(), "KiB", 400)
+    attempt(table, f"stop -t 0 of {count} in one command, then rm", engine,
+            lambda: seconds(f"{cli} stop -t 0 $({cli} ps -q) && {cli} rm $({cli} ps -aq)"), "s", 0.5)
+    attempt(table, f"{count} x run -d, 8 at a time", engine,
+            lambda: seconds(f"seq {count} | xargs -P8 -I% {start % '%'}"), "s", 0.9)
+    engine.remove_all()
+
+
+def bench_image(engine, table, archive):
+    saved = f"{engine.scratch}/saved.tar"
+    size = os.path.getsize(archive)
+
+    def load():
+        engine.remove_image(engine.big)
+        os.sync()
+        return seconds(f"{engine.cli} load -i {archive}")
+
+    attempt(table, f"load of a {size / 1e9:.2f} GB image", engine, lambda: statistics.median(load() for _ in range(3)), "s", 2)
+    attempt(table, "save of it", engine,
+            lambda: statistics.median(seconds(f"{engine.cli} save -o {saved} {engine.big}") for _ in range(3)), "s", 1.5)
+    pathlib.Path(saved).unlink(missing_ok=True)
+    engine.remove_image(engine.big)
+
+
+def bench_logs(engine, table, lines):
+    cli, image = engine.cli, engine.image
+    run = f"{cli} run -d --network none --name bench-logs -v {lines}:/lines:ro {image} /lines && {cli} wait bench-logs"
+    attempt(table, "1,000,000 lines: until the container ended", engine, lambda: seconds(run), "s", 0.3)
+    attempt(table, "logs of all of them", engine,
+            lambda: statistics.median(seconds(f"{cli} logs bench-logs") for _ in range(3)), "s", 0.5)
+    attempt(table, "logs --tail 10", engine, lambda: hyperfine(f"{cli} logs --tail 10 bench-logs", runs=10), limit=4)
+    subprocess.run(f"{cli} rm -f bench-logs", shell=True, capture_output=True)
+
+
+def gbit(*args):
+    done = subprocess.run(["iperf3", "-J", "-t", "3", *args], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 1e9
+
+
+def bench_net(engine, table, iperf):
+    """Throughput as a share of the loopback's, container on the default network."""
+    cli, image = engine.cli, engine.image
+    program = "/iperf/ld.so --library-path /iperf /iperf/iperf3"
+    subprocess.run(f"{cli} run -d {engine.run_options} --name bench-net -p 127.0.0.1:5301:5201 -v {iperf}:/iperf:ro {image} {program} -s",
+                   shell=True, check=True, capture_output=True)
+    server = subprocess.Popen(["iperf3", "-s", "-B", "127.0.0.1", "-p", "5302"], stdout=subprocess.DEVNULL)
+    try:
+        address = subprocess.run(f"{cli} inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' bench-net",
+                                 shell=True, check=True, capture_output=True, text=True).stdout.strip()
+        time.sleep(1)  # both servers listen by now
+        limit = gbit("-c", "127.0.0.1", "-p", "5302")
+        table.add("loopback, one TCP stream", engine.name, limit, "Gbit/s")
+        attempt(table, "host to container / loopback", engine, lambda: gbit("-c", address) / limit, "", 0.78)
+        attempt(table, "container to host / loopback", engine, lambda: gbit("-c", address, "-R") / limit, "", 0.78)
+        attempt(table, "published port on 127.0.0.1 / loopback", engine,
+                lambda: gbit("-c", "127.0.0.1", "-p", "5301") / limit, "", 0.75)
+    finally:
+        server.terminate()
+        server.wait()
+        subprocess.run(f"{cli} rm -f bench-net", shell=True, capture_output=True)
+
+
+def bench_oci(scratch, bin_dir, rootfs, table):
+    """The bare runtimes on one bundle, with a network namespace that nobody sets up."""
+    for name, runtime in [("corten", f"{bin_dir}/corten-oci"), ("crun", shutil.which("crun")), ("runc", shutil.which("runc"))]:
+        if not runtime:
+            continue
+        bundle = pathlib.Path(scratch, f"bundle-{name}")
+        bundle.mkdir()
+        subprocess.run([runtime, "spec"], cwd=bundle, check=True)
+        path = bundle / "config.json"
+        config = json.loads(path.read_text())
+        config["process"].update(args=["true"], terminal=False)
+        config["process"].pop("rlimits", None)
+        config["root"]["path"] = rootfs
+        path.write_text(json.dumps(config))
+        engine = engines.Named(name)
+        root = f"--root {scratch}/oci-{name}"
+        attempt(table, "OCI runtime: run", engine, lambda: hyperfine(f"{runtime} {root} run --bundle {bundle} bench-{name}"))
+        config["process"]["args"] = ["sleep", "100000"]
+        path.write_text(json.dumps(config))
+        subprocess.run(f"{runtime} {root} run -d --bundle {bundle} bench-x </dev/null >/dev/null 2>&1", shell=True, check=True)
+        attempt(table, "OCI runtime: exec true", engine, lambda: hyperfine(f"{runtime} {root} exec bench-x true"))
+        subprocess.run(f"{runtime} {root} delete -f bench-x", shell=True, capture_output=True)
+
+
+def bench_floor(here, scratch, rootfs, table):
+    program = f"{scratch}/floor"
+    subprocess.run(["gcc", "-O2", "-o", program, f"{here}/floor.c"], check=True)
+    for mode, label in [("exec", "floor: fork and exec"), ("none", "floor: namespaces, overlay, exec"), ("net", "floor: with a network namespace")]:
+        out = subprocess.run([program, mode, "200", rootfs, f"{scratch}/floor-tree"], check=True, capture_output=True, text=True)
+        table.add(label, "floor", float(out.stdout) / 1e3)
+
+
+def iperf_bundle(scratch):
+    """iperf3 with its libraries, for an image that has none."""
+    target = pathlib.Path(scratch, "iperf")
+    target.mkdir()
+    shutil.copy(shutil.which("iperf3"), target)
+    for line in subprocess.run(["ldd", shutil.which("iperf3")], capture_output=True, text=True, check=True).stdout.splitlines():
+        for word in line.split():
+            if word.startswith("/"):
+                shutil.copy(word, target / ("ld.so" if "ld-linux" in word else os.path.basename(word)))
+    return target
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--engines", default="corten,docker,podman")
+    parser.add_argument("groups", nargs="*", default=GROUPS)
+    options = parser.parse_args()
+    groups = options.groups or GROUPS
+    here = pathlib.Path(__file__).parent
+    scratch = tempfile.mkdtemp(prefix="corten-bench.", dir="/var/tmp")
+    table = Table()
+    running = []
+    try:
+        rootfs, tarball = engines.busybox_rootfs(scratch)
+        bench_floor(here, scratch, rootfs, table)
+        if "oci" in groups:
+            bench_oci(scratch, options.bin, rootfs, table)
+        lines = f"{scratch}/lines"
+        subprocess.run(["gcc", "-O2", "-static", "-o", lines, here / "lines.c"], check=True)
+        iperf = iperf_bundle(scratch) if "net" in groups else None
+        archive = engines.big_archive(scratch) if "image" in groups else None
+        wanted = options.engines.split(",")
+        for kind in (Corten, Docker, Podman):
+            if kind.name not in wanted or not kind.installed(options.bin):
+                continue
+            print(f"== {kind.name}", flush=True)
+            engine = kind(scratch, options.bin, tarball)
+            running.append(engine)
+            if "start" in groups:
+                bench_start(engine, table)
+            if "scale" in groups:
+                bench_scale(engine, table)
+            if "logs" in groups:
+                bench_logs(engine, table, lines)
+            if "net" in groups:
+                bench_net(engine, table, iperf)
+            if "image" in groups:
+                bench_image(engine, table, archive)
+            engine.stop()
+            running.remove(engine)
+        table.print([name for name in ("corten", "docker", "podman", "crun", "runc", "floor") if any(name in row for row in table.rows.values())])
+    finally:
+        for engine in running:
+            engine.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
