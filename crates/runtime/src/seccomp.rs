@@ -18,4 +18,3 @@ pub use arch::Arch;
 pub use compile::{Error, Program, compile};
 pub use default::default_profile;
 pub use docker::{ProfileError, from_docker_json};
-

@@ -265,13 +265,10 @@ fn add_arch<'a>(
 }
 
 /// i386: a rule without arguments also holds behind the multiplexer. Arguments are in memory there, out of sight.
-fn add_hidden<'a>(
-    outcomes: &mut Vec<Option<Outcome>>,
-    checks: &mut Vec<Checks<'a>>,
-    rules: &[Resolved<'a>],
-) {
+fn add_hidden<'a>(outcomes: &mut Vec<Option<Outcome>>, checks: &mut Vec<Checks<'a>>, rules: &[Resolved<'a>]) {
     for hidden in multiplex::hidden() {
-        let open = |rule: &&Resolved<'_>| rule.syscall == hidden.function && rule.args.is_empty() && !rule.idle;
+        let open =
+            |rule: &&Resolved<'_>| rule.syscall == hidden.function && rule.args.is_empty() && !rule.idle;
         for rule in rules.iter().filter(open) {
             let slot = slot(outcomes, hidden.entry);
             merge(slot, checks, std::slice::from_ref(hidden.condition), rule.answer, true);

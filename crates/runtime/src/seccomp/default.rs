@@ -167,8 +167,5 @@ fn allow<'a>(names: impl Iterator<Item = &'a str>) -> SyscallRule {
 }
 
 fn allow_when(name: &str, op: SeccompOperator, value: u64, value_two: Option<u64>) -> SyscallRule {
-    SyscallRule {
-        args: vec![SyscallArg { index: 0, value, value_two, op }],
-        ..allow(std::iter::once(name))
-    }
+    SyscallRule { args: vec![SyscallArg { index: 0, value, value_two, op }], ..allow(std::iter::once(name)) }
 }

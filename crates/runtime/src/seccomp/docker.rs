@@ -108,7 +108,9 @@ fn decide(profile: Profile, here: &Circumstances<'_>) -> Result<Seccomp, Profile
 fn mapped(map: Vec<ArchMap>, arch: Arch) -> Vec<String> {
     map.into_iter()
         .filter(|entry| matches!(Arch::named(&entry.architecture), Named::Known(known) if known == arch))
-        .flat_map(|entry| std::iter::once(entry.architecture).chain(entry.sub_architectures.unwrap_or_default()))
+        .flat_map(|entry| {
+            std::iter::once(entry.architecture).chain(entry.sub_architectures.unwrap_or_default())
+        })
         .collect()
 }
 

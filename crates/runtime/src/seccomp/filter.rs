@@ -86,7 +86,15 @@ impl Assembler {
     }
 
     /// `argument & mask == value`; a half whose mask is zero is not looked at.
-    fn masked_equal(&mut self, index: u32, mask: u64, value: u64, narrow: bool, yes: Label, no: Label) -> Label {
+    fn masked_equal(
+        &mut self,
+        index: u32,
+        mask: u64,
+        value: u64,
+        narrow: bool,
+        yes: Label,
+        no: Label,
+    ) -> Label {
         let mut next = yes;
         for (offset, mask, value) in halves(index, mask, value).into_iter().take(if narrow { 1 } else { 2 }) {
             if mask == 0 {
