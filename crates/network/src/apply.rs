@@ -65,9 +65,10 @@ impl Kernel<'_> {
                 rtnl::create_veth(batch, host, container, *mac, *mtu, self.container()?.netns);
             }
             Operation::DeleteLink { name } => rtnl::delete_link(batch, name),
-            Operation::Enslave { link, bridge, isolated } => {
-                rtnl::enslave(batch, link, index(socket, bridge)?, *isolated);
+            Operation::Enslave { link, bridge, port } => {
+                rtnl::enslave(batch, link, index(socket, bridge)?, *port);
             }
+            Operation::AnnounceChanges { link } => rtnl::announce_changes(batch, link),
             Operation::SetUp { link } => rtnl::set_up(batch, link),
             Operation::SetMac { link, mac } => rtnl::set_mac(batch, link, *mac),
             Operation::AddAddress { link, address } => {

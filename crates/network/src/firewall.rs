@@ -229,3 +229,6 @@ fn conntrack(key: Conntrack, bits: u32) -> Vec<Expression> {
         Expression::Compare { register: R0, comparison: Comparison::NotEqual, value: vec![0; 4] },
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ impl Networks {
             Some(prepared) => prepared,
             None => {
                 let ip = self.reserve(request.ip)?;
-                let interface = self.inner.workshop.interface(ip, request.mac);
+                let interface = self.inner.workshop.interface(ip, request.mac, request.ip.is_some());
                 let made = self.inner.workshop.elsewhere(|host| self.inner.workshop.prepare(host, interface));
                 made.inspect_err(|_| self.warm.release(ip))?
             }
@@ -154,7 +154,7 @@ impl Networks {
             .map_err(|source| Error::Namespace { step: "keep the network namespace", source })?;
         let ip = self.reserve(request.ip)?;
         let workshop = &self.inner.workshop;
-        let interface = workshop.interface(ip, request.mac);
+        let interface = workshop.interface(ip, request.mac, request.ip.is_some());
         let made = workshop.elsewhere(|host| {
             netns::enter(target)
                 .map_err(|source| Error::Namespace { step: "enter the network namespace", source })?;
@@ -212,7 +212,8 @@ impl Networks {
                 continue;
             }
             state.ports.restore(container, ports);
-            let interface = Interface { ip: *ip, mac: *mac, host_interface: host_interface.clone() };
+            let interface =
+                Interface { ip: *ip, mac: *mac, host_interface: host_interface.clone(), announce: false };
             state.endpoints.insert(container.clone(), Attached { interface, ports: ports.clone() });
         }
         let keep: HashSet<&str> = endpoints.iter().map(|endpoint| endpoint.host_interface.as_str()).collect();
@@ -325,11 +326,10 @@ impl Networks {
             Err(Error::AddressInUse(_)) => {}
             other => return other,
         }
-        let Some(prepared) = self.warm.take(Some(ip)) else { return Err(Error::AddressInUse(ip)) };
-        let Interface { host_interface, ip: found, .. } = prepared.interface;
+        let Some(prepared) = self.warm.take_exactly(ip) else { return Err(Error::AddressInUse(ip)) };
         drop((prepared.netns, prepared.socket));
-        self.warm.retire(host_interface, found);
-        if found == ip { self.warm.claim(route, ip) } else { Err(Error::AddressInUse(ip)) }
+        self.warm.retire(prepared.interface.host_interface, ip);
+        self.warm.claim(route, ip)
     }
 
     /// Gives an endpoint from the shelf the address and MAC that were asked for.
@@ -451,7 +451,7 @@ impl Inner {
         for attached in state.endpoints.values() {
             let name = &attached.interface.host_interface;
             let mut batch = Batch::new();
-            rtnl::enslave(&mut batch, name, bridge, !settings.icc);
+            rtnl::enslave(&mut batch, name, bridge, self.workshop.bridge_port());
             if let Err(error) = state.route.transact(&mut batch) {
                 warn!(%error, interface = name, "attaching an interface to the bridge again");
             }

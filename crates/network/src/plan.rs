@@ -23,6 +23,15 @@ pub struct Step {
     pub operation: Operation,
 }
 
+/// How a bridge treats one of its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BridgePort {
+    /// Reaches the bridge, not the other isolated ports.
+    pub isolated: bool,
+    /// Frames may leave by the port they came in by.
+    pub hairpin: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     CreateBridge {
@@ -44,9 +53,13 @@ pub enum Operation {
     Enslave {
         link: String,
         bridge: String,
-        isolated: bool,
+        port: BridgePort,
     },
     SetUp {
+        link: String,
+    },
+    /// Tells the neighbours when the link's addresses change: one of them may remember a former holder.
+    AnnounceChanges {
         link: String,
     },
     SetMac {
@@ -105,9 +118,12 @@ impl fmt::Display for Operation {
                 write!(f, "create veth {host} with {container} in the container (MAC {mac}, MTU {mtu})")
             }
             Operation::DeleteLink { name } => write!(f, "delete link {name}"),
-            Operation::Enslave { link, bridge, isolated } => {
-                write!(f, "attach {link} to bridge {bridge}{}", if *isolated { ", isolated" } else { "" })
+            Operation::Enslave { link, bridge, port } => {
+                let isolated = if port.isolated { ", isolated" } else { "" };
+                let hairpin = if port.hairpin { ", hairpin" } else { "" };
+                write!(f, "attach {link} to bridge {bridge}{isolated}{hairpin}")
             }
+            Operation::AnnounceChanges { link } => write!(f, "announce address changes of {link}"),
             Operation::SetUp { link } => write!(f, "set {link} up"),
             Operation::SetMac { link, mac } => write!(f, "set the MAC of {link} to {mac}"),
             Operation::AddAddress { link, address } => write!(f, "add address {address} to {link}"),

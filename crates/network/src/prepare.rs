@@ -14,7 +14,7 @@ use crate::apply::{Container, Kernel};
 use crate::error::{Error, Result};
 use crate::mac::MacAddr;
 use crate::networks::NatNetwork;
-use crate::plan::{Operation, Step};
+use crate::plan::{BridgePort, Operation, Step};
 use crate::settings::Settings;
 
 const CONTAINER_INTERFACE: &str = "eth0";
@@ -45,6 +45,8 @@ pub struct Interface {
     pub ip: Ipv4Addr,
     pub mac: MacAddr,
     pub host_interface: String,
+    /// The address was asked for: neighbours may know it with another MAC.
+    pub announce: bool,
 }
 
 impl Workshop {
@@ -54,10 +56,10 @@ impl Workshop {
     }
 
     /// A new interface with that address and, unless given, the MAC that follows from it.
-    pub fn interface(&self, ip: Ipv4Addr, mac: Option<MacAddr>) -> Interface {
+    pub fn interface(&self, ip: Ipv4Addr, mac: Option<MacAddr>, announce: bool) -> Interface {
         let number = self.counter.fetch_add(1, Ordering::Relaxed) % NAMES;
         let host_interface = format!("{}{}", self.settings.instance.interface_prefix(), base36(number));
-        Interface { ip, mac: mac.unwrap_or_else(|| MacAddr::from_ip(ip)), host_interface }
+        Interface { ip, mac: mac.unwrap_or_else(|| MacAddr::from_ip(ip)), host_interface, announce }
     }
 
     /// Moves the calling thread into a new namespace and furnishes it. The thread stays there.
@@ -107,6 +109,14 @@ impl Workshop {
         })
     }
 
+    /// With br_netfilter switched on, a bridge translates addresses itself, before it forwards: a container that asks for
+    /// its own published port then has its frame sent back by the port it came from.
+    pub fn bridge_port(&self) -> BridgePort {
+        let translating = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        let hairpin = translating.is_ok_and(|value| value.trim() == "1");
+        BridgePort { isolated: !self.settings.icc, hairpin }
+    }
+
     pub fn endpoint_plan(&self, interface: &Interface) -> Vec<Step> {
         let link = || CONTAINER_INTERFACE.to_owned();
         let mut plan = vec![
@@ -120,11 +130,14 @@ impl Workshop {
             Operation::Enslave {
                 link: interface.host_interface.clone(),
                 bridge: self.network.bridge.clone(),
-                isolated: !self.settings.icc,
+                port: self.bridge_port(),
             }
             .on_host(),
         ];
         plan.extend(self.isolated_plan());
+        // An address that was asked for may have been somebody else's a moment ago.
+        let announce = interface.announce.then(|| Operation::AnnounceChanges { link: link() }.in_container());
+        plan.extend(announce);
         if Path::new("/proc/sys/net/ipv6").exists() {
             let key = format!("net/ipv6/conf/{CONTAINER_INTERFACE}/disable_ipv6");
             plan.push(Operation::WriteSysctl { key, value: "1".into() }.in_container());
@@ -171,15 +184,14 @@ impl Prepared {
 /// may vanish too, so it is set again.
 fn readdress_plan(network: &NatNetwork, now: &Interface, ip: Ipv4Addr, mac: MacAddr) -> Vec<Step> {
     let link = || CONTAINER_INTERFACE.to_owned();
-    let mut plan = Vec::new();
-    if now.mac != mac {
-        plan.push(Operation::SetMac { link: link(), mac });
-    }
+    let mut plan = vec![Operation::AnnounceChanges { link: link() }];
     if now.ip != ip {
         plan.push(Operation::DeleteAddress { link: link(), address: network.within(now.ip) });
         plan.push(Operation::AddAddress { link: link(), address: network.within(ip) });
         plan.push(Operation::SetDefaultRoute { link: link(), gateway: network.gateway });
     }
+    // Last, because this is what makes the kernel announce the address.
+    plan.push(Operation::SetMac { link: link(), mac });
     plan.into_iter().map(Operation::in_container).collect()
 }
 

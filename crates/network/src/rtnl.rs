@@ -7,6 +7,7 @@ use corten_sys::netlink::{Batch, Error, Message, Received, Socket, attribute, te
 use ipnet::Ipv4Net;
 
 use crate::mac::MacAddr;
+use crate::plan::BridgePort;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -38,7 +39,10 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
@@ -164,16 +168,16 @@ pub fn create_veth(
         });
 }
 
-/// Makes `name` a port of the bridge and switches it on. `isolated` ports reach the bridge, not each other.
-pub fn enslave(batch: &mut Batch, name: &str, bridge_index: u32, isolated: bool) {
+/// Makes `name` a port of the bridge and switches it on.
+pub fn enslave(batch: &mut Batch, name: &str, bridge_index: u32, port: BridgePort) {
     no_ipv6_address(&mut named(batch, name, 0));
     let mut message = named(batch, name, IFF_UP);
     message.u32(IFLA_MASTER, bridge_index);
     drop(message);
-    if isolated {
+    if port != BridgePort::default() {
         named(batch, name, 0).nested(IFLA_LINKINFO, |info| {
             info.string(IFLA_INFO_SLAVE_KIND, "bridge").nested(IFLA_INFO_SLAVE_DATA, |data| {
-                data.u8(IFLA_BRPORT_ISOLATED, 1);
+                data.u8(IFLA_BRPORT_MODE, port.hairpin.into()).u8(IFLA_BRPORT_ISOLATED, port.isolated.into());
             });
         });
     }
@@ -190,6 +194,17 @@ fn no_ipv6_address(message: &mut Message<'_>) {
 
 pub fn set_up(batch: &mut Batch, name: &str) {
     named(batch, name, IFF_UP);
+}
+
+/// Sends a gratuitous ARP request whenever the link comes up or changes its MAC (sysctl `arp_notify`).
+pub fn announce_changes(batch: &mut Batch, name: &str) {
+    named(batch, name, 0).nested(IFLA_AF_SPEC, |families| {
+        families.nested(AF_INET.into(), |inet| {
+            inet.nested(IFLA_INET_CONF, |conf| {
+                conf.u32(IPV4_DEVCONF_ARP_NOTIFY, 1);
+            });
+        });
+    });
 }
 
 pub fn set_mac(batch: &mut Batch, name: &str, mac: MacAddr) {

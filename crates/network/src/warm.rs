@@ -86,20 +86,28 @@ impl Warm {
         Ok(Warm { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// A ready endpoint, if there is one; with that address if one is asked for.
+    /// A ready endpoint, if there is one; the one with that address if it is there.
     pub fn take(&self, ip: Option<Ipv4Addr>) -> Option<Prepared> {
-        let mut shelf = self.shared.lock();
-        if ip.is_some() {
-            while shelf.in_flight == ip {
-                shelf = self.shared.wait(shelf, None);
-            }
+        if let Some(exact) = ip.and_then(|ip| self.take_exactly(ip)) {
+            return Some(exact);
         }
-        let at = match ip {
-            None => 0,
-            Some(ip) => shelf.endpoints.iter().position(|prepared| prepared.interface.ip == ip).unwrap_or(0),
-        };
-        let taken = shelf.endpoints.remove(at);
+        let mut shelf = self.shared.lock();
+        let taken = shelf.endpoints.pop_front();
         shelf.taken_at = Instant::now();
+        drop(shelf);
+        self.shared.changed.notify_all();
+        taken
+    }
+
+    /// The endpoint with that address, if it lies here or is just being made.
+    pub fn take_exactly(&self, ip: Ipv4Addr) -> Option<Prepared> {
+        let mut shelf = self.shared.lock();
+        while shelf.in_flight == Some(ip) {
+            shelf = self.shared.wait(shelf, None);
+        }
+        let at = shelf.endpoints.iter().position(|prepared| prepared.interface.ip == ip)?;
+        shelf.taken_at = Instant::now();
+        let taken = shelf.endpoints.remove(at);
         drop(shelf);
         self.shared.changed.notify_all();
         taken
@@ -267,7 +275,7 @@ impl Shared {
     }
 
     fn make_endpoint(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
-        let made = self.workshop.prepare(host, self.workshop.interface(ip, None));
+        let made = self.workshop.prepare(host, self.workshop.interface(ip, None, false));
         let mut shelf = self.lock();
         shelf.in_flight = None;
         let result = match made {
