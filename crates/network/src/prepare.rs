@@ -109,12 +109,13 @@ impl Workshop {
         })
     }
 
-    /// With br_netfilter switched on, a bridge translates addresses itself, before it forwards: a container that asks for
-    /// its own published port then has its frame sent back by the port it came from.
+    /// With br_netfilter switched on, a bridge translates addresses itself, before it forwards. A container that asks for its
+    /// own published port then has its frame sent back by the port it came from; and isolated ports would not reach
+    /// each other's published ports, but then the firewall sees bridged packets and keeps containers apart.
     pub fn bridge_port(&self) -> BridgePort {
-        let translating = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
-        let hairpin = translating.is_ok_and(|value| value.trim() == "1");
-        BridgePort { isolated: !self.settings.icc, hairpin }
+        let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        let translating = setting.is_ok_and(|value| value.trim() == "1");
+        BridgePort { isolated: !self.settings.icc && !translating, hairpin: translating }
     }
 
     pub fn endpoint_plan(&self, interface: &Interface) -> Vec<Step> {

@@ -175,7 +175,9 @@ pub fn enslave(batch: &mut Batch, name: &str, bridge_index: u32, port: BridgePor
     message.u32(IFLA_MASTER, bridge_index);
     drop(message);
     if port != BridgePort::default() {
-        named(batch, name, 0).nested(IFLA_LINKINFO, |info| {
+        // Only RTM_NEWLINK, which without NLM_F_CREATE changes what is there, looks at a port's attributes.
+        let mut message = batch.message(RTM_NEWLINK, 0, &link_header(0, 0));
+        message.string(IFLA_IFNAME, name).nested(IFLA_LINKINFO, |info| {
             info.string(IFLA_INFO_SLAVE_KIND, "bridge").nested(IFLA_INFO_SLAVE_DATA, |data| {
                 data.u8(IFLA_BRPORT_MODE, port.hairpin.into()).u8(IFLA_BRPORT_ISOLATED, port.isolated.into());
             });

@@ -73,10 +73,15 @@ fn a_published_port_is_reached_by_every_address_of_the_host() {
     }
 }
 
+/// Switches br_netfilter's hooks into iptables and nf_tables on or off, where the kernel has it.
+fn set_bridge_translation(on: u8) {
+    sh(&format!("! cd /proc/sys/net/bridge || echo {on} > bridge-nf-call-iptables"));
+}
+
 /// `bridge_translates`: with br_netfilter's hooks into iptables and nf_tables, and without.
 fn published_port(bridge_translates: u8) {
     on_host(|| {
-        sh(&format!("! cd /proc/sys/net/bridge || echo {bridge_translates} > bridge-nf-call-iptables"));
+        set_bridge_translation(bridge_translates);
         let outside = neighbour();
         let networks = open("0000a004");
         let a = networks.attach(&request("a", &[tcp(8080, 80)])).unwrap();
@@ -168,7 +173,14 @@ fn udp_is_published_and_old_flows_are_forgotten() {
 
 #[test]
 fn without_inter_container_traffic_only_published_ports_answer() {
+    for bridge_translates in [1, 0] {
+        containers_apart(bridge_translates);
+    }
+}
+
+fn containers_apart(bridge_translates: u8) {
     on_host(|| {
+        set_bridge_translation(bridge_translates);
         let networks =
             corten_network::Networks::open(corten_network::Settings { icc: false, ..settings("0000a008") })
                 .unwrap();

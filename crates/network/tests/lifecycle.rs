@@ -254,7 +254,7 @@ fn dockers_default_drop_is_passed_and_its_chain_left_clean() {
 fn subnets_of_the_host_are_avoided_and_settings_obeyed() {
     on_host(|| {
         sh(
-            "ip link add d0 type dummy; ip link set d0 mtu 1400 up; ip addr add 172.30.5.1/24 dev d0; ip route add default dev d0",
+            "ip link add d0 type bridge; ip link set d0 mtu 1400 up; ip addr add 172.30.5.1/24 dev d0; ip route add default dev d0",
         );
         let networks = open("0000b00c");
         assert_eq!(networks.nat().subnet.to_string(), "172.29.0.0/16");
