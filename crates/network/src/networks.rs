@@ -155,13 +155,7 @@ impl Networks {
         let ip = self.reserve(request.ip)?;
         let workshop = &self.inner.workshop;
         let interface = workshop.interface(ip, request.mac, request.ip.is_some());
-        let made = workshop.elsewhere(|host| {
-            netns::enter(target)
-                .map_err(|source| Error::Namespace { step: "enter the network namespace", source })?;
-            let socket = Socket::open(Protocol::Route)
-                .map_err(Error::netlink("open a route socket in the network namespace"))?;
-            workshop.furnish(host, target, &socket, &interface)
-        });
+        let made = workshop.elsewhere(|host| workshop.furnish(host, target, &interface));
         made.inspect_err(|_| self.warm.release(ip))?;
         let ports = self
             .publish(request, &interface)

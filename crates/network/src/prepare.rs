@@ -64,8 +64,10 @@ impl Workshop {
 
     /// Moves the calling thread into a new namespace and furnishes it. The thread stays there.
     pub fn prepare(&self, host: &Socket, interface: Interface) -> Result<Prepared> {
+        let plan = self.endpoint_plan(&interface);
         let (netns, socket) = new_namespace()?;
-        self.furnish(host, netns.as_fd(), &socket, &interface)?;
+        let container = Some(Container { netns: netns.as_fd(), socket: &socket });
+        Kernel { host, container }.apply(&plan)?;
         Ok(Prepared { netns, interface, socket })
     }
 
@@ -77,16 +79,14 @@ impl Workshop {
         Ok(netns)
     }
 
-    /// Gives a namespace that the calling thread has entered its interface.
-    pub fn furnish(
-        &self,
-        host: &Socket,
-        netns: BorrowedFd<'_>,
-        socket: &Socket,
-        interface: &Interface,
-    ) -> Result<()> {
-        let container = Some(Container { netns, socket });
-        Kernel { host, container }.apply(&self.endpoint_plan(interface))
+    /// Moves the calling thread into somebody's namespace and furnishes that. The thread stays there.
+    pub fn furnish(&self, host: &Socket, netns: BorrowedFd<'_>, interface: &Interface) -> Result<()> {
+        let plan = self.endpoint_plan(interface);
+        netns::enter(netns)
+            .map_err(|source| Error::Namespace { step: "enter the network namespace", source })?;
+        let socket = route_socket_inside()?;
+        let container = Some(Container { netns, socket: &socket });
+        Kernel { host, container }.apply(&plan)
     }
 
     /// Moves the calling thread to the host's side.
@@ -118,6 +118,7 @@ impl Workshop {
         BridgePort { isolated: !self.settings.icc && !translating, hairpin: translating }
     }
 
+    /// To be made on the host's side: it depends on the host's settings.
     pub fn endpoint_plan(&self, interface: &Interface) -> Vec<Step> {
         let link = || CONTAINER_INTERFACE.to_owned();
         let mut plan = vec![
@@ -200,9 +201,11 @@ fn new_namespace() -> Result<(OwnedFd, Socket)> {
     netns::unshare().map_err(|source| Error::Namespace { step: "make a network namespace", source })?;
     let netns =
         netns::current().map_err(|source| Error::Namespace { step: "open the network namespace", source })?;
-    let socket = Socket::open(Protocol::Route)
-        .map_err(Error::netlink("open a route socket in the network namespace"))?;
-    Ok((netns, socket))
+    Ok((netns, route_socket_inside()?))
+}
+
+fn route_socket_inside() -> Result<Socket> {
+    Socket::open(Protocol::Route).map_err(Error::netlink("open a route socket in the network namespace"))
 }
 
 /// The number behind the prefix of an interface's name; `None` for a name that is not ours.

@@ -245,10 +245,10 @@ impl Shared {
             }
             let now = Instant::now();
             let burial = shelf.retired.front().map(|retired| retired.since + RETIREMENT);
-            if burial.is_some_and(|due| due <= now) {
-                if let Some(retired) = shelf.retired.pop_front() {
-                    return Work::Bury(retired);
-                }
+            if burial.is_some_and(|due| due <= now)
+                && let Some(retired) = shelf.retired.pop_front()
+            {
+                return Work::Bury(retired);
             }
             let lacks_endpoint = shelf.endpoints.len() < settings.warm_endpoints;
             let lacks_isolated = shelf.isolated.len() < settings.warm_isolated;
