@@ -1,5 +1,7 @@
 //! The architectures that a filter can tell apart, and their system call numbers.
 
+use std::ops::Range;
+
 use super::table::{ABSENT, COUNT, NAMES, NUMBERS, OFFSETS};
 
 /// An application binary interface, as `seccomp_data.arch` and the x32 bit tell it.
@@ -24,7 +26,7 @@ pub(super) enum Named {
 /// Set in the number of every x32 call; the kernel reports such calls as `AUDIT_ARCH_X86_64`.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 /// Where ARM's private calls begin.
-pub(super) const ARM_PRIVATE: u32 = 0x000f_0000;
+const ARM_PRIVATE: u32 = 0x000f_0000;
 
 impl Arch {
     /// What this program was built for.
@@ -126,6 +128,15 @@ impl Arch {
     /// Are arguments 32 bits wide? Then only their low half means anything.
     pub(super) const fn is_narrow(self) -> bool {
         matches!(self, Self::X86 | Self::X32 | Self::Arm)
+    }
+
+    /// Numbers that say nothing about a call's age: ARM's private calls, and x32's own variants of old ones.
+    pub(super) fn numbers_apart(self) -> Option<Range<u32>> {
+        match self {
+            Self::Arm => Some(ARM_PRIVATE..ARM_PRIVATE + 0x10),
+            Self::X32 => Some(512..548),
+            Self::X86_64 | Self::X86 | Self::Aarch64 | Self::Riscv64 => None,
+        }
     }
 
     const fn column(self) -> usize {

@@ -5,7 +5,7 @@
 
 use corten_sys::seccomp::{Flags, INSTRUCTIONS_MAX, Instruction};
 
-use super::arch::{ARM_PRIVATE, Arch, Named, Syscall, X32_BIT};
+use super::arch::{Arch, Named, Syscall, X32_BIT};
 use super::filter::{Assembler, Label};
 use super::multiplex;
 use crate::spec::{Seccomp, SeccompAction, SyscallArg, SyscallRule};
@@ -235,32 +235,30 @@ fn add_arch<'a>(
     newer: Option<u32>,
 ) {
     let mut common: Vec<Option<Outcome>> = Vec::with_capacity(640);
-    let mut private = Vec::new();
+    let apart = arch.numbers_apart();
+    let mut special = vec![None; apart.as_ref().map_or(0, |numbers| numbers.len())];
     for rule in rules {
-        if let Some(number) = rule.syscall.number(arch) {
-            let slot = match number.checked_sub(ARM_PRIVATE) {
-                Some(above) => slot(&mut private, above),
-                None => slot(&mut common, number),
-            };
-            if !rule.idle {
-                merge(slot, checks, rule.args, rule.answer, arch.is_narrow());
-            }
+        let Some(number) = rule.syscall.number(arch) else { continue };
+        let slot = match &apart {
+            Some(numbers) if number >= numbers.start => slot(&mut special, number - numbers.start),
+            _ => slot(&mut common, number),
+        };
+        if !rule.idle {
+            merge(slot, checks, rule.args, rule.answer, arch.is_narrow());
         }
     }
     if arch == Arch::X86 {
         add_hidden(&mut common, checks, rules);
     }
     let gap = Outcome::Answer(default);
+    let known = !common.is_empty() || special.iter().any(Option::is_some);
+    let newer = newer.filter(|_| known).map_or(gap, Outcome::Answer);
     let base = if arch == Arch::X32 { X32_BIT } else { 0 };
     ranges.push_all(base, &common, gap);
-    if let Some(newer) = newer.filter(|_| !common.is_empty()) {
-        ranges.push(base + common.len() as u32, Outcome::Answer(newer));
-    } else {
-        ranges.push(base + common.len() as u32, gap);
-    }
-    if arch == Arch::Arm {
-        ranges.push_all(ARM_PRIVATE, &private, gap);
-        ranges.push(ARM_PRIVATE + private.len() as u32, gap);
+    ranges.push(base + common.len() as u32, newer);
+    if let Some(numbers) = apart {
+        ranges.push_all(base + numbers.start, &special, gap);
+        ranges.push(base + numbers.end, newer);
     }
 }
 

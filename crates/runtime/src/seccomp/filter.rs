@@ -97,12 +97,15 @@ impl Assembler {
     ) -> Label {
         let mut next = yes;
         for (offset, mask, value) in halves(index, mask, value).into_iter().take(if narrow { 1 } else { 2 }) {
+            if value & !mask != 0 {
+                return no;
+            }
             if mask == 0 {
-                next = if value == 0 { next } else { no };
                 continue;
             }
             next = self.if_equal(value, next, no);
             if mask != u32::MAX {
+                self.fall_through_to(next);
                 next = self.push(AND, mask);
             }
             next = self.load(offset, next);
