@@ -217,7 +217,10 @@ mod tests {
     fn tells_manifest_and_index_apart() {
         let manifest = format!(r#"{{"schemaVersion":2,{CONFIG},"layers":[]}}"#);
         assert!(matches!(Document::parse(manifest.as_bytes(), ""), Ok(Document::Manifest(_))));
-        assert!(matches!(Document::parse(manifest.as_bytes(), media::DOCKER_MANIFEST), Ok(Document::Manifest(_))));
+        assert!(matches!(
+            Document::parse(manifest.as_bytes(), media::DOCKER_MANIFEST),
+            Ok(Document::Manifest(_))
+        ));
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert!(matches!(Document::parse(index.as_bytes(), ""), Ok(Document::Index(_))));
     }
@@ -226,13 +229,17 @@ mod tests {
     fn refuses_confusion() {
         let both = format!(r#"{{"schemaVersion":2,{CONFIG},"manifests":[]}}"#);
         assert!(matches!(Document::parse(both.as_bytes(), ""), Err(DocumentError::Ambiguous { .. })));
-        let says_index = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::OCI_INDEX);
+        let says_index =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::OCI_INDEX);
         assert!(matches!(
             Document::parse(says_index.as_bytes(), media::OCI_MANIFEST),
             Err(DocumentError::Confused { .. })
         ));
         let old = r#"{"schemaVersion":1,"fsLayers":[]}"#;
-        assert!(matches!(Document::parse(old.as_bytes(), ""), Err(DocumentError::SchemaVersion { version: 1, .. })));
+        assert!(matches!(
+            Document::parse(old.as_bytes(), ""),
+            Err(DocumentError::SchemaVersion { version: 1, .. })
+        ));
         let strange = r#"{"schemaVersion":2,"mediaType":"text/plain"}"#;
         assert!(matches!(Document::parse(strange.as_bytes(), ""), Err(DocumentError::MediaType { .. })));
         assert!(matches!(Document::parse(b"{", ""), Err(DocumentError::Json { .. })));

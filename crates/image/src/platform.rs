@@ -51,7 +51,8 @@ impl Platform {
     pub fn normalised(mut self) -> Platform {
         self.os = self.os.to_ascii_lowercase();
         self.architecture = self.architecture.to_ascii_lowercase();
-        let variant = self.variant.take().filter(|text| !text.is_empty()).map(|text| text.to_ascii_lowercase());
+        let variant =
+            self.variant.take().filter(|text| !text.is_empty()).map(|text| text.to_ascii_lowercase());
         let (architecture, variant) = match (self.architecture.as_str(), variant.as_deref()) {
             ("x86_64" | "x86-64" | "amd64", Some("v1") | None) => ("amd64", None),
             ("x86_64" | "x86-64", other) => ("amd64", other),
@@ -103,7 +104,8 @@ impl FromStr for Platform {
         let error = || PlatformError(text.to_owned());
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
         if !parts.iter().all(valid) {
             return Err(error());

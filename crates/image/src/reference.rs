@@ -239,10 +239,9 @@ fn is_path_component(component: &str) -> bool {
     if !plain(*first) || !plain(*last) {
         return false;
     }
-    bytes
-        .split(|byte| plain(*byte))
-        .filter(|separator| !separator.is_empty())
-        .all(|separator| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-'))
+    bytes.split(|byte| plain(*byte)).filter(|separator| !separator.is_empty()).all(|separator| {
+        matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-')
+    })
 }
 
 /// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.

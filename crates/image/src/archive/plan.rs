@@ -1,0 +1,525 @@
+//! What an archive's entries amount to: images, their names, and the content each needs. Decides only; reads
+//! nothing but what `intake` took and, through [`Known`], what the store has already.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::intake::{Content, Taken, TakenLayer};
+use super::{LoadError, LoadOptions};
+use crate::compression::Compression;
+use crate::config::ImageConfig;
+use crate::digest::{DiffId, Digest};
+use crate::manifest::{self, Descriptor, Document, Index, Manifest, media};
+use crate::metadata::{BlobRow, DocumentRow, ImageRow, LayerRow, NameRow, NewImage};
+use crate::platform::Platform;
+use crate::reference::Reference;
+
+/// Links that lead to links, and indexes within indexes.
+const DEPTH_MAX: usize = 8;
+
+/// The store's side of the question: an archive may leave out what the store has.
+pub(super) trait Known {
+    fn document(&self, digest: &Digest) -> Result<Option<DocumentRow>, LoadError>;
+    fn blob(&self, digest: &Digest) -> Result<Option<BlobRow>, LoadError>;
+    fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRow>, LoadError>;
+}
+
+/// The images of an archive, in its order.
+pub(super) fn plan(
+    taken: &Taken,
+    known: &dyn Known,
+    options: &LoadOptions,
+    now_ns: i64,
+) -> Result<Vec<NewImage>, LoadError> {
+    let by_digest = taken
+        .contents
+        .iter()
+        .filter_map(|(path, content)| Some((content.digest()?, path.as_str())))
+        .collect();
+    let planner = Planner { taken, by_digest, known, options, now_ns };
+    let images = if taken.contents.contains_key("index.json") {
+        planner.layout()?
+    } else if taken.contents.contains_key("manifest.json") {
+        planner.docker_archive()?
+    } else if taken.contents.contains_key("repositories") {
+        return Err(LoadError::Ancient);
+    } else {
+        return Err(LoadError::NotAnImage);
+    };
+    if images.is_empty() { Err(LoadError::Empty) } else { Ok(images) }
+}
+
+struct Planner<'a> {
+    taken: &'a Taken,
+    by_digest: HashMap<Digest, &'a str>,
+    known: &'a dyn Known,
+    options: &'a LoadOptions,
+    now_ns: i64,
+}
+
+/// One entry of docker-save's `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ArchiveItem {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl<'a> Planner<'a> {
+    // --- docker save, as read by `docker load` of any age
+
+    fn docker_archive(&self) -> Result<Vec<NewImage>, LoadError> {
+        let bytes = self.bytes_at("manifest.json")?;
+        let items: Vec<ArchiveItem> = serde_json::from_slice(bytes)
+            .map_err(|source| LoadError::Json { object: "manifest.json".to_owned(), source })?;
+        items.iter().map(|item| self.archive_item(item)).collect()
+    }
+
+    fn archive_item(&self, item: &ArchiveItem) -> Result<NewImage, LoadError> {
+        let bytes = self.bytes_at(&item.config)?;
+        let id = Digest::of(bytes);
+        let stem = item.config.rsplit('/').next().map(|name| name.strip_suffix(".json").unwrap_or(name));
+        if let Some(expected) = stem.and_then(Digest::from_hex)
+            && expected != id
+        {
+            return Err(LoadError::Mismatch { object: item.config.clone(), expected, actual: id });
+        }
+        let config = parse_config(&item.config, bytes)?;
+        let names =
+            item.repo_tags.iter().flatten().map(|tag| parse_name(tag)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(wanted) = &self.options.platform
+            && config.platform().fitness(wanted).is_none()
+        {
+            let image = names.first().map_or_else(|| id.to_string(), Reference::familiar);
+            return Err(LoadError::Platform { image, platform: wanted.clone() });
+        }
+        let (paths, diff_ids) = (item.layers.as_deref().unwrap_or_default(), &config.rootfs.diff_ids);
+        check_count(id, diff_ids.len(), paths.len())?;
+        let mut new = self.start(id, bytes, media::OCI_CONFIG);
+        let mut layers = Vec::with_capacity(paths.len());
+        for (path, diff_id) in paths.iter().zip(diff_ids) {
+            let (blob, layer) = self.archive_layer(path, diff_id)?;
+            layers.push(Descriptor::new(&blob.media_type, blob.digest, blob.size));
+            push_layer(&mut new, blob, layer);
+        }
+        // The archive has no manifest; ours has the same bytes each time.
+        let config = Descriptor::new(media::OCI_CONFIG, id, bytes.len() as u64);
+        let manifest = manifest::compose(config, layers);
+        new.image.manifest = Digest::of(&manifest);
+        new.documents.push(document(media::OCI_MANIFEST, manifest));
+        let target = new.image.manifest;
+        new.names = names.iter().map(|name| self.name_row(name, id, target)).collect();
+        Ok(new)
+    }
+
+    fn archive_layer(&self, path: &str, diff_id: &DiffId) -> Result<(BlobRow, LayerRow), LoadError> {
+        match self.at(path)? {
+            Some(content) => {
+                let taken = layer_of(path, content)?;
+                if taken.layer.diff_id != *diff_id {
+                    let (expected, actual) = (*diff_id, taken.layer.diff_id);
+                    return Err(LoadError::Mismatch { object: path.to_owned(), expected, actual });
+                }
+                Ok((blob_row(taken, taken.compression.layer_media_type()), taken.layer))
+            }
+            None => {
+                let missing = || LoadError::Missing { object: path.to_owned() };
+                let layer = self.known.layer(diff_id)?.ok_or_else(missing)?;
+                Ok((plain_blob(&layer), layer))
+            }
+        }
+    }
+
+    // --- OCI image layout, as in `docker save` since 25, podman, buildah, skopeo, BuildKit
+
+    fn layout(&self) -> Result<Vec<NewImage>, LoadError> {
+        let bytes = self.bytes_at("index.json")?;
+        let Document::Index(index) = Document::parse(bytes, media::OCI_INDEX)? else {
+            return Err(LoadError::NotAnImage);
+        };
+        // Descriptors of one name with different platforms are one image's platforms, side by side.
+        let mut groups: Vec<(Option<Reference>, Vec<&Descriptor>)> = Vec::new();
+        for descriptor in &index.manifests {
+            let name = descriptor_name(descriptor)?;
+            match groups.iter_mut().find(|(known, group)| *known == name && are_platforms(group, descriptor))
+            {
+                Some((_, group)) => group.push(descriptor),
+                None => groups.push((name, vec![descriptor])),
+            }
+        }
+        groups.iter().map(|(name, group)| self.layout_image(name.as_ref(), group)).collect()
+    }
+
+    fn layout_image(&self, name: Option<&Reference>, group: &[&Descriptor]) -> Result<NewImage, LoadError> {
+        let mut candidates = Vec::new();
+        let mut extras = Extras::default();
+        for descriptor in group {
+            self.candidates(descriptor, &mut candidates, &mut extras, 0)?;
+        }
+        let shown = match name {
+            Some(name) => name.familiar(),
+            None => group.first().map_or_else(String::new, |descriptor| descriptor.digest.to_string()),
+        };
+        let chosen = self.choose(&shown, &candidates)?;
+        let mut new = self.manifest_image(chosen)?;
+        let target = match group {
+            [single] => single.digest,
+            _ => chosen.descriptor.digest,
+        };
+        for other in candidates.iter().filter(|other| other.descriptor.digest != chosen.descriptor.digest) {
+            self.keep_platform(other, &mut new)?;
+        }
+        self.keep_extras(extras, &mut new)?;
+        let id = new.image.id;
+        new.names = name.iter().map(|name| self.name_row(name, id, target)).collect();
+        Ok(new)
+    }
+
+    /// Collects the image manifests below a descriptor, and the rest of its indexes.
+    fn candidates(
+        &self,
+        descriptor: &Descriptor,
+        candidates: &mut Vec<Candidate>,
+        extras: &mut Extras,
+        depth: usize,
+    ) -> Result<(), LoadError> {
+        if depth > DEPTH_MAX {
+            return Err(LoadError::Nesting(descriptor.digest));
+        }
+        let Some(bytes) = self.document_bytes(descriptor)? else {
+            // A sparse index lists platforms whose content stayed elsewhere.
+            return if depth > 0 { Ok(()) } else { Err(missing(descriptor)) };
+        };
+        if descriptor.is_attestation() {
+            extras.attestations.push((descriptor.clone(), bytes));
+            return Ok(());
+        }
+        match Document::parse(&bytes, &descriptor.media_type)? {
+            Document::Manifest(manifest) => {
+                candidates.push(Candidate { descriptor: descriptor.clone(), bytes, manifest });
+            }
+            Document::Index(Index { manifests, .. }) => {
+                let media_type = or(&descriptor.media_type, media::OCI_INDEX);
+                extras.indexes.push(document(media_type, bytes));
+                for below in &manifests {
+                    self.candidates(below, candidates, extras, depth + 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifest that suits the wanted platform best; a single one suits unless a platform was asked for.
+    fn choose<'c>(&self, shown: &str, candidates: &'c [Candidate]) -> Result<&'c Candidate, LoadError> {
+        if let ([only], None) = (candidates, &self.options.platform) {
+            return Ok(only);
+        }
+        let wanted = self.options.platform.clone().unwrap_or_else(Platform::host);
+        let mut best: Option<(u32, &Candidate)> = None;
+        for candidate in candidates {
+            let platform = match &candidate.descriptor.platform {
+                Some(platform) => platform.clone(),
+                None => match self.config_of(&candidate.manifest)? {
+                    Some((_, config)) => config.platform(),
+                    None => continue,
+                },
+            };
+            if let Some(fitness) = platform.fitness(&wanted)
+                && best.is_none_or(|(best, _)| fitness < best)
+            {
+                best = Some((fitness, candidate));
+            }
+        }
+        best.map(|(_, candidate)| candidate)
+            .ok_or_else(|| LoadError::Platform { image: shown.to_owned(), platform: wanted })
+    }
+
+    fn config_of(&self, manifest: &Manifest) -> Result<Option<(Vec<u8>, ImageConfig)>, LoadError> {
+        let Some(bytes) = self.document_bytes(&manifest.config)? else { return Ok(None) };
+        let config = parse_config(&manifest.config.digest.to_string(), &bytes)?;
+        Ok(Some((bytes, config)))
+    }
+
+    fn manifest_image(&self, chosen: &Candidate) -> Result<NewImage, LoadError> {
+        let manifest = &chosen.manifest;
+        check_type(&manifest.config, media::Kind::Config)?;
+        let Some((bytes, config)) = self.config_of(manifest)? else { return Err(missing(&manifest.config)) };
+        let id = manifest.config.digest;
+        check_count(id, config.rootfs.diff_ids.len(), manifest.layers.len())?;
+        let mut new = self.start(id, &bytes, or(&manifest.config.media_type, media::OCI_CONFIG));
+        for (descriptor, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            check_type(descriptor, media::Kind::Layer)?;
+            let (blob, layer) = self.manifest_layer(descriptor, diff_id)?;
+            push_layer(&mut new, blob, layer);
+        }
+        new.image.manifest = chosen.descriptor.digest;
+        let media_type = or(&chosen.descriptor.media_type, media::OCI_MANIFEST);
+        new.documents.push(document(media_type, chosen.bytes.clone()));
+        Ok(new)
+    }
+
+    fn manifest_layer(
+        &self,
+        descriptor: &Descriptor,
+        diff_id: &DiffId,
+    ) -> Result<(BlobRow, LayerRow), LoadError> {
+        let object = descriptor.digest.to_string();
+        let (blob, layer) = match self.content(&descriptor.digest) {
+            Some(content) => {
+                let taken = layer_of(&object, content)?;
+                (blob_row(taken, &descriptor.media_type), taken.layer)
+            }
+            None => self.known_layer(descriptor, diff_id)?,
+        };
+        check_size(descriptor, blob.size)?;
+        if layer.diff_id != *diff_id {
+            return Err(LoadError::Mismatch { object, expected: *diff_id, actual: layer.diff_id });
+        }
+        Ok((blob, layer))
+    }
+
+    /// A layer that the archive leaves out because the store has it.
+    fn known_layer(
+        &self,
+        descriptor: &Descriptor,
+        diff_id: &DiffId,
+    ) -> Result<(BlobRow, LayerRow), LoadError> {
+        let layer = self.known.layer(diff_id)?.ok_or_else(|| missing(descriptor))?;
+        if descriptor.digest == *diff_id {
+            return Ok((plain_blob(&layer), layer));
+        }
+        let blob = self.known.blob(&descriptor.digest)?.filter(|blob| blob.diff_id == Some(*diff_id));
+        Ok((blob.ok_or_else(|| missing(descriptor))?, layer))
+    }
+
+    /// Keeps another platform's image as it came, so that the index stays whole; it is not unpacked.
+    fn keep_platform(&self, other: &Candidate, new: &mut NewImage) -> Result<(), LoadError> {
+        let media_type = or(&other.descriptor.media_type, media::OCI_MANIFEST);
+        new.documents.push(document(media_type, other.bytes.clone()));
+        self.keep_blobs(&other.manifest, new)
+    }
+
+    fn keep_extras(&self, extras: Extras, new: &mut NewImage) -> Result<(), LoadError> {
+        new.documents.extend(extras.indexes);
+        for (descriptor, bytes) in extras.attestations {
+            let manifest = match Document::parse(&bytes, &descriptor.media_type) {
+                Ok(Document::Manifest(manifest)) => Some(manifest),
+                _ => None,
+            };
+            new.documents.push(document(or(&descriptor.media_type, media::OCI_MANIFEST), bytes));
+            if let Some(manifest) = manifest {
+                self.keep_blobs(&manifest, new)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_blobs(&self, manifest: &Manifest, new: &mut NewImage) -> Result<(), LoadError> {
+        for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+            let Some(content) = self.content(&descriptor.digest) else { continue };
+            match content {
+                Content::Bytes { bytes, .. } => {
+                    check_size(descriptor, bytes.len() as u64)?;
+                    new.documents.push(document(&descriptor.media_type, bytes.to_vec()));
+                }
+                Content::Opaque { digest, size, .. } => {
+                    check_size(descriptor, *size)?;
+                    let media_type = descriptor.media_type.clone();
+                    new.blobs.push(BlobRow {
+                        digest: *digest,
+                        media_type,
+                        size: *size,
+                        diff_id: None,
+                        stored: true,
+                    });
+                }
+                Content::Layer(taken) => {
+                    check_size(descriptor, taken.blob_bytes)?;
+                    let mut row = blob_row(taken, &descriptor.media_type);
+                    if row.stored {
+                        row.diff_id = None;
+                    } else {
+                        // A plain tar lives in its unpacked layer only.
+                        new.layers.push(taken.layer);
+                    }
+                    new.blobs.push(row);
+                }
+                Content::Broken { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    // --- both
+
+    fn start(&self, id: Digest, config: &[u8], media_type: &str) -> NewImage {
+        NewImage {
+            image: ImageRow { id, manifest: id, parent: None, stored_at: self.now_ns },
+            documents: vec![document(media_type, config.to_vec())],
+            blobs: Vec::new(),
+            layers: Vec::new(),
+            stack: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    fn name_row(&self, name: &Reference, image: Digest, target: Digest) -> NameRow {
+        NameRow { name: name.to_string(), image, target, tagged_at: self.now_ns }
+    }
+
+    /// The content at a path, links followed.
+    fn at(&self, path: &str) -> Result<Option<&'a Content>, LoadError> {
+        let mut current = path.strip_prefix("./").unwrap_or(path);
+        for _ in 0..DEPTH_MAX {
+            if let Some(content) = self.taken.contents.get(current) {
+                return Ok(Some(content));
+            }
+            match self.taken.links.get(current) {
+                Some(target) => current = target,
+                None => return Ok(None),
+            }
+        }
+        Err(LoadError::Link { object: path.to_owned() })
+    }
+
+    fn bytes_at(&self, path: &str) -> Result<&'a [u8], LoadError> {
+        match self.at(path)? {
+            Some(Content::Bytes { bytes, .. }) => Ok(bytes),
+            Some(_) => {
+                Err(LoadError::MediaType { object: path.to_owned(), media_type: "not a document".to_owned() })
+            }
+            None => Err(LoadError::Missing { object: path.to_owned() }),
+        }
+    }
+
+    fn content(&self, digest: &Digest) -> Option<&'a Content> {
+        self.taken.contents.get(*self.by_digest.get(digest)?)
+    }
+
+    /// A document of the archive or, failing that, of the store.
+    fn document_bytes(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>, LoadError> {
+        let bytes = match self.content(&descriptor.digest) {
+            Some(Content::Bytes { bytes, .. }) => bytes.to_vec(),
+            Some(_) => {
+                let media_type = descriptor.media_type.clone();
+                return Err(LoadError::MediaType { object: descriptor.digest.to_string(), media_type });
+            }
+            None => match self.known.document(&descriptor.digest)? {
+                Some(row) => row.bytes,
+                None => return Ok(None),
+            },
+        };
+        check_size(descriptor, bytes.len() as u64)?;
+        Ok(Some(bytes))
+    }
+}
+
+struct Candidate {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// What else belongs to an index.
+#[derive(Default)]
+struct Extras {
+    indexes: Vec<DocumentRow>,
+    attestations: Vec<(Descriptor, Vec<u8>)>,
+}
+
+/// The name that a descriptor in an `index.json` bears. A reference name that is a mere tag names nothing.
+fn descriptor_name(descriptor: &Descriptor) -> Result<Option<Reference>, LoadError> {
+    if let Some(name) = descriptor.annotation("io.containerd.image.name") {
+        return parse_name(name).map(Some);
+    }
+    match descriptor.annotation("org.opencontainers.image.ref.name") {
+        Some(name) if name.contains(['/', ':']) => parse_name(name).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn are_platforms(group: &[&Descriptor], next: &Descriptor) -> bool {
+    let differs = |known: &&Descriptor| known.platform.is_some() && known.platform != next.platform;
+    next.is_attestation() || (next.platform.is_some() && group.iter().all(differs))
+}
+
+fn parse_name(text: &str) -> Result<Reference, LoadError> {
+    Reference::parse(text).map_err(|source| LoadError::Name { name: text.to_owned(), source })
+}
+
+fn parse_config(object: &str, bytes: &[u8]) -> Result<ImageConfig, LoadError> {
+    serde_json::from_slice(bytes).map_err(|source| LoadError::Json { object: object.to_owned(), source })
+}
+
+fn check_count(image: Digest, diff_ids: usize, layers: usize) -> Result<(), LoadError> {
+    if diff_ids == layers { Ok(()) } else { Err(LoadError::LayerCount { image, diff_ids, layers }) }
+}
+
+fn check_type(descriptor: &Descriptor, kind: media::Kind) -> Result<(), LoadError> {
+    if media::kind(&descriptor.media_type) == Some(kind) {
+        return Ok(());
+    }
+    let (object, media_type) = (descriptor.digest.to_string(), descriptor.media_type.clone());
+    Err(LoadError::MediaType { object, media_type })
+}
+
+fn check_size(descriptor: &Descriptor, actual: u64) -> Result<(), LoadError> {
+    if descriptor.size == actual {
+        return Ok(());
+    }
+    Err(LoadError::Size { object: descriptor.digest.to_string(), expected: descriptor.size, actual })
+}
+
+fn missing(descriptor: &Descriptor) -> LoadError {
+    LoadError::Missing { object: descriptor.digest.to_string() }
+}
+
+fn layer_of<'c>(object: &str, content: &'c Content) -> Result<&'c TakenLayer, LoadError> {
+    let reason = match content {
+        Content::Layer(taken) => return Ok(taken),
+        Content::Bytes { .. } => "it is not a tar archive".to_owned(),
+        Content::Opaque { reason, .. } => reason.clone(),
+        Content::Broken { error: LoadError::Layer { source, .. } } => source.to_string(),
+        Content::Broken { error } => error.to_string(),
+    };
+    Err(LoadError::NotALayer { object: object.to_owned(), reason })
+}
+
+fn blob_row(taken: &TakenLayer, media_type: &str) -> BlobRow {
+    BlobRow {
+        digest: taken.blob,
+        media_type: media_type.to_owned(),
+        size: taken.blob_bytes,
+        diff_id: Some(taken.layer.diff_id),
+        stored: taken.compression != Compression::None,
+    }
+}
+
+/// The blob of a layer that is transported as it is.
+pub(crate) fn plain_blob(layer: &LayerRow) -> BlobRow {
+    BlobRow {
+        digest: layer.diff_id,
+        media_type: media::OCI_LAYER.to_owned(),
+        size: layer.tar_bytes,
+        diff_id: Some(layer.diff_id),
+        stored: false,
+    }
+}
+
+fn push_layer(new: &mut NewImage, blob: BlobRow, layer: LayerRow) {
+    new.stack.push((layer.diff_id, blob.digest));
+    new.layers.push(layer);
+    new.blobs.push(blob);
+}
+
+fn document(media_type: &str, bytes: Vec<u8>) -> DocumentRow {
+    DocumentRow { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
+}
+
+fn or<'t>(text: &'t str, default: &'t str) -> &'t str {
+    if text.is_empty() { default } else { text }
+}

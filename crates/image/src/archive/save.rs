@@ -1,0 +1,260 @@
+//! Saving: one archive that `docker load` (20.10 and later) and OCI tools read.
+//!
+//! All sizes are known beforehand, so the archive streams: documents from memory, compressed layers from their
+//! blobs, plain ones reproduced from their unpacked form. The same images give the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Read, Write};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::catalogue::Image;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::layer::LayerError;
+use crate::manifest::{Descriptor, Index, media};
+use crate::metadata::{BlobRow, DocumentRow};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::Store;
+use crate::tar::{Entry, Kind, Writer};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Why an archive could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("cannot write the image archive")]
+    Write(#[source] io::Error),
+    #[error("cannot read layer {digest}")]
+    Layer { digest: Digest, source: LayerError },
+    #[error(
+        "image with reference {image} was found but does not provide the specified platform ({platform})"
+    )]
+    Platform { image: String, platform: Platform },
+}
+
+/// An image and the names it is saved under.
+struct Saved {
+    image: Arc<Image>,
+    /// With the manifest or index each name stands for.
+    names: Vec<(Reference, Digest)>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ArchiveItem {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Store {
+    /// Writes images as one archive. A repository's name without tag means all its tags; an ID comes without names.
+    ///
+    /// With `platform`, the image of that platform alone; else a multi-platform index is written whole, as far as
+    /// its content is here.
+    pub fn save(
+        &self,
+        names: &[String],
+        output: &mut dyn Write,
+        platform: Option<&Platform>,
+    ) -> Result<(), Error> {
+        // Nothing may be deleted while it is being read.
+        let _session = self.session();
+        let saved = self.select(names, platform)?;
+        let mut documents: BTreeMap<Digest, DocumentRow> = BTreeMap::new();
+        let mut blobs: BTreeMap<Digest, BlobRow> = BTreeMap::new();
+        for Saved { image, names } in &saved {
+            let whole = names.iter().any(|(_, target)| *target != image.manifest);
+            let wanted: Vec<Digest> = if whole {
+                self.writer().content(&image.id)?
+            } else {
+                image.blobs.iter().map(|blob| blob.digest).chain([image.id, image.manifest]).collect()
+            };
+            let database = self.writer();
+            for digest in wanted {
+                if let Some(document) = database.document(&digest)? {
+                    documents.insert(digest, document);
+                } else if let Some(blob) = database.blob(&digest)? {
+                    blobs.insert(digest, blob);
+                }
+            }
+        }
+        let mut archive = Writer::new(BufWriter::with_capacity(BUFFER_BYTES, output));
+        let write = |source| Error::Save(SaveError::Write(source));
+        for directory in ["blobs/", "blobs/sha256/"] {
+            archive
+                .append(&Entry::new(Kind::Directory, directory, 0o755), &mut io::empty())
+                .map_err(write)?;
+        }
+        let digests: BTreeSet<Digest> = documents.keys().chain(blobs.keys()).copied().collect();
+        for digest in digests {
+            match documents.get(&digest) {
+                Some(document) => put(&mut archive, &blob_path(&digest), &document.bytes).map_err(write)?,
+                None => self.put_blob(&mut archive, &blobs[&digest])?,
+            }
+        }
+        for (path, bytes) in listings(&saved, &documents) {
+            put(&mut archive, path, &bytes).map_err(write)?;
+        }
+        archive.finish().and_then(|mut output| output.flush()).map_err(write)
+    }
+
+    fn select(&self, names: &[String], platform: Option<&Platform>) -> Result<Vec<Saved>, Error> {
+        let mut saved: Vec<Saved> = Vec::new();
+        for name in names {
+            for (image, reference) in self.select_one(name)? {
+                if let Some(platform) = platform
+                    && image.config.platform().fitness(platform).is_none()
+                {
+                    let error = SaveError::Platform { image: name.clone(), platform: platform.clone() };
+                    return Err(error.into());
+                }
+                let target = match (&reference, platform) {
+                    (Some(reference), None) => {
+                        let named = self.catalogue().named(&reference.to_string());
+                        named.map_or(image.manifest, |named| named.target)
+                    }
+                    _ => image.manifest,
+                };
+                let at = match saved.iter().position(|known| known.image.id == image.id) {
+                    Some(at) => at,
+                    None => {
+                        saved.push(Saved { image, names: Vec::new() });
+                        saved.len() - 1
+                    }
+                };
+                let names = &mut saved[at].names;
+                if let Some(reference) = reference
+                    && !names.iter().any(|(known, _)| *known == reference)
+                {
+                    names.push((reference, target));
+                }
+            }
+        }
+        Ok(saved)
+    }
+
+    fn select_one(&self, name: &str) -> Result<Vec<(Arc<Image>, Option<Reference>)>, Error> {
+        if let Ok(bare) = Reference::parse_untagged(name)
+            && bare.tag().is_none()
+            && bare.digest().is_none()
+        {
+            let repository = bare.name();
+            let mut tagged = Vec::new();
+            for image in self.list()? {
+                for row in self.writer().names(Some(&image.id))? {
+                    let reference = Reference::parse_untagged(&row.name)?;
+                    if reference.name() == repository && reference.tag().is_some() {
+                        tagged.push((image.clone(), Some(reference)));
+                    }
+                }
+            }
+            if !tagged.is_empty() {
+                tagged.sort_by(|(_, a), (_, b)| a.cmp(b));
+                return Ok(tagged);
+            }
+        }
+        let (image, reference) = self.resolve_target(name)?;
+        Ok(vec![(
+            image,
+            reference.filter(|reference| reference.tag().is_some()).map(|name| name.without_digest()),
+        )])
+    }
+
+    fn put_blob<W: Write>(&self, archive: &mut Writer<W>, blob: &BlobRow) -> Result<(), Error> {
+        let write = |source| Error::Save(SaveError::Write(source));
+        let mut entry = Entry::new(Kind::File, blob_path(&blob.digest), 0o644);
+        entry.size = blob.size;
+        match blob.diff_id.filter(|_| !blob.stored) {
+            Some(diff_id) => {
+                archive.append_header(&entry).map_err(write)?;
+                self.layers
+                    .reproduce(&diff_id, archive)
+                    .map_err(|source| SaveError::Layer { digest: diff_id, source }.into())
+                    .map(drop)
+            }
+            None => {
+                let mut file = self.blobs.reader(&blob.digest)?;
+                archive.append_header(&entry).map_err(write)?;
+                copy(&mut file, archive).map_err(write)
+            }
+        }
+    }
+}
+
+/// As `io::copy`, with a buffer worth the system calls.
+fn copy(input: &mut dyn Read, output: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => output.write_all(&buffer[..count])?,
+        }
+    }
+}
+
+fn put<W: Write>(archive: &mut Writer<W>, path: &str, mut bytes: &[u8]) -> io::Result<()> {
+    let mut entry = Entry::new(Kind::File, path, 0o644);
+    entry.size = bytes.len() as u64;
+    archive.append(&entry, &mut bytes)
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// The files that say what the blobs are: for OCI tools, for Docker, for very old Docker.
+fn listings(saved: &[Saved], documents: &BTreeMap<Digest, DocumentRow>) -> Vec<(&'static str, Vec<u8>)> {
+    let describe = |digest: &Digest| {
+        let (media_type, size) = documents
+            .get(digest)
+            .map_or((media::OCI_MANIFEST, 0), |row| (row.media_type.as_str(), row.bytes.len() as u64));
+        Descriptor::new(media_type, *digest, size)
+    };
+    let mut manifests = Vec::new();
+    let mut items = Vec::new();
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for Saved { image, names } in saved {
+        for (name, target) in names {
+            let tag = name.tag().unwrap_or("latest").to_owned();
+            let annotations = BTreeMap::from([
+                ("io.containerd.image.name".to_owned(), name.to_string()),
+                ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
+            ]);
+            manifests.push(Descriptor { annotations: Some(annotations), ..describe(target) });
+            let top = image.blobs.last().map_or(image.id, |blob| blob.digest);
+            repositories.entry(name.familiar_name()).or_default().insert(tag, top.hex());
+        }
+        if names.is_empty() {
+            manifests.push(describe(&image.manifest));
+        }
+        let tags: Vec<String> = names.iter().map(|(name, _)| name.familiar()).collect();
+        items.push(ArchiveItem {
+            config: blob_path(&image.id),
+            repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
+            layers: image.blobs.iter().map(|blob| blob_path(&blob.digest)).collect(),
+        });
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media::OCI_INDEX.to_owned()),
+        manifests,
+        annotations: None,
+    };
+    let mut files = vec![
+        ("index.json", json(&index)),
+        ("manifest.json", json(&items)),
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+    ];
+    if !repositories.is_empty() {
+        files.push(("repositories", json(&repositories)));
+    }
+    files
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("listings have string keys only")
+}

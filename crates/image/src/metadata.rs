@@ -1,0 +1,287 @@
+//! The image database (`images.db`): which images, names, documents, blobs and layers there are, and what keeps
+//! what alive. SQLite in WAL mode; one transaction per change; the file has a schema version and migrates.
+//!
+//! Reference counts are not stored but follow from the rows of `image_content` and `image_layers`: a count that
+//! is derived cannot drift. Knows nothing of files; who removes the rows' files asks [`Database::garbage`] first.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use crate::digest::{DiffId, Digest, ImageId};
+
+mod change;
+mod rows;
+mod schema;
+
+pub use change::Change;
+pub use rows::{BlobRow, DocumentRow, Garbage, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow};
+
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("cannot open the image database {path}")]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error(
+        "the image database {path} has schema version {found}; this program knows up to {known}: use a newer one"
+    )]
+    TooNew { path: PathBuf, found: i64, known: i64 },
+    #[error("the image database cannot {step}")]
+    Statement { step: &'static str, source: rusqlite::Error },
+    #[error("the image database holds {text:?} where a digest should be")]
+    Digest { text: String },
+}
+
+/// Adds the step to a failed statement.
+pub(crate) trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, DatabaseError>;
+}
+
+impl<T> Step<T> for rusqlite::Result<T> {
+    fn step(self, step: &'static str) -> Result<T, DatabaseError> {
+        self.map_err(|source| DatabaseError::Statement { step, source })
+    }
+}
+
+/// An open image database. Not `Sync`: the store keeps it behind its writer's mutex.
+pub struct Database {
+    connection: Connection,
+}
+
+impl Database {
+    /// Opens or creates the database and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Database, DatabaseError> {
+        let open = |source| DatabaseError::Open { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(open)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(open)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+        // A transaction that was reported may be lost by a power cut, never by a crash of the engine; the
+        // database stays whole in both cases. Deletions that files depend on are synced: see `synced`.
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
+        connection.pragma_update(None, "foreign_keys", "ON").map_err(open)?;
+        schema::migrate(&mut connection, path)?;
+        Ok(Database { connection })
+    }
+
+    /// Runs one change as one transaction.
+    pub fn change<T, E>(&mut self, change: impl FnOnce(&Change<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<DatabaseError>,
+    {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .step("begin a change")?;
+        let change_made = change(&Change::within(&transaction))?;
+        transaction.commit().step("commit a change")?;
+        Ok(change_made)
+    }
+
+    /// As [`Database::change`], and on the disk when it returns: for changes after which files are deleted.
+    pub fn change_synced<T, E>(&mut self, change: impl FnOnce(&Change<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<DatabaseError>,
+    {
+        self.connection.pragma_update(None, "synchronous", "FULL").step("be made durable")?;
+        let outcome = self.change(change);
+        self.connection.pragma_update(None, "synchronous", "NORMAL").step("be made fast again")?;
+        outcome
+    }
+
+    pub fn images(&self) -> Result<Vec<ImageRow>, DatabaseError> {
+        let step = "list images";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id, manifest, parent, stored_at FROM images ORDER BY id")
+            .step(step)?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, Option<String>>(2)?,
+                    row.get(3)?,
+                ))
+            })
+            .step(step)?;
+        let mut images = Vec::new();
+        for row in rows {
+            let (id, manifest, parent, stored_at) = row.step(step)?;
+            let parent = parent.map(|text| digest(&text)).transpose()?;
+            images.push(ImageRow { id: digest(&id)?, manifest: digest(&manifest)?, parent, stored_at });
+        }
+        Ok(images)
+    }
+
+    pub fn image(&self, id: &ImageId) -> Result<Option<ImageRow>, DatabaseError> {
+        let step = "read an image";
+        let row = self
+            .connection
+            .prepare_cached("SELECT manifest, parent, stored_at FROM images WHERE id = ?1")
+            .step(step)?
+            .query_row([id.to_string()], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?))
+            })
+            .optional()
+            .step(step)?;
+        let Some((manifest, parent, stored_at)) = row else { return Ok(None) };
+        let parent = parent.map(|text| digest(&text)).transpose()?;
+        Ok(Some(ImageRow { id: *id, manifest: digest(&manifest)?, parent, stored_at }))
+    }
+
+    /// The names of one image, or of all.
+    pub fn names(&self, image: Option<&ImageId>) -> Result<Vec<NameRow>, DatabaseError> {
+        let step = "list names";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT name, image, target, tagged_at FROM names WHERE ?1 IS NULL OR image = ?1 ORDER BY name",
+            )
+            .step(step)?;
+        let rows = statement
+            .query_map([image.map(Digest::to_string)], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?))
+            })
+            .step(step)?;
+        let mut names = Vec::new();
+        for row in rows {
+            let (name, image, target, tagged_at) = row.step(step)?;
+            names.push(NameRow { name, image: digest(&image)?, target: digest(&target)?, tagged_at });
+        }
+        Ok(names)
+    }
+
+    pub fn document(&self, wanted: &Digest) -> Result<Option<DocumentRow>, DatabaseError> {
+        self.connection
+            .prepare_cached("SELECT media_type, bytes FROM documents WHERE digest = ?1")
+            .step("read a document")?
+            .query_row([wanted.to_string()], |row| {
+                Ok(DocumentRow { digest: *wanted, media_type: row.get(0)?, bytes: row.get(1)? })
+            })
+            .optional()
+            .step("read a document")
+    }
+
+    pub fn blob(&self, wanted: &Digest) -> Result<Option<BlobRow>, DatabaseError> {
+        let step = "read a blob's row";
+        let row = self
+            .connection
+            .prepare_cached("SELECT media_type, size, diff_id, stored FROM blobs WHERE digest = ?1")
+            .step(step)?
+            .query_row([wanted.to_string()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?, row.get(3)?))
+            })
+            .optional()
+            .step(step)?;
+        let Some((media_type, size, diff_id, stored)) = row else { return Ok(None) };
+        let diff_id = diff_id.map(|text| digest(&text)).transpose()?;
+        Ok(Some(BlobRow { digest: *wanted, media_type, size, diff_id, stored }))
+    }
+
+    pub fn blobs(&self) -> Result<Vec<BlobRow>, DatabaseError> {
+        let digests = self.digests("SELECT digest FROM blobs ORDER BY digest", None)?;
+        let mut blobs = Vec::with_capacity(digests.len());
+        for digest in digests {
+            blobs.extend(self.blob(&digest)?);
+        }
+        Ok(blobs)
+    }
+
+    pub fn layer(&self, wanted: &DiffId) -> Result<Option<LayerRow>, DatabaseError> {
+        self.connection
+            .prepare_cached("SELECT tar_bytes, unpacked_bytes, disk_bytes FROM layers WHERE diff_id = ?1")
+            .step("read a layer's row")?
+            .query_row([wanted.to_string()], |row| {
+                Ok(LayerRow {
+                    diff_id: *wanted,
+                    tar_bytes: row.get(0)?,
+                    unpacked_bytes: row.get(1)?,
+                    disk_bytes: row.get(2)?,
+                })
+            })
+            .optional()
+            .step("read a layer's row")
+    }
+
+    pub fn layers(&self) -> Result<Vec<LayerRow>, DatabaseError> {
+        let digests = self.digests("SELECT diff_id FROM layers ORDER BY diff_id", None)?;
+        let mut layers = Vec::with_capacity(digests.len());
+        for digest in digests {
+            layers.extend(self.layer(&digest)?);
+        }
+        Ok(layers)
+    }
+
+    /// The layers of an image, bottom first, each with the blob it came from.
+    pub fn stack(&self, image: &ImageId) -> Result<Vec<(DiffId, Digest)>, DatabaseError> {
+        let image = image.to_string();
+        let layers = self
+            .digests("SELECT diff_id FROM image_layers WHERE image = ?1 ORDER BY position", Some(&image))?;
+        let blobs =
+            self.digests("SELECT blob FROM image_layers WHERE image = ?1 ORDER BY position", Some(&image))?;
+        Ok(layers.into_iter().zip(blobs).collect())
+    }
+
+    /// All documents and blobs that an image keeps alive.
+    pub fn content(&self, image: &ImageId) -> Result<Vec<Digest>, DatabaseError> {
+        self.digests(
+            "SELECT digest FROM image_content WHERE image = ?1 ORDER BY digest",
+            Some(&image.to_string()),
+        )
+    }
+
+    pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, DatabaseError> {
+        let step = "list snapshots";
+        let mut statement =
+            self.connection.prepare_cached("SELECT id, image, layers FROM snapshots").step(step)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))
+            .step(step)?;
+        let mut snapshots = Vec::new();
+        for row in rows {
+            let (id, image, layers) = row.step(step)?;
+            let layers = serde_json::from_str(&layers).map_err(|_| DatabaseError::Digest { text: layers })?;
+            snapshots.push(SnapshotRow { id, image: digest(&image)?, layers });
+        }
+        Ok(snapshots)
+    }
+
+    /// Content whose bytes may not have reached the disk, as recorded under other boots than this one.
+    pub fn unsynced(&self, boot: &str) -> Result<Vec<Digest>, DatabaseError> {
+        self.digests("SELECT digest FROM unsynced WHERE boot != ?1", Some(boot))
+    }
+
+    /// Content of this boot that still waits to be written out.
+    pub fn pending_sync(&self) -> Result<Vec<Digest>, DatabaseError> {
+        self.digests("SELECT digest FROM unsynced", None)
+    }
+
+    /// The images that use a layer or keep a blob.
+    pub fn users(&self, content: &Digest) -> Result<Vec<ImageId>, DatabaseError> {
+        self.digests(
+            "SELECT image FROM image_content WHERE digest = ?1
+             UNION SELECT image FROM image_layers WHERE diff_id = ?1
+             UNION SELECT image FROM image_content JOIN blobs USING (digest) WHERE diff_id = ?1 AND NOT stored",
+            Some(&content.to_string()),
+        )
+    }
+
+    fn digests(&self, query: &str, argument: Option<&str>) -> Result<Vec<Digest>, DatabaseError> {
+        let step = "list digests";
+        let mut statement = self.connection.prepare_cached(query).step(step)?;
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let rows = match argument {
+            Some(argument) => statement.query_map([argument], read),
+            None => statement.query_map([], read),
+        };
+        let mut digests = Vec::new();
+        for row in rows.step(step)? {
+            digests.push(digest(&row.step(step)?)?);
+        }
+        Ok(digests)
+    }
+}
+
+fn digest(text: &str) -> Result<Digest, DatabaseError> {
+    text.parse().map_err(|_| DatabaseError::Digest { text: text.to_owned() })
+}

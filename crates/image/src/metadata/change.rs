@@ -1,0 +1,186 @@
+//! The writes of the image database: each runs inside a transaction of [`super::Database::change`].
+
+use rusqlite::{Transaction, params};
+
+use super::{DatabaseError, Garbage, NameRow, NewImage, SnapshotRow, Step, digest};
+use crate::digest::{Digest, ImageId};
+
+/// The changes that can be made, within one transaction.
+pub struct Change<'a> {
+    transaction: &'a Transaction<'a>,
+}
+
+impl<'a> Change<'a> {
+    pub(super) fn within(transaction: &'a Transaction<'a>) -> Change<'a> {
+        Change { transaction }
+    }
+
+    fn execute(
+        &self,
+        step: &'static str,
+        statement: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<usize, DatabaseError> {
+        self.transaction.prepare_cached(statement).step(step)?.execute(parameters).step(step)
+    }
+
+    /// Adds an image with all its content, or what of it is new; gives it its names.
+    pub fn add_image(&self, new: &NewImage) -> Result<(), DatabaseError> {
+        let image = new.image.id.to_string();
+        let parent = new.image.parent.map(|parent| parent.to_string());
+        self.execute(
+            "add an image",
+            "INSERT INTO images (id, manifest, parent, stored_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (id) DO NOTHING",
+            params![image, new.image.manifest.to_string(), parent, new.image.stored_at],
+        )?;
+        for document in &new.documents {
+            let digest = document.digest.to_string();
+            self.execute(
+                "add a document",
+                "INSERT INTO documents (digest, media_type, bytes) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (digest) DO NOTHING",
+                params![digest, document.media_type, document.bytes],
+            )?;
+            self.add_content(&image, &digest)?;
+        }
+        for layer in &new.layers {
+            self.execute(
+                "add a layer",
+                "INSERT INTO layers (diff_id, tar_bytes, unpacked_bytes, disk_bytes) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (diff_id) DO NOTHING",
+                params![layer.diff_id.to_string(), layer.tar_bytes, layer.unpacked_bytes, layer.disk_bytes],
+            )?;
+        }
+        for blob in &new.blobs {
+            let digest = blob.digest.to_string();
+            self.execute(
+                "add a blob",
+                "INSERT INTO blobs (digest, media_type, size, diff_id, stored) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (digest) DO UPDATE SET diff_id = coalesce(diff_id, excluded.diff_id)",
+                params![
+                    digest,
+                    blob.media_type,
+                    blob.size,
+                    blob.diff_id.map(|id| id.to_string()),
+                    blob.stored
+                ],
+            )?;
+            self.add_content(&image, &digest)?;
+        }
+        for (position, (diff_id, blob)) in new.stack.iter().enumerate() {
+            self.execute(
+                "stack a layer",
+                "INSERT INTO image_layers (image, position, diff_id, blob) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (image, position) DO NOTHING",
+                params![image, position as i64, diff_id.to_string(), blob.to_string()],
+            )?;
+        }
+        new.names.iter().try_for_each(|name| self.set_name(name))
+    }
+
+    fn add_content(&self, image: &str, digest: &str) -> Result<(), DatabaseError> {
+        self.execute(
+            "own content",
+            "INSERT INTO image_content (image, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![image, digest],
+        )?;
+        Ok(())
+    }
+
+    /// Gives a name to an image; takes it from the one that had it.
+    pub fn set_name(&self, name: &NameRow) -> Result<(), DatabaseError> {
+        self.execute(
+            "set a name",
+            "INSERT INTO names (name, image, target, tagged_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET image = excluded.image, target = excluded.target,
+                 tagged_at = excluded.tagged_at",
+            params![name.name, name.image.to_string(), name.target.to_string(), name.tagged_at],
+        )?;
+        Ok(())
+    }
+
+    pub fn remove_name(&self, name: &str) -> Result<(), DatabaseError> {
+        self.execute("remove a name", "DELETE FROM names WHERE name = ?1", [name])?;
+        Ok(())
+    }
+
+    /// Removes an image and its names, and the rows of all content that nothing uses any more.
+    pub fn remove_image(&self, image: &ImageId) -> Result<(), DatabaseError> {
+        let image = image.to_string();
+        self.execute("remove an image", "DELETE FROM images WHERE id = ?1", [&image])?;
+        self.execute("forget a parent", "UPDATE images SET parent = NULL WHERE parent = ?1", [&image])?;
+        Ok(())
+    }
+
+    /// Records a snapshot: from now on it keeps its layers alive, with or without its image.
+    pub fn add_snapshot(&self, snapshot: &SnapshotRow) -> Result<(), DatabaseError> {
+        let layers: Vec<String> = snapshot.layers.iter().map(|id| format!("\"{id}\"")).collect();
+        self.execute(
+            "add a snapshot",
+            "INSERT INTO snapshots (id, image, layers) VALUES (?1, ?2, ?3)",
+            params![snapshot.id, snapshot.image.to_string(), format!("[{}]", layers.join(","))],
+        )?;
+        Ok(())
+    }
+
+    pub fn remove_snapshot(&self, id: &str) -> Result<(), DatabaseError> {
+        self.execute("remove a snapshot", "DELETE FROM snapshots WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// Records that content may not have reached the disk yet.
+    pub fn mark_unsynced(&self, content: &Digest, boot: &str) -> Result<(), DatabaseError> {
+        self.execute(
+            "mark content as unsynced",
+            "INSERT INTO unsynced (digest, boot) VALUES (?1, ?2) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
+            params![content.to_string(), boot],
+        )?;
+        Ok(())
+    }
+
+    pub fn mark_synced(&self, content: &Digest) -> Result<(), DatabaseError> {
+        self.execute(
+            "mark content as synced",
+            "DELETE FROM unsynced WHERE digest = ?1",
+            [content.to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// Deletes the rows that nothing owns and says which files may follow them.
+    pub fn collect(&self) -> Result<Garbage, DatabaseError> {
+        self.execute(
+            "collect documents",
+            "DELETE FROM documents WHERE digest NOT IN (SELECT digest FROM image_content)",
+            [],
+        )?;
+        let blobs = self.returning(
+            "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM image_content)
+             RETURNING CASE WHEN stored THEN digest END",
+        )?;
+        let layers = self.returning(
+            "DELETE FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)
+             AND diff_id NOT IN (SELECT diff_id FROM blobs WHERE diff_id IS NOT NULL AND NOT stored)
+             AND diff_id NOT IN (SELECT value FROM snapshots, json_each(snapshots.layers))
+             RETURNING diff_id",
+        )?;
+        for gone in blobs.iter().chain(&layers) {
+            self.mark_synced(gone)?;
+        }
+        Ok(Garbage { blobs, layers })
+    }
+
+    fn returning(&self, statement: &str) -> Result<Vec<Digest>, DatabaseError> {
+        let step = "collect garbage";
+        let mut statement = self.transaction.prepare_cached(statement).step(step)?;
+        let rows = statement.query_map([], |row| row.get::<_, Option<String>>(0)).step(step)?;
+        let mut digests = Vec::new();
+        for row in rows {
+            if let Some(text) = row.step(step)? {
+                digests.push(digest(&text)?);
+            }
+        }
+        Ok(digests)
+    }
+}
