@@ -198,6 +198,10 @@ pub fn set_up(batch: &mut Batch, name: &str) {
     named(batch, name, IFF_UP);
 }
 
+pub fn set_down(batch: &mut Batch, name: &str) {
+    batch.message(RTM_SETLINK, 0, &link_flags(0, 0, IFF_UP)).string(IFLA_IFNAME, name);
+}
+
 /// Sends a gratuitous ARP request whenever the link comes up or changes its MAC (sysctl `arp_notify`).
 pub fn announce_changes(batch: &mut Batch, name: &str) {
     named(batch, name, 0).nested(IFLA_AF_SPEC, |families| {
@@ -246,12 +250,16 @@ fn named<'a>(batch: &'a mut Batch, name: &str, flags: u32) -> Message<'a> {
     message
 }
 
-/// `struct ifinfomsg`
+/// `struct ifinfomsg`; the flags given are set, the others stay as they are.
 fn link_header(index: u32, flags: u32) -> [u8; 16] {
+    link_flags(index, flags, flags)
+}
+
+fn link_flags(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
     header
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use corten_sys::netlink::{Protocol, Socket};
 use tracing::warn;
 
-use crate::apply::delete_link_if_there;
+use crate::apply::{delete_link_if_there, set_link_down_if_there};
 use crate::error::{Error, Result};
 use crate::ipam::Ipam;
 use crate::prepare::{Prepared, Workshop};
@@ -52,14 +52,30 @@ struct Shelf {
 #[derive(Debug, Clone)]
 struct Retired {
     host_interface: String,
-    ip: Ipv4Addr,
+    /// `None`: somebody else has it already.
+    ip: Option<Ipv4Addr>,
     since: Instant,
+}
+
+impl Shelf {
+    /// Frees addresses of detached endpoints whose namespaces may not be gone yet: switched off, their interfaces
+    /// answer no more for the address.
+    fn silence(&mut self, host: &Socket, wanted: impl Fn(Ipv4Addr) -> bool) -> Result<()> {
+        for retired in &mut self.retired {
+            let Some(ip) = retired.ip.filter(|ip| wanted(*ip)) else { continue };
+            let name = &retired.host_interface;
+            set_link_down_if_there(host, name).map_err(Error::netlink(format!("set {name} down")))?;
+            retired.ip = None;
+            self.ipam.release(ip);
+        }
+        Ok(())
+    }
 }
 
 enum Work {
     Endpoint(Ipv4Addr),
     Isolated,
-    Bury(Retired),
+    Bury(String),
     Stop,
 }
 
@@ -128,22 +144,15 @@ impl Warm {
         if let Ok(ip) = shelf.ipam.allocate() {
             return Ok(ip);
         }
-        let retired: Vec<Retired> = shelf.retired.drain(..).collect();
-        drop(shelf);
-        retired.into_iter().try_for_each(|retired| self.shared.bury(host, &retired))?;
-        self.shared.lock().ipam.allocate()
+        shelf.silence(host, |_| true)?;
+        shelf.ipam.allocate()
     }
 
     /// That very address; of an endpoint that was detached a moment ago too.
     pub fn claim(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
         let mut shelf = self.shared.lock();
-        let retired =
-            shelf.retired.iter().position(|retired| retired.ip == ip).and_then(|at| shelf.retired.remove(at));
-        drop(shelf);
-        if let Some(retired) = retired {
-            self.shared.bury(host, &retired)?;
-        }
-        self.shared.lock().ipam.claim(ip)
+        shelf.silence(host, |retired| retired == ip)?;
+        shelf.ipam.claim(ip)
     }
 
     /// Gives back an address whose interface is gone.
@@ -153,7 +162,7 @@ impl Warm {
 
     /// Takes over the interface and address of a detached endpoint.
     pub fn retire(&self, host_interface: String, ip: Ipv4Addr) {
-        self.shared.lock().retired.push_back(Retired { host_interface, ip, since: Instant::now() });
+        self.shared.lock().retired.push_back(Retired { host_interface, ip: Some(ip), since: Instant::now() });
         self.shared.changed.notify_all();
     }
 
@@ -221,7 +230,7 @@ impl Shared {
         loop {
             let result = match self.next_work() {
                 Work::Stop => return,
-                Work::Bury(retired) => self.bury(&host, &retired),
+                Work::Bury(name) => self.bury(&host, &name),
                 Work::Endpoint(ip) => self.make_endpoint(&host, ip),
                 Work::Isolated => self.make_isolated(&host),
             };
@@ -246,9 +255,9 @@ impl Shared {
             let now = Instant::now();
             let burial = shelf.retired.front().map(|retired| retired.since + RETIREMENT);
             if burial.is_some_and(|due| due <= now)
-                && let Some(retired) = shelf.retired.pop_front()
+                && let Some(retired) = shelf.retired.front()
             {
-                return Work::Bury(retired);
+                return Work::Bury(retired.host_interface.clone());
             }
             let lacks_endpoint = shelf.endpoints.len() < settings.warm_endpoints;
             let lacks_isolated = shelf.isolated.len() < settings.warm_isolated;
@@ -300,10 +309,15 @@ impl Shared {
         Ok(())
     }
 
-    fn bury(&self, host: &Socket, retired: &Retired) -> Result<()> {
-        let result = delete_link_if_there(host, &retired.host_interface)
-            .map_err(Error::netlink(format!("delete the interface {}", retired.host_interface)));
-        self.lock().ipam.release(retired.ip);
+    /// The interface stays on the list until it is gone: whoever wants its address meanwhile must find it there.
+    fn bury(&self, host: &Socket, name: &str) -> Result<()> {
+        let result =
+            delete_link_if_there(host, name).map_err(Error::netlink(format!("delete the interface {name}")));
+        let mut shelf = self.lock();
+        let at = shelf.retired.iter().position(|retired| retired.host_interface == name);
+        if let Some(ip) = at.and_then(|at| shelf.retired.remove(at)).and_then(|retired| retired.ip) {
+            shelf.ipam.release(ip);
+        }
         result
     }
 
