@@ -1,0 +1,115 @@
+//! Attach by WebSocket: messages in are stdin, output goes out in messages, without the frames of the raw protocol.
+
+use super::{PUMP_BUFFER, report, socket_pair};
+use crate::http::{ApiError, Body, Call, Reply};
+use corten_api::stream::{Demultiplexer, UnknownStream};
+use corten_engine::Connection;
+use futures_util::{SinkExt, StreamExt};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::future::Future;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixStream, unix};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Answers the handshake and pumps between the WebSocket and a pair whose other end goes to `connect`.
+pub fn attach<F, R>(mut call: Call, tty: bool, connect: F) -> Reply
+where
+    F: FnOnce(Connection) -> R + Send + 'static,
+    R: Future<Output = Result<(), corten_engine::Error>> + Send + 'static,
+{
+    let key = call.header("sec-websocket-key").to_owned();
+    let (true, Some(upgrade)) = (!key.is_empty(), call.take_upgrade()) else {
+        return Err(ApiError::bad_request(
+            "not a WebSocket handshake: Upgrade or Sec-WebSocket-Key is missing",
+        ));
+    };
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|e| ApiError::internal(format!("WebSocket handshake: {e}")))?;
+    let (ours, connection) = socket_pair().map_err(|e| ApiError::internal(format!("socket pair: {e}")))?;
+    let binary = call.at_least(1, 28);
+    tokio::spawn(serve(upgrade, ours, tty, binary));
+    tokio::spawn(async move { report(connect(connection).await) });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert("sec-websocket-accept", accept);
+    Ok(response)
+}
+
+async fn serve(upgrade: OnUpgrade, ours: UnixStream, tty: bool, binary: bool) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "the client went before the WebSocket was up"),
+    };
+    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+    pump(socket, ours, tty, binary).await;
+}
+
+/// One task for both directions, as pings are answered by writing. The client's close is the end of stdin; the end of
+/// the output closes the WebSocket.
+async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
+    let (mut output, input) = ours.into_split();
+    let mut input = Some(input);
+    let mut frames = Demultiplexer::new();
+    let mut buffer = vec![0; PUMP_BUFFER];
+    loop {
+        tokio::select! {
+            message = socket.next(), if input.is_some() => match message {
+                Some(Ok(message)) => feed(&mut input, message).await,
+                // Dropping the half closes it for writing.
+                Some(Err(_)) | None => return,
+            },
+            count = output.read(&mut buffer) => {
+                let Ok(1..) = count else { break };
+                let read = &buffer[..count.unwrap_or(0)];
+                let payload = if tty { Ok(read.to_vec()) } else { unframe(&mut frames, read) };
+                let Ok(payload) = payload else { break };
+                if !payload.is_empty() && socket.send(message(payload, binary)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    // The client may be gone already.
+    let _ = socket.close(None).await;
+}
+
+async fn feed(input: &mut Option<unix::OwnedWriteHalf>, message: Message) {
+    let (Message::Binary(_) | Message::Text(_)) = &message else {
+        if message.is_close() {
+            *input = None;
+        }
+        return;
+    };
+    if let Some(half) = input
+        && half.write_all(&message.into_data()).await.is_err()
+    {
+        *input = None;
+    }
+}
+
+fn message(payload: Vec<u8>, binary: bool) -> Message {
+    if binary {
+        return Message::Binary(payload.into());
+    }
+    Message::Text(String::from_utf8_lossy(&payload).into_owned().into())
+}
+
+fn unframe(frames: &mut Demultiplexer, bytes: &[u8]) -> Result<Vec<u8>, UnknownStream> {
+    let mut payload = Vec::with_capacity(bytes.len());
+    frames.feed::<UnknownStream>(bytes, |_, piece| {
+        payload.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(payload)
+}

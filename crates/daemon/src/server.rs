@@ -1,0 +1,177 @@
+//! The HTTP server: takes connections, finds each request's route, sees that every answer bears the API's headers. One
+//! task per connection; `Server::stop` ends them: idle ones at once, busy ones when their answer is out or the grace is over.
+
+use crate::http::route::{self, Route};
+use crate::http::version::split_version;
+use crate::http::{ApiError, ApiVersion, Body, Call, body};
+use crate::listen::{Accepted, Listener};
+use corten_api::API_VERSION;
+use corten_engine::Engine;
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, SERVER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long streams that are open (logs, events) may last when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long to wait when the process has no descriptor left for a connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+/// Bytes read from a socket at once, at most: an upload of an image is read in such pieces.
+const READ_BUFFER_MAX: usize = 1 << 20;
+
+/// What requests need: the engine, and the routes.
+#[derive(Clone)]
+pub struct Service {
+    engine: Engine,
+    routes: &'static [Route],
+    /// The `Server` header.
+    name: HeaderValue,
+}
+
+impl Service {
+    pub fn new(engine: Engine, routes: &'static [Route], version: &str) -> Self {
+        let name = HeaderValue::from_str(&format!("Corten/{version} (linux)"));
+        Self { engine, routes, name: name.unwrap_or(HeaderValue::from_static("Corten (linux)")) }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let begun = Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let mut response = match self.dispatch(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.status.is_server_error() {
+                    tracing::error!(%method, path, status = error.status.as_u16(), %error, "request failed");
+                }
+                error.into_response()
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(SERVER, self.name.clone());
+        headers.insert("api-version", HeaderValue::from_static(API_VERSION));
+        headers.insert("docker-experimental", HeaderValue::from_static("false"));
+        headers.insert("ostype", HeaderValue::from_static("linux"));
+        tracing::debug!(%method, path, status = response.status().as_u16(), took = ?begun.elapsed(), "request");
+        Ok(response)
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        if request.method() == Method::OPTIONS {
+            return Ok(body::empty(StatusCode::OK));
+        }
+        let (route, captures, version) = resolve(self.routes, request.method(), request.uri().path())?;
+        (route.handler)(Call::new(self.engine.clone(), version, route.pattern, captures, request)).await
+    }
+}
+
+/// The route of a method and path, and the version it is asked in.
+pub fn resolve<'t>(
+    routes: &'t [Route],
+    method: &Method,
+    path: &str,
+) -> Result<(&'t Route, route::Captures, ApiVersion), ApiError> {
+    let (version, path) = split_version(path);
+    let version = version.map_or(Ok(ApiVersion::newest()), ApiVersion::check)?;
+    let (route, captures) = route::find(routes, method, path).ok_or_else(ApiError::page_not_found)?;
+    if version < route.since {
+        let message = format!(
+            "\"{method} {}\" requires API version {}, but the client asks for version {version}",
+            route.pattern, route.since
+        );
+        return Err(ApiError::bad_request(message));
+    }
+    Ok((route, captures, version))
+}
+
+/// All listeners of a daemon and the tasks that serve them.
+pub struct Server {
+    service: Arc<Service>,
+    stopping: watch::Sender<bool>,
+    accepting: JoinSet<()>,
+}
+
+impl Server {
+    pub fn new(service: Service) -> Self {
+        Self { service: Arc::new(service), stopping: watch::channel(false).0, accepting: JoinSet::new() }
+    }
+
+    pub fn listen(&mut self, listener: Listener) {
+        let (service, stopping) = (self.service.clone(), self.stopping.subscribe());
+        self.accepting.spawn(accept(listener, service, stopping));
+    }
+
+    /// Takes no more connections, lets those in flight end.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        while self.accepting.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(listener: Listener, service: Arc<Service>, stopping: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut stop = stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok(Accepted::Unix(stream)) => {
+                drop(connections.spawn(serve(stream, service.clone(), stopping.clone())))
+            }
+            Ok(Accepted::Tcp(stream)) => {
+                drop(connections.spawn(serve(stream, service.clone(), stopping.clone())))
+            }
+            Err(error) => {
+                // Out of descriptors or memory: what is open has to close first. Other errors are the client's.
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    listener.clean_up();
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, ended).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Serves one connection. A client that closes its end gives its request up: the handler is dropped, so that no wait
+/// outlives its waiter.
+async fn serve<S>(stream: S, service: Arc<Service>, mut stopping: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let answer = service_fn(move |request| service.clone().answer(request));
+    let connection = http1::Builder::new()
+        .max_buf_size(READ_BUFFER_MAX)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            served = connection.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "connection");
+                }
+                return;
+            }
+            _ = stopping.wait_for(|stop| *stop), if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
