@@ -341,7 +341,7 @@ fn any_rule() -> impl Strategy<Value = SyscallRule> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn programs_say_what_the_rules_say(
