@@ -1,6 +1,7 @@
 //! Does what a plan says, step by step; takes everything back in reverse when a step fails.
 
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use corten_sys::netlink::{self, Batch, Socket};
 use tracing::warn;
@@ -8,6 +9,9 @@ use tracing::warn;
 use crate::error::{Error, Result};
 use crate::plan::{Operation, Place, Step};
 use crate::rtnl;
+
+const CARRIER_PATIENCE: Duration = Duration::from_millis(500);
+const CARRIER_POLL: Duration = Duration::from_micros(50);
 
 /// The doors through which a plan is applied.
 pub struct Kernel<'a> {
@@ -53,6 +57,9 @@ impl Kernel<'_> {
             Place::Host => self.host,
             Place::Container => self.container()?.socket,
         };
+        if let Operation::AwaitCarrier { link } = &step.operation {
+            return await_carrier(socket, link);
+        }
         let mut batch = Batch::new();
         self.encode(&step.operation, socket, &mut batch)?;
         socket.transact(&mut batch).map_err(Error::netlink(step.operation.to_string()))
@@ -80,13 +87,29 @@ impl Kernel<'_> {
             Operation::SetDefaultRoute { link, gateway } => {
                 rtnl::default_route(batch, index(socket, link)?, *gateway)
             }
-            Operation::WriteSysctl { .. } => {}
+            Operation::WriteSysctl { .. } | Operation::AwaitCarrier { .. } => {}
         }
         Ok(())
     }
 
     fn container(&self) -> Result<Container<'_>> {
         self.container.ok_or_else(|| Error::NoInterface("of the container".into()))
+    }
+}
+
+/// Without the carrier in time it goes on: the first packets may then come late, which is better than no network.
+fn await_carrier(socket: &Socket, name: &str) -> Result<()> {
+    let deadline = Instant::now() + CARRIER_PATIENCE;
+    loop {
+        let link = rtnl::link(socket, name).map_err(Error::netlink(format!("look up interface {name}")))?;
+        if link.ok_or_else(|| Error::NoInterface(name.to_owned()))?.operational {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            warn!(interface = name, "no carrier yet");
+            return Ok(());
+        }
+        std::thread::sleep(CARRIER_POLL);
     }
 }
 

@@ -58,6 +58,11 @@ pub enum Operation {
     SetUp {
         link: String,
     },
+    /// Waits until the link passes frames: the kernel switches that on some time after both ends are up, and what is
+    /// sent before is lost.
+    AwaitCarrier {
+        link: String,
+    },
     /// Tells the neighbours when the link's addresses change: one of them may remember a former holder.
     AnnounceChanges {
         link: String,
@@ -123,6 +128,7 @@ impl fmt::Display for Operation {
                 let hairpin = if port.hairpin { ", hairpin" } else { "" };
                 write!(f, "attach {link} to bridge {bridge}{isolated}{hairpin}")
             }
+            Operation::AwaitCarrier { link } => write!(f, "wait for the carrier of {link}"),
             Operation::AnnounceChanges { link } => write!(f, "announce address changes of {link}"),
             Operation::SetUp { link } => write!(f, "set {link} up"),
             Operation::SetMac { link, mac } => write!(f, "set the MAC of {link} to {mac}"),

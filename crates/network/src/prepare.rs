@@ -152,6 +152,9 @@ impl Workshop {
             ]
             .map(Operation::in_container),
         );
+        plan.push(Operation::AwaitCarrier { link: link() }.in_container());
+        let host_links = [interface.host_interface.clone(), self.network.bridge.clone()];
+        plan.extend(host_links.map(|link| Operation::AwaitCarrier { link }.on_host()));
         plan
     }
 

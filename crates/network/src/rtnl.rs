@@ -32,6 +32,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -46,6 +47,7 @@ const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
+const IF_OPER_UP: u8 = 6;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -70,6 +72,8 @@ pub struct Link {
     /// "bridge", "veth", …; empty for hardware.
     pub kind: String,
     pub up: bool,
+    /// Passes frames: up, with a carrier, and its queue and bridge port have been told so (RFC 2863's operational state).
+    pub operational: bool,
     pub master: Option<u32>,
 }
 
@@ -284,6 +288,7 @@ fn parse_link(answer: &Received) -> Option<Link> {
         mtu: number(IFLA_MTU)?,
         kind: kind.map(|k| text(k).to_owned()).unwrap_or_default(),
         up: header[8] & 1 != 0,
+        operational: attribute(attributes, IFLA_OPERSTATE) == Some(&[IF_OPER_UP]),
         master: number(IFLA_MASTER),
     })
 }

@@ -15,7 +15,7 @@ fn routes(destinations: &[&str]) -> Survey {
 
 fn bridge(index: u32, kind: &str) -> Link {
     let name = "corten-1a2b3c4d".into();
-    Link { index, name, mac: None, mtu: 1500, kind: kind.into(), up: true, master: None }
+    Link { index, name, mac: None, mtu: 1500, kind: kind.into(), up: true, operational: true, master: None }
 }
 
 #[test]

@@ -37,11 +37,14 @@ fn an_endpoint_is_made_in_this_order() {
     assert!(text[1].starts_with("host: attach v1a2b3c4d-zzzzz to bridge corten-1a2b3c4d"));
     assert_eq!(text[2], "container: set lo up");
     assert_eq!(
-        text[text.len() - 3..],
+        text[text.len() - 6..],
         [
             "container: add address 172.30.0.2/16 to eth0",
             "container: set eth0 up",
-            "container: set the default route to 172.30.0.1 by eth0"
+            "container: set the default route to 172.30.0.1 by eth0",
+            "container: wait for the carrier of eth0",
+            "host: wait for the carrier of v1a2b3c4d-zzzzz",
+            "host: wait for the carrier of corten-1a2b3c4d",
         ]
     );
 }
