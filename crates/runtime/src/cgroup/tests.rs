@@ -46,7 +46,7 @@ fn a_mount_of_the_whole_hierarchy_is_preferred() {
 37 31 0:30 / /whole rw - cgroup cgroup rw,memory
 ";
     assert_eq!(paths(mounts, "/c"), [("memory".to_owned(), "/whole/c".to_owned())]);
-    assert_eq!(paths(&mounts.lines().next().unwrap().to_owned(), "/c")[0].1, "/a part/c");
+    assert_eq!(paths(mounts.lines().next().unwrap(), "/c")[0].1, "/a part/c");
 }
 
 #[test]

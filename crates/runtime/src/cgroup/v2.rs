@@ -36,11 +36,9 @@ fn enable(group: &Group, dir: &Path, wanted: Controllers) -> Result<(), Error> {
     // One at a time: one that is not delegated to us must not take the others with it. What is missing in the end is
     // an error where a setting needs it.
     for controller in missing.iter() {
-        match file::write(dir, SUBTREE, &format!("+{}", controller.unified_name())) {
-            Err(source @ Errno::BUSY) => {
-                return Err(Error::Enable { controller, path: dir.to_owned(), source });
-            }
-            Ok(()) | Err(_) => {}
+        let result = file::write(dir, SUBTREE, &format!("+{}", controller.unified_name()));
+        if let Err(source @ Errno::BUSY) = result {
+            return Err(Error::Enable { controller, path: dir.to_owned(), source });
         }
     }
     Ok(())

@@ -51,9 +51,9 @@ fn load(call: &Call, offset: u32) -> u32 {
     match offset {
         0 => call.number,
         4 => call.arch,
-        16..64 if offset % 4 == 0 => {
+        16..64 if offset.is_multiple_of(4) => {
             let word = call.args[(offset as usize - 16) / 8];
-            (if offset % 8 == 0 { word } else { word >> 32 }) as u32
+            (if offset.is_multiple_of(8) { word } else { word >> 32 }) as u32
         }
         other => panic!("load from {other}"),
     }
