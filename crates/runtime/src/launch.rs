@@ -4,11 +4,27 @@
 //! [`Prepared::spawn`] clones; [`Child::wait`] follows the child until it holds or runs. The child's own code is in
 //! `child.rs` and allocates nothing. Knows nothing of logs, of the engine, of control groups' files.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod child;
+mod diagnosis;
+mod hold;
+mod parent;
+mod prepare;
+mod record;
+mod user_namespace;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::monitor::protocol::{Rootfs, Step, StepError};
-use crate::spec::{NamespaceKind, Spec, State};
+pub use hold::{hold_socket, start_held};
+pub use parent::{Child, Stage};
+pub use prepare::Prepared;
+pub(crate) use prepare::{Equipment, Options, errno_error, namespaces_of};
+
+use crate::monitor::protocol::Rootfs;
+use crate::spec::{NamespaceKind, Spec};
 
 /// What is to be started.
 pub struct Request<'a> {
@@ -30,6 +46,7 @@ pub struct Request<'a> {
     pub cgroup: Option<CgroupEntry>,
     /// Namespaces to be entered by descriptor; each overrides what the configuration says of its kind.
     pub namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    /// The compiled `linux.seccomp`.
     pub seccomp: Option<Filter>,
     pub hold: Hold,
     /// `RLIMIT_…` and `oomScoreAdj` whose exact value the user asked for: failing is better than less. Everything else that
@@ -113,10 +130,11 @@ pub struct Filter {
     pub instructions: Vec<(u16, u8, u8, u32)>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
-    /// Where the descriptor of `SCMP_ACT_NOTIFY` is sent, together with [`State`] as the specification says.
+    /// There when some rule asks a supervisor.
     pub listener: Option<Listener>,
 }
 
+/// Where the descriptor of `SCMP_ACT_NOTIFY` is sent, together with the state, as the specification says.
 #[derive(Clone, Debug)]
 pub struct Listener {
     pub path: PathBuf,
@@ -133,82 +151,4 @@ pub enum Hold {
     /// Until somebody, not necessarily the caller, calls [`start_held`] with the path to which this listening unix socket is bound
     /// (`SOCK_SEQPACKET`; see [`hold_socket`]).
     Socket(OwnedFd),
-}
-
-/// A start with everything ready; nothing has happened yet.
-pub struct Prepared {
-    warnings: Vec<String>,
-}
-
-impl Prepared {
-    /// Validates, plans, opens and allocates all that the child will need.
-    pub fn new(request: Request<'_>) -> Result<Self, StepError> {
-        let _ = request;
-        Err(unfinished())
-    }
-
-    /// What was clamped or left out because this machine does not allow it.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// Clones. After an error nothing is left of the child.
-    pub fn spawn(self) -> Result<Child, StepError> {
-        Err(unfinished())
-    }
-}
-
-/// A container's first process (or an exec's), from the clone on. The caller is its parent and reaps it.
-#[derive(Debug)]
-pub struct Child {
-    /// As the caller sees it.
-    pub pid: i32,
-    pub pidfd: OwnedFd,
-    /// The terminal's master, there once [`Child::wait`] has returned.
-    pub console: Option<OwnedFd>,
-    pub warnings: Vec<String>,
-    channel: OwnedFd,
-}
-
-/// How far a child has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Everything but the exec is done; the child waits as [`Hold`] says.
-    Held,
-    /// The program runs (or has run already).
-    Running,
-}
-
-impl Child {
-    /// Follows the child, running hooks as they come due, until it holds or runs. After an error it is dead and reaped.
-    pub fn wait(&mut self) -> Result<Stage, StepError> {
-        Err(unfinished())
-    }
-
-    /// Lets a child held by [`Hold::Channel`] run: `startContainer` hooks, then exec. After an error it is dead and reaped.
-    pub fn release(&mut self) -> Result<(), StepError> {
-        Err(unfinished())
-    }
-
-    /// Readable when [`Child::wait`] has something to do: for callers that have other descriptors to watch.
-    pub fn channel(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
-    }
-}
-
-/// Makes the socket for [`Hold::Socket`] at `path`.
-pub fn hold_socket(path: &Path) -> Result<OwnedFd, StepError> {
-    let _ = path;
-    Err(unfinished())
-}
-
-/// Lets a child held by [`Hold::Socket`] run, from any process: runs the `startContainer` hooks in the container's namespaces, then waits
-/// until the exec has succeeded or failed. Does not reap.
-pub fn start_held(path: &Path, spec: &Spec, state: &State) -> Result<(), StepError> {
-    let _ = (path, spec, state);
-    Err(unfinished())
-}
-
-fn unfinished() -> StepError {
-    StepError { step: Step::Spec, object: String::new(), errno: 38, message: "not ready".into() }
 }

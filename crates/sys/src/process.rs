@@ -83,6 +83,12 @@ pub fn clone3(args: &CloneArgs<'_>, child: impl FnOnce() -> i32) -> Result<Clone
     Ok(Cloned { pid: pid as i32, pidfd })
 }
 
+/// A plain fork, for a process that is single-threaded or as careful as the child of [`clone3`]: the child's id, `None` in the child.
+pub fn fork() -> Result<Option<i32>> {
+    let pid = numbers(libc::SYS_clone, [libc::SIGCHLD as usize, 0, 0, 0, 0, 0])?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `CLONE_NEW*` of the eight kinds of namespace.

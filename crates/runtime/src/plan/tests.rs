@@ -1,0 +1,1 @@
+//! What is decided, checked without root.
