@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::import::ImportError;
 use crate::layer::LayerError;
 use crate::metadata::DatabaseError;
+use crate::mounts::MountError;
 use crate::reference::ReferenceError;
 
 /// Whose turn it is after an error: what an HTTP status or an exit code is made from.
@@ -54,6 +55,8 @@ pub enum Error {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Layer(#[from] LayerError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]

@@ -21,6 +21,7 @@ mod import;
 pub mod layer;
 pub mod manifest;
 pub mod metadata;
+pub mod mounts;
 pub mod platform;
 pub mod reference;
 mod store;
@@ -34,6 +35,7 @@ pub use digest::{DiffId, Digest, ImageId};
 pub use error::{Error, ErrorKind};
 pub use import::{ImportError, ImportOptions};
 pub use layer::DriverKind;
+pub use mounts::LayerMounts;
 pub use platform::Platform;
 pub use reference::Reference;
 pub use store::{

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::layer::{DriverKind, ImportedLayer, Layers};
 use crate::manifest::Descriptor;
 use crate::metadata::{Database, DocumentRow, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow};
+use crate::mounts::LayerMounts;
 use crate::reference::Reference;
 
 mod history;
@@ -33,8 +34,9 @@ mod writeout;
 
 pub use history::HistoryEntry;
 pub use remove::{RemoveOptions, Removed, User};
-pub use snapshots::Rootfs;
 pub use usage::{ImageUsage, LayerUsage, Usage};
+
+pub use snapshots::Rootfs;
 
 pub(crate) use session::Session;
 
@@ -65,6 +67,7 @@ pub struct Store {
     snapshot_rows: RwLock<BTreeMap<String, SnapshotRow>>,
     sessions: Mutex<session::Sessions>,
     writeout: writeout::Writeout,
+    mounts: RwLock<Option<Weak<LayerMounts>>>,
     boot: String,
     /// Keeps other processes out as long as the store lives.
     _lock: File,
@@ -114,6 +117,7 @@ impl Store {
             snapshot_rows: RwLock::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()),
             sessions: Mutex::default(),
             writeout,
+            mounts: RwLock::new(None),
             boot,
             _lock: lock,
         })
@@ -122,6 +126,12 @@ impl Store {
     /// How this store keeps layers.
     pub fn driver(&self) -> DriverKind {
         self.driver
+    }
+
+    /// Tells the store who mounts its layers, so that a deleted layer is unmounted before its file goes:
+    /// the bytes of a file that is still mounted don't come back.
+    pub fn use_mounts(&self, mounts: &Arc<LayerMounts>) {
+        *self.mounts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(mounts));
     }
 
     /// Finds the image that a user means: a name, `name@digest`, an ID or the beginning of one.

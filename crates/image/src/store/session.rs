@@ -78,6 +78,12 @@ impl Store {
     }
 
     fn delete_layer(&self, id: DiffId) {
+        let mounts = self.mounts.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(mounts) = mounts.and_then(|mounts| mounts.upgrade())
+            && let Err(error) = mounts.unmount(&id)
+        {
+            tracing::warn!(%id, %error, "a layer without owner stays mounted until the engine ends");
+        }
         if let Err(error) = self.layers.remove(&id) {
             tracing::warn!(%id, %error, "a layer without owner stays until the next start");
         }

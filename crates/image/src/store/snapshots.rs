@@ -14,6 +14,7 @@ use crate::catalogue::Image;
 use crate::digest::{DiffId, ImageId};
 use crate::error::Error;
 use crate::metadata::SnapshotRow;
+use crate::mounts::LayerMounts;
 
 /// Removed snapshots wait under this prefix while their files are deleted.
 pub(super) const TRASH_PREFIX: &str = ".removed-";
@@ -61,6 +62,23 @@ impl Store {
         drop(database);
         self.snapshot_rows.write().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone(), row);
         Ok(())
+    }
+
+    /// What to mount for a container; layers that are not mounted yet are.
+    pub fn rootfs(&self, id: &str, mounts: &LayerMounts) -> Result<Rootfs, Error> {
+        let layers = self.snapshot_layers(id)?;
+        let directory = self.snapshots.join(id);
+        let mut lower = Vec::with_capacity(layers.len().max(1));
+        for layer in layers.iter().rev() {
+            lower.push(mounts.mount(*layer, &self.layers.mount_source(layer)?)?);
+        }
+        if lower.is_empty() {
+            // An image without layers (`FROM scratch` and metadata only): overlayfs wants one lower directory.
+            let empty = self.root.join("empty");
+            fs::create_dir_all(&empty).map_err(file_error("create", &empty))?;
+            lower.push(empty);
+        }
+        Ok(Rootfs { lower, upper: directory.join("upper"), work: directory.join("work") })
     }
 
     /// The layers beneath a snapshot, bottom first.
