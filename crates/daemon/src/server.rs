@@ -48,7 +48,7 @@ impl Service {
         let mut response = match self.dispatch(request).await {
             Ok(response) => response,
             Err(error) => {
-                if error.status.is_server_error() {
+                if error.status == StatusCode::INTERNAL_SERVER_ERROR {
                     tracing::error!(%method, path, status = error.status.as_u16(), %error, "request failed");
                 }
                 error.into_response()
@@ -68,7 +68,13 @@ impl Service {
             return Ok(body::empty(StatusCode::OK));
         }
         let (route, captures, version) = resolve(self.routes, request.method(), request.uri().path())?;
-        (route.handler)(Call::new(self.engine.clone(), version, route.pattern, captures, request)).await
+        let answer =
+            (route.handler)(Call::new(self.engine.clone(), version, route.pattern, captures, request));
+        if !route.outlives_client() {
+            return answer.await;
+        }
+        let outcome = tokio::spawn(answer).await;
+        outcome.unwrap_or_else(|error| Err(ApiError::internal(format!("the request was given up: {error}"))))
     }
 }
 
@@ -147,8 +153,8 @@ async fn accept(listener: Listener, service: Arc<Service>, stopping: watch::Rece
     }
 }
 
-/// Serves one connection. A client that closes its end gives its request up: the handler is dropped, so that no wait
-/// outlives its waiter.
+/// Serves one connection. A client that closes its end gives up what it asked to see: that handler is dropped, so that no
+/// wait outlives its waiter. What it asked to be done is done nevertheless (`Route::outlives_client`).
 async fn serve<S>(stream: S, service: Arc<Service>, mut stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -156,6 +162,8 @@ where
     let answer = service_fn(move |request| service.clone().answer(request));
     let connection = http1::Builder::new()
         .max_buf_size(READ_BUFFER_MAX)
+        // As Go writes them; nobody should mind, some scripts do.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
     tokio::pin!(connection);

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixStream, unix};
+use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -55,23 +55,25 @@ async fn serve(upgrade: OnUpgrade, ours: UnixStream, tty: bool, binary: bool) {
     pump(socket, ours, tty, binary).await;
 }
 
-/// One task for both directions, as pings are answered by writing. The client's close is the end of stdin; the end of
-/// the output closes the WebSocket.
+/// One task for both directions, as pings are answered by writing. Closing the WebSocket ends both: its protocol has no
+/// half-close. The end of the output closes it from our side.
 async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
-    let (mut output, input) = ours.into_split();
-    let mut input = Some(input);
+    let (mut output, mut input) = ours.into_split();
     let mut frames = Demultiplexer::new();
     let mut buffer = vec![0; PUMP_BUFFER];
     loop {
         tokio::select! {
-            message = socket.next(), if input.is_some() => match message {
-                Some(Ok(message)) => feed(&mut input, message).await,
-                // Dropping the half closes it for writing.
-                Some(Err(_)) | None => return,
+            message = socket.next() => match message {
+                // A container that reads no more still writes.
+                Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) => {
+                    let _ = input.write_all(&message.into_data()).await;
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             },
             count = output.read(&mut buffer) => {
-                let Ok(1..) = count else { break };
-                let read = &buffer[..count.unwrap_or(0)];
+                let Ok(count @ 1..) = count else { break };
+                let read = &buffer[..count];
                 let payload = if tty { Ok(read.to_vec()) } else { unframe(&mut frames, read) };
                 let Ok(payload) = payload else { break };
                 if !payload.is_empty() && socket.send(message(payload, binary)).await.is_err() {
@@ -82,20 +84,6 @@ async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
     }
     // The client may be gone already.
     let _ = socket.close(None).await;
-}
-
-async fn feed(input: &mut Option<unix::OwnedWriteHalf>, message: Message) {
-    let (Message::Binary(_) | Message::Text(_)) = &message else {
-        if message.is_close() {
-            *input = None;
-        }
-        return;
-    };
-    if let Some(half) = input
-        && half.write_all(&message.into_data()).await.is_err()
-    {
-        *input = None;
-    }
 }
 
 fn message(payload: Vec<u8>, binary: bool) -> Message {

@@ -40,6 +40,13 @@ pub struct Route {
     pub handler: Handler,
 }
 
+impl Route {
+    /// Whether it changes something, and so has to come to its end even when the client goes away in the middle.
+    pub fn outlives_client(&self) -> bool {
+        self.method != Method::GET && self.method != Method::HEAD && self.pattern != "/containers/{id}/wait"
+    }
+}
+
 /// What the placeholders of a pattern stand for.
 pub type Captures = Vec<(&'static str, String)>;
 
