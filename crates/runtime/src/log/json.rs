@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{LINE_BYTES_MAX, Stream, format_rfc3339, parse_rfc3339};
+use super::{LINE_BYTES_MAX, Stream, parse_rfc3339, rfc3339};
 use crate::monitor::protocol::Timestamp;
 
 /// Appends one entry.
@@ -14,7 +14,7 @@ pub(super) fn encode(out: &mut Vec<u8>, stream: Stream, time: Timestamp, line: &
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.name().as_bytes());
     out.extend_from_slice(b"\",\"time\":\"");
-    format_rfc3339(time, out);
+    rfc3339::append_rfc3339(time, out);
     out.extend_from_slice(b"\"}\n");
 }
 

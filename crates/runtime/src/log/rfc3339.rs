@@ -4,9 +4,32 @@ use crate::monitor::protocol::Timestamp;
 
 const SECOND: i64 = 1_000_000_000;
 
-/// `2026-11-21T02:36:30.5Z`, appended to `out`.
-pub fn format_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
-    let (seconds, nanos) = (time.0.div_euclid(SECOND), time.0.rem_euclid(SECOND));
+/// `2026-11-21T02:36:30.500000000Z`: all nine digits, as in `docker logs --timestamps`.
+pub fn format_rfc3339(time: Timestamp) -> String {
+    let mut out = Vec::with_capacity(30);
+    seconds(&mut out, time);
+    out.push(b'.');
+    digits(&mut out, time.0.rem_euclid(SECOND), 9);
+    out.push(b'Z');
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// `2026-11-21T02:36:30.5Z`, appended to `out`: Go's `RFC3339Nano`.
+pub(super) fn append_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
+    seconds(out, time);
+    let nanos = time.0.rem_euclid(SECOND);
+    if nanos != 0 {
+        out.push(b'.');
+        digits(out, nanos, 9);
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
+    }
+    out.push(b'Z');
+}
+
+fn seconds(out: &mut Vec<u8>, time: Timestamp) {
+    let seconds = time.0.div_euclid(SECOND);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     digits(out, year, 4);
@@ -16,14 +39,6 @@ pub fn format_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
         out.push(sign);
         digits(out, value, 2);
     }
-    if nanos != 0 {
-        out.push(b'.');
-        digits(out, nanos, 9);
-        while out.last() == Some(&b'0') {
-            out.pop();
-        }
-    }
-    out.push(b'Z');
 }
 
 /// Reads RFC 3339 with any fraction and zone; `None` when it is something else or out of range.

@@ -291,10 +291,11 @@ fn times_are_go_s() {
     ];
     for (nanos, text) in cases {
         let mut out = Vec::new();
-        format_rfc3339(Timestamp(nanos), &mut out);
+        rfc3339::append_rfc3339(Timestamp(nanos), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), text);
         assert_eq!(parse_rfc3339(text.as_bytes()), Some(Timestamp(nanos)));
     }
+    assert_eq!(format_rfc3339(Timestamp(500_000_000)), "1970-01-01T00:00:00.500000000Z");
     assert_eq!(parse_rfc3339(b"1970-01-01T01:30:00.5+01:30"), Some(Timestamp(500_000_000)));
     for bad in ["", "1970", "1970-13-01T00:00:00Z", "1970-01-01T00:00:00", "1970-01-01T00:00:00+1"] {
         assert_eq!(parse_rfc3339(bad.as_bytes()), None, "{bad}");

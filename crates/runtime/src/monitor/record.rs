@@ -1,0 +1,102 @@
+//! What a monitor writes down: how the container ended (on disk), and where it is while it runs (on tmpfs).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::{Exit, Timestamp};
+use crate::spec::Spec;
+
+const EXIT: &str = "exit.json";
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// `state.json` in the run directory.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct RunState {
+    pub id: String,
+    pub pid: i32,
+    /// When the container's process began, in clock ticks since boot: together with `pid` it names one process for good.
+    pub pid_start_ticks: u64,
+    pub monitor_pid: i32,
+    /// `None` while it is held.
+    pub started: Option<Timestamp>,
+}
+
+/// Reads how a container ended.
+pub fn read_exit(state_dir: &Path) -> io::Result<Exit> {
+    Ok(serde_json::from_slice(&std::fs::read(state_dir.join(EXIT))?)?)
+}
+
+/// Reads where a running container is.
+pub fn read_state(run_dir: &Path) -> io::Result<RunState> {
+    Ok(serde_json::from_slice(&std::fs::read(run_dir.join(STATE))?)?)
+}
+
+/// Makes the exit record visible at once; it is durable after [`Written::sync`].
+pub(super) fn write_exit(state_dir: &Path, exit: &Exit) -> io::Result<Written> {
+    let file = replace(state_dir, EXIT, &serde_json::to_vec(exit)?)?;
+    Ok(Written { file, directory: File::open(state_dir)? })
+}
+
+/// A record that is visible, but may not survive a power failure yet.
+pub(super) struct Written {
+    file: File,
+    directory: File,
+}
+
+impl Written {
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.directory.sync_all()
+    }
+}
+
+/// A record of an earlier run must not be taken for one of this.
+pub(super) fn forget_exit(state_dir: &Path) -> io::Result<()> {
+    remove(state_dir, EXIT)
+}
+
+pub(super) fn write_state(run_dir: &Path, state: &RunState) -> io::Result<()> {
+    replace(run_dir, STATE, &serde_json::to_vec(state)?).map(drop)
+}
+
+pub(super) fn write_config(run_dir: &Path, spec: &Spec) -> io::Result<()> {
+    replace(run_dir, CONFIG, &serde_json::to_vec(spec)?).map(drop)
+}
+
+/// Removes what is in the run directory of a container that has ended.
+pub(super) fn clear(run_dir: &Path) -> io::Result<()> {
+    [STATE, CONFIG, super::SOCKET]
+        .into_iter()
+        .map(|name| remove(run_dir, name))
+        .fold(Ok(()), |all, one| all.and(one))
+}
+
+/// Field 22 of `/proc/<pid>/stat`.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may contain anything.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    rest.split_ascii_whitespace()
+        .nth(19)
+        .and_then(|f| f.parse().ok())
+        .ok_or(io::ErrorKind::InvalidData.into())
+}
+
+fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<File> {
+    let temporary = directory.join(format!(".{name}.new"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    std::fs::rename(&temporary, directory.join(name))?;
+    Ok(file)
+}
+
+fn remove(directory: &Path, name: &str) -> io::Result<()> {
+    match std::fs::remove_file(directory.join(name)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
