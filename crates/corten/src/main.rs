@@ -1,5 +1,18 @@
-//! The `corten` command.
+//! The `corten` command: Docker's commands and flags, and the entry point of the engine.
+//!
+//! `cli` parses and dispatches, `commands` holds one file per command, `options` turns flags into requests, `format`
+//! writes tables and templates, `stream` keeps terminals and containers connected. Nothing here knows how a container
+//! is run; all of that is behind the API.
+
+mod cli;
+mod commands;
 mod format;
 mod options;
+mod output;
+mod stream;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::main(std::env::args_os().collect()))
+}

@@ -1,4 +1,4 @@
-//! Durations: rough words for people (`2 minutes ago`), and Go's notation (`1m30s`) in flags.
+//! Durations in rough words for people: `2 minutes`, `About an hour`.
 
 /// Words for a span of seconds, coarser the longer it is.
 pub fn words(seconds: i64) -> String {
@@ -22,42 +22,6 @@ pub fn words(seconds: i64) -> String {
         _ => format!("{} years", seconds / 3600 / 24 / 365),
     }
 }
-
-/// Parses Go's notation (`300ms`, `1h15m30.5s`, `-2s`) into nanoseconds.
-pub fn parse_nanoseconds(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total = 0.0;
-    let mut any = false;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let (unit, scale) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit))?;
-        total += number * scale;
-        rest = &rest[unit.len()..];
-        any = true;
-    }
-    let nanoseconds = (sign * total).round();
-    (any && nanoseconds.abs() < i64::MAX as f64).then_some(nanoseconds as i64)
-}
-
-/// Longer names first where one begins with another.
-const UNITS: [(&str, f64); 8] = [
-    ("ns", 1.0),
-    ("us", 1e3),
-    ("µs", 1e3),
-    ("μs", 1e3),
-    ("ms", 1e6),
-    ("s", 1e9),
-    ("m", 60e9),
-    ("h", 3600e9),
-];
 
 #[cfg(test)]
 mod tests {
@@ -88,18 +52,6 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(words(seconds), text, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn go_notation() {
-        assert_eq!(parse_nanoseconds("300ms"), Some(300_000_000));
-        assert_eq!(parse_nanoseconds("1h15m30.5s"), Some(4_530_500_000_000));
-        assert_eq!(parse_nanoseconds("-2s"), Some(-2_000_000_000));
-        assert_eq!(parse_nanoseconds("1.5us"), Some(1500));
-        assert_eq!(parse_nanoseconds("0"), Some(0));
-        for bad in ["", "5", "s", "1x", "1m5", ".s", "--1s"] {
-            assert_eq!(parse_nanoseconds(bad), None, "{bad}");
         }
     }
 }

@@ -52,9 +52,27 @@ fn new_line(out: &mut String, depth: usize) {
     out.extend(std::iter::repeat_n("    ", depth));
 }
 
+/// JSON without the white space between its tokens.
+pub fn compact(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in json.chars() {
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if !c.is_ascii_whitespace() {
+            out.push(c);
+            in_string = c == '"';
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::indent;
+    use super::{compact, indent};
 
     #[test]
     fn order_strings_and_empty_collections_stay() {
@@ -73,5 +91,6 @@ mod tests {
 ]"#;
         assert_eq!(indent(json), expected);
         assert_eq!(indent(expected), expected);
+        assert_eq!(compact(expected), json.replace("[ ]", "[]"));
     }
 }

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(show("", true), "data\ndb\n");
         assert_eq!(
             show("json", false),
-            "{\"Driver\":\"local\",\"Name\":\"data\",\"Labels\":\"a=1\"}\n{\"Driver\":\"local\",\"Name\":\"db\",\"Labels\":\"\"}\n"
+            "{\"Driver\":\"local\",\"Labels\":\"a=1\",\"Name\":\"data\"}\n{\"Driver\":\"local\",\"Labels\":\"\",\"Name\":\"db\"}\n"
         );
     }
 }

@@ -7,7 +7,7 @@ pub mod json;
 pub mod listing;
 pub mod ports;
 pub mod size;
-mod tabwriter;
+pub mod tabwriter;
 pub mod template;
 pub mod time;
 

@@ -40,11 +40,8 @@ pub fn general(value: f64, digits: usize) -> String {
     let scientific = format!("{value:.*e}", digits - 1);
     let Some((mantissa, power)) = scientific.split_once('e') else { return scientific };
     let power: i32 = power.parse().unwrap_or(0);
-    let mantissa = if mantissa.contains('.') {
-        mantissa.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        mantissa
-    };
+    let mantissa =
+        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     let significant = mantissa.chars().filter(char::is_ascii_digit).count() as i32;
     let mut limit = digits as i32;
     if limit > significant && significant > power {

@@ -8,17 +8,22 @@ const PADDING: usize = 3;
 
 /// Aligns the tab-separated cells of `text`, line by line.
 pub fn align(text: &str) -> String {
+    align_from(MIN_WIDTH, text)
+}
+
+/// As `align`, with columns at least `min_width` wide.
+pub fn align_from(min_width: usize, text: &str) -> String {
     let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
     let mut out = String::with_capacity(text.len() * 2);
     let mut widths = Vec::new();
-    write_block(&lines, &mut widths, &mut out);
+    write_block(&lines, min_width, &mut widths, &mut out);
     // `split` sees one empty line behind the last newline.
     out.pop();
     out
 }
 
 /// Writes lines whose first `widths.len()` columns are settled, settling further ones as they come.
-fn write_block(lines: &[Vec<&str>], widths: &mut Vec<usize>, out: &mut String) {
+fn write_block(lines: &[Vec<&str>], min_width: usize, widths: &mut Vec<usize>, out: &mut String) {
     let column = widths.len();
     let in_column = |line: &Vec<&str>| column + 1 < line.len();
     let mut at = 0;
@@ -30,8 +35,8 @@ fn write_block(lines: &[Vec<&str>], widths: &mut Vec<usize>, out: &mut String) {
         }
         let end = at + lines[at..].iter().take_while(|line| in_column(line)).count();
         let widest = lines[at..end].iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        widths.push((widest + PADDING).max(MIN_WIDTH));
-        write_block(&lines[at..end], widths, out);
+        widths.push((widest + PADDING).max(min_width));
+        write_block(&lines[at..end], min_width, widths, out);
         widths.pop();
         at = end;
     }
@@ -55,10 +60,7 @@ mod tests {
     #[test]
     fn columns_are_ten_wide_and_three_apart() {
         let text = "CONTAINER ID\tIMAGE\tNAMES\nabcdefabcdef\tbusybox\tweb\n";
-        assert_eq!(
-            align(text),
-            "CONTAINER ID   IMAGE     NAMES\nabcdefabcdef   busybox   web\n"
-        );
+        assert_eq!(align(text), "CONTAINER ID   IMAGE     NAMES\nabcdefabcdef   busybox   web\n");
     }
 
     #[test]

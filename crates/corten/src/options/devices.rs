@@ -1,7 +1,7 @@
 //! Which devices of the host the container sees.
 
-use corten_api::container::{ContainerCreateRequest, DeviceMapping, DeviceRequest};
 use corten_api::List;
+use corten_api::container::{ContainerCreateRequest, DeviceMapping, DeviceRequest};
 
 use super::OptionError;
 use super::process::non_empty;
@@ -79,9 +79,11 @@ fn is_permissions(text: &str) -> bool {
 }
 
 fn is_rule(rule: &str) -> bool {
-    let number = |text: &str| text == "*" || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number =
+        |text: &str| text == "*" || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     let mut parts = rule.split(' ');
-    let (Some(kind), Some(numbers), Some(access), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(kind), Some(numbers), Some(access), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return false;
     };

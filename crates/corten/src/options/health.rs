@@ -42,7 +42,9 @@ impl HealthFlags {
         let any = self.health_cmd.is_some() || numbers.iter().any(|(_, number)| number.is_some());
         if self.no_healthcheck {
             if any {
-                return Err(OptionError::Conflict("--no-healthcheck and --health-* exclude each other".into()));
+                return Err(OptionError::Conflict(
+                    "--no-healthcheck and --health-* exclude each other".into(),
+                ));
             }
             let test = vec!["NONE".to_owned()].into();
             request.config.healthcheck = Some(HealthConfig { test, ..HealthConfig::default() });

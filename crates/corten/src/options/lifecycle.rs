@@ -90,7 +90,11 @@ fn restart_policy(text: &str) -> Result<RestartPolicy, OptionError> {
     let maximum_retry_count = match count {
         None => 0,
         Some(_) if name != "on-failure" => return Err(bad("only on-failure takes a maximum of retries")),
-        Some(count) => count.parse().ok().filter(|count| *count >= 0).ok_or_else(|| bad("expected a number of retries"))?,
+        Some(count) => count
+            .parse()
+            .ok()
+            .filter(|count| *count >= 0)
+            .ok_or_else(|| bad("expected a number of retries"))?,
     };
     Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
 }

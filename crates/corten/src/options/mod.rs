@@ -26,8 +26,7 @@ use std::path::{Path, PathBuf};
 
 use corten_api::container::ContainerCreateRequest;
 
-pub use csv::fields as csv_fields;
-pub use environment::{EnvironmentFlags, key_values};
+pub use environment::{EnvironmentFlags, key_values, variables};
 pub use lifecycle::PullPolicy;
 
 /// Every option of `create`; `run` has a few more for its stay attached.

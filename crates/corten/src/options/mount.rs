@@ -60,7 +60,8 @@ fn set(wish: &mut Mount, key: &str, value: Option<&str>) -> Result<(), String> {
             wish.image_options.get_or_insert_with(ImageOptions::default).subpath = value.to_owned();
         }
         "tmpfs-size" => {
-            let size = bytes(value).ok_or_else(|| format!("{value:?} is no size; expected 64m or the like"))?;
+            let size =
+                bytes(value).ok_or_else(|| format!("{value:?} is no size; expected 64m or the like"))?;
             tmpfs(wish).size_bytes = size;
         }
         "tmpfs-mode" => {
@@ -89,7 +90,9 @@ fn bind_recursive(wish: &mut Mount, value: &str) -> Result<(), String> {
         "disabled" => bind(wish).non_recursive = true,
         "writable" => bind(wish).read_only_non_recursive = true,
         "readonly" => bind(wish).read_only_force_recursive = true,
-        _ => return Err(format!("bind-recursive={value:?}: expected enabled, disabled, writable or readonly")),
+        _ => {
+            return Err(format!("bind-recursive={value:?}: expected enabled, disabled, writable or readonly"));
+        }
     }
     Ok(())
 }

@@ -138,7 +138,8 @@ impl NetworkFlags {
             if !endpoint.mac_address.is_empty() {
                 return conflict("--mac-address", "mac-address");
             }
-            endpoint.mac_address = mac_address(mac).map_err(|why| OptionError::invalid("--mac-address", mac, why))?;
+            endpoint.mac_address =
+                mac_address(mac).map_err(|why| OptionError::invalid("--mac-address", mac, why))?;
         }
         if let Some(ip) = &self.ip {
             let ipam = endpoint.ipam_config.get_or_insert_with(EndpointIpamConfig::default);

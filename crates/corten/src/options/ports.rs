@@ -19,7 +19,8 @@ struct Range {
 
 impl Range {
     fn parse(text: &str) -> Option<Range> {
-        let port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
+        let port =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (port(first)?, port(last)?),
             None => (port(text)?, port(text)?),
@@ -92,7 +93,8 @@ fn mappings(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
     if container.is_empty() {
         return Err("the container's port is missing".to_owned());
     }
-    let targets = Range::parse(container).ok_or_else(|| format!("{container:?} is no port or range of ports"))?;
+    let targets =
+        Range::parse(container).ok_or_else(|| format!("{container:?} is no port or range of ports"))?;
     let sources = match host {
         "" => None,
         host => Some(Range::parse(host).ok_or_else(|| format!("{host:?} is no port or range of ports"))?),
@@ -130,7 +132,9 @@ fn split(spec: &str) -> Result<(&str, &str, &str), String> {
         [host, container] => Ok(("", host, container)),
         [ip, host, container] => Ok((ip, host, container)),
         // Without brackets, everything before the last two colons is the address.
-        [.., host, container] => Ok((&spec[..spec.len() - host.len() - container.len() - 2], host, container)),
+        [.., host, container] => {
+            Ok((&spec[..spec.len() - host.len() - container.len() - 2], host, container))
+        }
         [] => Err("it is empty".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! Who runs in the container: command, user, terminal, names, signals.
 
-use corten_api::container::ContainerCreateRequest;
 use corten_api::List;
+use corten_api::container::ContainerCreateRequest;
 
 use super::OptionError;
 

@@ -1,7 +1,7 @@
 //! How much the container may use: memory, CPUs, processes, block I/O, limits.
 
-use corten_api::container::{ContainerCreateRequest, ThrottleDevice, Ulimit, WeightDevice};
 use corten_api::List;
+use corten_api::container::{ContainerCreateRequest, ThrottleDevice, Ulimit, WeightDevice};
 
 use super::OptionError;
 use super::values::{bytes, bytes_of, nano_cpus};
@@ -152,8 +152,21 @@ impl ResourceFlags {
 }
 
 const ULIMITS: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Parses `name=soft[:hard]`; -1 is without limit, a single number is both.
@@ -199,7 +212,9 @@ fn rates(flag: &'static str, words: &[String], in_bytes: bool) -> Result<List<Th
             return Err(bad("the path must begin with /dev/"));
         }
         let rate = if in_bytes { bytes(rate).map(|rate| rate as u64) } else { rate.parse().ok() };
-        let rate = rate.ok_or_else(|| bad(if in_bytes { "the rate must be a size such as 1mb" } else { "the rate is no number" }))?;
+        let rate = rate.ok_or_else(|| {
+            bad(if in_bytes { "the rate must be a size such as 1mb" } else { "the rate is no number" })
+        })?;
         devices.push(ThrottleDevice { path: path.to_owned(), rate });
     }
     Ok(devices.into())

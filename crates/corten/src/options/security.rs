@@ -3,6 +3,8 @@
 use corten_api::container::ContainerCreateRequest;
 use corten_api::{List, Map};
 
+use crate::format::json::compact;
+
 use super::process::non_empty;
 use super::values::strict_key_value;
 use super::{OptionError, Outside};
@@ -97,22 +99,4 @@ fn security_option(option: &str, outside: &Outside) -> Result<String, OptionErro
         OptionError::invalid("--security-opt", option, format!("the profile is no JSON: {error}"))
     })?;
     Ok(format!("seccomp={}", compact(profile.get())))
-}
-
-/// JSON without the white space between its tokens.
-fn compact(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    let mut in_string = false;
-    let mut escaped = false;
-    for c in json.chars() {
-        if in_string {
-            out.push(c);
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-        } else if !c.is_ascii_whitespace() {
-            out.push(c);
-            in_string = c == '"';
-        }
-    }
-    out
 }

@@ -75,7 +75,8 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 
 /// Parses a duration flag (`30s`, `1m30s`) into nanoseconds.
 pub fn nanoseconds(text: &str) -> Result<i64, String> {
-    corten_api::time::parse_duration(text).ok_or_else(|| "expected a duration such as 30s or 1m30s".to_owned())
+    corten_api::time::parse_duration(text)
+        .ok_or_else(|| "expected a duration such as 30s or 1m30s".to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::TemplateError;
 use super::functions::{self, FunctionSet};
 use super::parser::{Base, Command, Node, Operand, Pipeline};
 use super::print::text;
-use super::value::{Kind, Object, Value, omitted_when_empty};
+use super::value::{Kind, Nil, Object, Value, omitted};
 
 /// Renders `nodes` over `data`.
 pub fn render(nodes: &[Node], data: &Value, functions: FunctionSet) -> Result<String, TemplateError> {
@@ -93,7 +93,7 @@ impl Eval {
         let scope = self.variables.len();
         let over = self.commands(pipeline, dot)?;
         let items: Vec<(Value, Value)> = match over {
-            Value::Nil => Vec::new(),
+            Value::Nil(_) => Vec::new(),
             Value::List(items) => {
                 items.into_iter().enumerate().map(|(i, item)| (Value::Int(i as i64), item)).collect()
             }
@@ -154,10 +154,15 @@ impl Eval {
         for command in &pipeline.commands {
             piped = Some(self.command(command, dot, piped)?);
         }
-        Ok(piped.unwrap_or(Value::Nil))
+        Ok(piped.unwrap_or(Value::Nil(Nil::Unknown)))
     }
 
-    fn command(&mut self, command: &Command, dot: &Value, piped: Option<Value>) -> Result<Value, TemplateError> {
+    fn command(
+        &mut self,
+        command: &Command,
+        dot: &Value,
+        piped: Option<Value>,
+    ) -> Result<Value, TemplateError> {
         let column = command.head.column;
         if let Base::Function(name) = &command.head.base {
             if matches!(name.as_str(), "and" | "or") {
@@ -183,9 +188,10 @@ impl Eval {
             }
             (Value::Lookup(_), []) => Err(TemplateError::new(column, "this needs a name as its argument")),
             (value, []) => Ok(value),
-            // Titles stand in for methods too: `.Label "x"` is a column of that name.
+            // Titles stand in for methods too: `.Label "a.b-c"` heads its column with `b c`.
             (Value::Text(_), [Value::Text(key)]) if self.functions == FunctionSet::Header => {
-                Ok(Value::Text(key.clone()))
+                let last = key.rsplit('.').next().unwrap_or(key);
+                Ok(Value::Text(last.replace(['-', '_'], " ")))
             }
             _ => Err(TemplateError::new(column, "this is no function and takes no arguments")),
         }
@@ -235,26 +241,28 @@ fn undefined(name: &str, column: usize) -> TemplateError {
 
 /// Follows a chain of fields.
 fn fields(base: &Value, operand: &Operand) -> Result<Value, TemplateError> {
-    let missing = Value::Nil;
-    let mut value = base;
+    let mut value = base.clone();
     for name in &operand.fields {
-        value = match value {
-            Value::Object(object) => match object.get(name) {
-                Some(found) => found,
-                None if object.kind == Kind::Map || omitted_when_empty(name) => &missing,
-                None => return Err(no_field(name, object, operand.column)),
-            },
-            Value::Nil => {
-                let message = format!("can't take .{name} from an empty value; guard it with {{{{if}}}}");
-                return Err(TemplateError::new(operand.column, message));
-            }
-            other => {
-                let message = format!("can't take .{name} from a {}", other.type_name());
-                return Err(TemplateError::new(operand.column, message));
-            }
-        };
+        value = field(&value, name, operand.column)?;
     }
-    Ok(value.clone())
+    Ok(value)
+}
+
+fn field(value: &Value, name: &str, column: usize) -> Result<Value, TemplateError> {
+    match value {
+        Value::Object(object) => match (object.get(name), object.kind) {
+            (Some(found), _) => Ok(found.clone()),
+            (None, Kind::Map) => Ok(Value::Nil(Nil::Unknown)),
+            (None, Kind::Struct) => omitted(name).ok_or_else(|| no_field(name, object, column)),
+            (None, Kind::Row) => Err(no_field(name, object, column)),
+        },
+        Value::Nil(Nil::Map) => Ok(Value::Nil(Nil::Unknown)),
+        Value::Nil(_) => {
+            let message = format!("can't take .{name} from an empty value; guard it with {{{{if}}}}");
+            Err(TemplateError::new(column, message))
+        }
+        other => Err(TemplateError::new(column, format!("can't take .{name} from a {}", other.type_name()))),
+    }
 }
 
 fn no_field(name: &str, object: &Object, column: usize) -> TemplateError {

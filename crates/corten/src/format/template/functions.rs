@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use super::print::{plain, text};
-use super::value::Value;
+use super::value::{Kind, Nil, Object, Value};
 
 mod printf;
 
@@ -102,7 +102,7 @@ fn length(value: &Value) -> Outcome {
         Value::Text(text) => text.len(),
         Value::List(items) => items.len(),
         Value::Object(object) => object.fields.len(),
-        Value::Nil => 0,
+        Value::Nil(_) => 0,
         other => return Err(format!("a {} has no length", other.type_name())),
     };
     Ok(Value::Int(length as i64))
@@ -132,9 +132,10 @@ fn index_one(value: &Value, key: &Value) -> Outcome {
             Some(found) => found.clone(),
             // The zero value of the map's element type.
             None if object.fields.iter().all(|(_, value)| matches!(value, Value::Text(_))) => "".into(),
-            None => Value::Nil,
+            None => Value::Nil(Nil::Unknown),
         }),
-        (Value::Nil, _) => Err("can't index an empty value; guard it with {{if}}".to_owned()),
+        (Value::Nil(Nil::Map), Value::Text(_)) => Ok("".into()),
+        (Value::Nil(_), _) => Err("can't index an empty value; guard it with {{if}}".to_owned()),
         (value, key) => Err(format!("can't index a {} with a {}", value.type_name(), key.type_name())),
     }
 }
@@ -179,7 +180,7 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
         | (Value::Bool(_), Value::Bool(_))
         | (Value::Float(_), Value::Float(_))
         | (Value::Text(_), Value::Text(_)) => Ok(a == b),
-        (Value::Nil, other) | (other, Value::Nil) => Ok(*other == Value::Nil),
+        (Value::Nil(_), other) | (other, Value::Nil(_)) => Ok(matches!(other, Value::Nil(_))),
         _ => Err(format!("can't compare a {} with a {}", a.type_name(), b.type_name())),
     }
 }
@@ -215,7 +216,13 @@ fn println(arguments: &[Value]) -> String {
 
 fn to_json(value: &Value, pretty: bool) -> Outcome {
     let written = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    written.map(Value::Text).map_err(|error| error.to_string())
+    let written = written.map_err(|error| error.to_string())?;
+    // Go escapes these in what marshals itself, as Docker's rows do, and only there.
+    let escapes = matches!(value, Value::Object(Object { kind: Kind::Row, .. }));
+    Ok(Value::Text(match escapes {
+        true => written.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
+        false => written,
+    }))
 }
 
 fn split(text: &str, separator: &str) -> Value {
@@ -232,7 +239,7 @@ fn join(arguments: &[Value]) -> Outcome {
     let separator = as_text("join", separator)?;
     match list {
         Value::List(items) => Ok(items.iter().map(text).collect::<Vec<_>>().join(separator).into()),
-        Value::Nil => Ok("".into()),
+        Value::Nil(_) => Ok("".into()),
         other => Err(wants("join", &format!("a list, not a {}", other.type_name()))),
     }
 }

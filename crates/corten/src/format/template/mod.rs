@@ -15,7 +15,7 @@ mod tests;
 
 use functions::FunctionSet;
 pub use print::{exponent, quote};
-pub use value::{Kind, Object, Value};
+pub use value::{Kind, Nil, Object, Value};
 
 /// Why a template was refused or stopped, with the column where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use super::TemplateError;
 use super::lexer::{Token, TokenKind, tokens};
-use super::value::Value;
+use super::value::{Nil, Value};
 
 /// A node of a parsed template.
 #[derive(Clone, Debug)]
@@ -267,7 +267,7 @@ impl Parser {
             TokenKind::Identifier(word) => match word.as_str() {
                 "true" => Base::Literal(Value::Bool(true)),
                 "false" => Base::Literal(Value::Bool(false)),
-                "nil" => Base::Literal(Value::Nil),
+                "nil" => Base::Literal(Value::Nil(Nil::Pointer)),
                 _ => Base::Function(word),
             },
             TokenKind::Dot => Base::Dot,

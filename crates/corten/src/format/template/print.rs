@@ -1,11 +1,11 @@
 //! How Go writes values: `fmt.Print`, `%v`, `%q`, `%g`.
 
-use super::value::{Kind, Value};
+use super::value::{Kind, Nil, Value};
 
 /// A value as the template prints it.
 pub fn text(value: &Value) -> String {
     match value {
-        Value::Nil => "<no value>".to_owned(),
+        Value::Nil(Nil::Unknown) => "<no value>".to_owned(),
         _ => plain(value),
     }
 }
@@ -13,7 +13,9 @@ pub fn text(value: &Value) -> String {
 /// A value as `%v` writes it.
 pub fn plain(value: &Value) -> String {
     match value {
-        Value::Nil => "<nil>".to_owned(),
+        Value::Nil(Nil::Unknown | Nil::Pointer) => "<nil>".to_owned(),
+        Value::Nil(Nil::List) => "[]".to_owned(),
+        Value::Nil(Nil::Map) => "map[]".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Float(value) => float(*value),

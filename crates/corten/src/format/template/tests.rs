@@ -35,8 +35,8 @@ fn go_prints_collections() {
     assert_eq!(render("{{.Config.Env}}", CONTAINER), "[A=1 B=2]");
     assert_eq!(render("{{.Config.Labels}}", CONTAINER), "map[a:1 b:2]");
     assert_eq!(render("{{.State}}", CONTAINER), "{true 42 0}");
-    assert_eq!(render("{{.Config.Cmd}}", CONTAINER), "<no value>");
-    assert_eq!(render("{{.NetworkSettings.Ports}}", CONTAINER), "map[53/udp:<nil> 80/tcp:[{0.0.0.0 8080}]]");
+    assert_eq!(render("{{.Config.Cmd}}|{{.Config.Volumes}}|{{.State.Health}}", CONTAINER), "[]|map[]|<nil>");
+    assert_eq!(render("{{.NetworkSettings.Ports}}", CONTAINER), "map[53/udp:[] 80/tcp:[{0.0.0.0 8080}]]");
     assert_eq!(render("{{.SizeRw}}", CONTAINER), "1234.5");
 }
 
@@ -60,8 +60,10 @@ fn conditions() {
     assert_eq!(render("{{if .State.Health}}x{{else}}no health{{end}}", CONTAINER), "no health");
     assert_eq!(render("{{with .Config.Labels}}{{.a}}{{end}}", CONTAINER), "1");
     assert_eq!(render("{{with .Config.Cmd}}a{{else with .Name}}{{.}}{{else}}c{{end}}", CONTAINER), "/web");
-    assert_eq!(render("{{eq .Id \"x\" \"abc\"}} {{ne 1 2}} {{lt \"a\" \"b\"}} {{le 2 2}} {{ge 1 2}}", CONTAINER),
-        "true true true true false");
+    assert_eq!(
+        render("{{eq .Id \"x\" \"abc\"}} {{ne 1 2}} {{lt \"a\" \"b\"}} {{le 2 2}} {{ge 1 2}}", CONTAINER),
+        "true true true true false"
+    );
 }
 
 #[test]
@@ -71,10 +73,18 @@ fn ranges_and_variables() {
     assert_eq!(render("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}},{{end}}", CONTAINER), "a=1,b=2,");
     assert_eq!(render("{{range .Config.Cmd}}x{{else}}empty{{end}}", CONTAINER), "empty");
     assert_eq!(render("{{range .Mounts}}{{.Type}}:{{.Source}} {{end}}", CONTAINER), "bind:/a volume:/b ");
-    assert_eq!(render("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} -> {{with $c}}{{(index . 0).HostPort}}{{end}};{{end}}", CONTAINER),
-        "53/udp -> ;80/tcp -> 8080;");
+    assert_eq!(
+        render(
+            "{{range $p, $c := .NetworkSettings.Ports}}{{$p}} -> {{with $c}}{{(index . 0).HostPort}}{{end}};{{end}}",
+            CONTAINER
+        ),
+        "53/udp -> ;80/tcp -> 8080;"
+    );
     assert_eq!(render("{{$x := 1}}{{if true}}{{$x = 2}}{{end}}{{$x}}", CONTAINER), "2");
-    assert_eq!(render("{{range .Config.Env}}{{if eq . \"B=2\"}}{{break}}{{end}}{{.}}{{end}}", CONTAINER), "A=1");
+    assert_eq!(
+        render("{{range .Config.Env}}{{if eq . \"B=2\"}}{{break}}{{end}}{{.}}{{end}}", CONTAINER),
+        "A=1"
+    );
     assert_eq!(render("{{range 3}}{{.}}{{end}}", CONTAINER), "012");
     assert_eq!(render("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", CONTAINER), "172.17.0.1");
 }
@@ -86,7 +96,10 @@ fn functions() {
     assert_eq!(render("{{index .Config.Labels \"a\"}}|{{index .Config.Labels \"zz\"}}|", CONTAINER), "1||");
     assert_eq!(render("{{.Config.Labels.zz}}", CONTAINER), "<no value>");
     assert_eq!(render("{{index .Config.Env 1}} {{len .Config.Env}} {{len .Name}}", CONTAINER), "B=2 2 4");
-    assert_eq!(render("{{slice .Name 1}} {{slice .Name 1 2}} {{slice .Config.Env 1}}", CONTAINER), "web w [B=2]");
+    assert_eq!(
+        render("{{slice .Name 1}} {{slice .Name 1 2}} {{slice .Config.Env 1}}", CONTAINER),
+        "web w [B=2]"
+    );
     assert_eq!(render("{{join .Config.Env \",\"}} {{split .Name \"/\"}}", CONTAINER), "A=1,B=2 [ web]");
     assert_eq!(render("{{upper .Id}} {{lower \"AB\"}} {{title \"one two\"}}", CONTAINER), "ABC ab One Two");
     assert_eq!(render("[{{pad .Id 1 2}}] {{truncate .Name 2}}", CONTAINER), "[ abc  ] /w");
@@ -97,32 +110,51 @@ fn functions() {
 fn printf_follows_go() {
     assert_eq!(render("{{printf \"%s-%d-%v-%q\" .Id 7 true .Name}}", CONTAINER), "abc-7-true-\"/web\"");
     assert_eq!(render("{{printf \"[%5s][%-5s][%.2s]\" .Id .Id .Id}}", CONTAINER), "[  abc][abc  ][ab]");
-    assert_eq!(render("{{printf \"%05d %x %X %#x %o %b %c %+d\" 42 255 255 255 8 5 65 3}}", CONTAINER),
-        "00042 ff FF 0xff 10 101 A +3");
-    assert_eq!(render("{{printf \"%x\" \"hi\"}} {{printf \"%5.1f|%g|%e\" 3.14159 0.5 12345.678}}", CONTAINER),
-        "6869   3.1|0.5|1.234568e+04");
+    assert_eq!(
+        render("{{printf \"%05d %x %X %#x %o %b %c %+d\" 42 255 255 255 8 5 65 3}}", CONTAINER),
+        "00042 ff FF 0xff 10 101 A +3"
+    );
+    assert_eq!(
+        render("{{printf \"%x\" \"hi\"}} {{printf \"%5.1f|%g|%e\" 3.14159 0.5 12345.678}}", CONTAINER),
+        "6869   3.1|0.5|1.234568e+04"
+    );
     assert_eq!(render("{{.State.Pid | printf \"%d%%\"}}", CONTAINER), "42%");
-    assert_eq!(render("{{printf \"%d\" \"x\"}} {{printf \"%s\"}} {{printf \"a\" 1}}", CONTAINER),
-        "%!d(string=x) %!s(MISSING) a%!(EXTRA int=1)");
+    assert_eq!(
+        render("{{printf \"%d\" \"x\"}} {{printf \"%s\"}} {{printf \"a\" 1}}", CONTAINER),
+        "%!d(string=x) %!s(MISSING) a%!(EXTRA int=1)"
+    );
     assert_eq!(render("{{printf \"%s\" .Config.Env}}", CONTAINER), "[A=1 B=2]");
 }
 
 #[test]
 fn mistakes_name_the_place() {
-    assert_eq!(render("{{.Nope}}", r#"{"A":1,"B":2}"#),
-        "ERROR template, column 3: there is no field .Nope; there are: A, B");
+    assert_eq!(
+        render("{{.Nope}}", r#"{"A":1,"B":2}"#),
+        "ERROR template, column 3: there is no field .Nope; there are: A, B"
+    );
     assert_eq!(render("{{if .A}}x", r#"{"A":1}"#), "ERROR template, column 3: this if has no {{end}}");
     assert_eq!(render("ab{{.A", r#"{"A":1}"#), "ERROR template, column 3: this action has no closing }}");
     assert_eq!(render("{{end}}", "{}"), "ERROR template, column 3: {{end}} without something to belong to");
-    assert_eq!(render("{{define \"x\"}}{{end}}", "{}"),
-        "ERROR template, column 3: {{define}} is not supported in a format");
-    assert_eq!(render("{{frob .A}}", r#"{"A":1}"#), "ERROR template, column 3: there is no function \"frob\"");
-    assert_eq!(render("{{eq .A \"1\"}}", r#"{"A":1}"#),
-        "ERROR template, column 3: can't compare a int with a string");
-    assert_eq!(render("{{index .A 3}}", r#"{"A":[1]}"#),
-        "ERROR template, column 3: index 3 is out of range: the list has 1");
-    assert_eq!(render("{{.A.B}}", r#"{"A":null}"#),
-        "ERROR template, column 3: can't take .B from an empty value; guard it with {{if}}");
+    assert_eq!(
+        render("{{define \"x\"}}{{end}}", "{}"),
+        "ERROR template, column 3: {{define}} is not supported in a format"
+    );
+    assert_eq!(
+        render("{{frob .A}}", r#"{"A":1}"#),
+        "ERROR template, column 3: there is no function \"frob\""
+    );
+    assert_eq!(
+        render("{{eq .A \"1\"}}", r#"{"A":1}"#),
+        "ERROR template, column 3: can't compare a int with a string"
+    );
+    assert_eq!(
+        render("{{index .A 3}}", r#"{"A":[1]}"#),
+        "ERROR template, column 3: index 3 is out of range: the list has 1"
+    );
+    assert_eq!(
+        render("{{.A.B}}", r#"{"A":null}"#),
+        "ERROR template, column 3: can't take .B from an empty value; guard it with {{if}}"
+    );
     assert_eq!(render("{{$x}}", "{}"), "ERROR template, column 3: the variable $x is not defined");
     assert_eq!(render("{{break}}", "{}"), "ERROR template, column 3: {{break}} outside of a range");
     assert_eq!(render("{{\"abc}}", "{}"), "ERROR template, column 3: this string is not closed");

@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 /// One value inside a template.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    Nil,
+    Nil(Nil),
     Bool(bool),
     Int(i64),
     Float(f64),
@@ -21,6 +21,15 @@ pub enum Value {
     Object(Object),
     /// A method with one argument, like `.Label "key"` on a row of a listing.
     Lookup(BTreeMap<String, String>),
+}
+
+/// What a missing value would be if it were there: Go prints `<no value>`, `<nil>`, `[]` and `map[]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nil {
+    Unknown,
+    Pointer,
+    List,
+    Map,
 }
 
 /// Fields in the order in which the engine sent them.
@@ -35,6 +44,8 @@ pub struct Object {
 pub enum Kind {
     Struct,
     Map,
+    /// A row of a listing: a struct of which every field is known, so that a misspelt one is always told.
+    Row,
 }
 
 /// Fields of the Engine API that hold maps; every other object is a struct.
@@ -62,42 +73,95 @@ const MAP_FIELDS: &[&str] = &[
     "Volumes",
 ];
 
-/// Fields that the engine leaves out when they are empty: asking for one is no mistake.
-const OMITTED_WHEN_EMPTY: &[&str] = &[
-    "Annotations",
-    "ArgsEscaped",
+/// Fields that hold lists, for when they are null.
+const LIST_FIELDS: &[&str] = &[
+    "Aliases",
+    "Args",
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "MaskedPaths",
+    "OnBuild",
+    "ReadonlyPaths",
+    "RepoDigests",
+    "RepoTags",
+    "SecondaryIPAddresses",
+    "SecondaryIPv6Addresses",
+    "SecurityOpt",
+    "Shell",
+    "Ulimits",
+    "VolumesFrom",
+    "Warnings",
+];
+
+/// Pointers, which are null or left out when there is nothing.
+const POINTER_FIELDS: &[&str] = &[
+    "Descriptor",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+    "UsageData",
+];
+
+/// Maps and lists that the engine leaves out when they are empty.
+const OMITTED_COLLECTIONS: &[(&str, Nil)] = &[
+    ("Annotations", Nil::Map),
+    ("ExposedPorts", Nil::Map),
+    ("Manifests", Nil::List),
+    ("Mounts", Nil::List),
+    ("OnBuild", Nil::List),
+    ("Shell", Nil::List),
+    ("Status", Nil::Map),
+    ("StorageOpt", Nil::Map),
+    ("Sysctls", Nil::Map),
+    ("Tmpfs", Nil::Map),
+    ("Volumes", Nil::Map),
+    ("Warnings", Nil::List),
+];
+
+/// Texts and truths that the engine leaves out when they are empty.
+const OMITTED_TEXTS: &[&str] = &[
     "Author",
     "Comment",
     "CreatedAt",
-    "Descriptor",
-    "ExposedPorts",
-    "Health",
-    "Healthcheck",
-    "ImageManifestDescriptor",
-    "Init",
+    "From",
+    "Id",
     "MacAddress",
-    "Manifests",
-    "Mounts",
-    "NetworkDisabled",
-    "OnBuild",
     "OsVersion",
     "Parent",
-    "Platform",
     "Runtime",
-    "Shell",
-    "SizeRootFs",
-    "SizeRw",
-    "Status",
+    "Scope",
     "StopSignal",
-    "StopTimeout",
-    "StorageOpt",
-    "Sysctls",
-    "Tmpfs",
-    "UsageData",
     "Variant",
-    "Volumes",
-    "Warnings",
 ];
+const OMITTED_TRUTHS: &[&str] = &["ArgsEscaped", "Experimental", "NetworkDisabled"];
 
 impl Object {
     /// Finds a field by its exact name, then by its name without regard to case (`.ID` finds `Id`).
@@ -105,7 +169,7 @@ impl Object {
         let exact = self.fields.iter().find(|(key, _)| key == name);
         let found = match self.kind {
             Kind::Map => exact,
-            Kind::Struct => {
+            Kind::Struct | Kind::Row => {
                 exact.or_else(|| self.fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))
             }
         };
@@ -122,16 +186,47 @@ impl Object {
     }
 }
 
-/// Whether `name` is a field of the API that is absent when empty.
-pub fn omitted_when_empty(name: &str) -> bool {
-    OMITTED_WHEN_EMPTY.iter().any(|known| known.eq_ignore_ascii_case(name))
+/// The value of a field that the engine leaves out when it is empty; none for any other name.
+pub fn omitted(name: &str) -> Option<Value> {
+    let is = |known: &&str| known.eq_ignore_ascii_case(name);
+    if POINTER_FIELDS.iter().any(|known| is(known)) {
+        return Some(Value::Nil(Nil::Pointer));
+    }
+    if let Some((_, nil)) = OMITTED_COLLECTIONS.iter().find(|(known, _)| is(known)) {
+        return Some(Value::Nil(*nil));
+    }
+    if OMITTED_TEXTS.iter().any(|known| is(known)) {
+        return Some("".into());
+    }
+    OMITTED_TRUTHS.iter().any(|known| is(known)).then_some(Value::Bool(false))
+}
+
+/// What a null stands for in the field `name`.
+fn null(name: &str) -> Value {
+    let kind = if LIST_FIELDS.contains(&name) || is_port(name) {
+        Nil::List
+    } else if MAP_FIELDS.contains(&name) {
+        Nil::Map
+    } else if POINTER_FIELDS.contains(&name) {
+        Nil::Pointer
+    } else {
+        Nil::Unknown
+    };
+    Value::Nil(kind)
+}
+
+/// Whether this is the key of a port, `80/tcp`, whose bindings may be missing.
+fn is_port(name: &str) -> bool {
+    name.rsplit_once('/').is_some_and(|(_, protocol)| matches!(protocol, "tcp" | "udp" | "sctp"))
 }
 
 impl Value {
-    /// A struct-like row for listings, in the order given.
+    /// A struct-like row for listings. Docker's rows are written as JSON by field name, so they are sorted here.
     pub fn row<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
-        let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        Value::Object(Object { kind: Kind::Struct, fields })
+        let mut fields: Vec<(String, Value)> =
+            fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Value::Object(Object { kind: Kind::Row, fields })
     }
 
     /// A map with string values.
@@ -152,13 +247,13 @@ impl Value {
     /// Go's notion of truth: everything but the zero values and empty collections.
     pub fn truth(&self) -> bool {
         match self {
-            Value::Nil => false,
+            Value::Nil(_) => false,
             Value::Bool(value) => *value,
             Value::Int(value) => *value != 0,
             Value::Float(value) => *value != 0.0,
             Value::Text(value) => !value.is_empty(),
             Value::List(items) => !items.is_empty(),
-            Value::Object(object) => object.kind == Kind::Struct || !object.fields.is_empty(),
+            Value::Object(object) => object.kind != Kind::Map || !object.fields.is_empty(),
             Value::Lookup(_) => true,
         }
     }
@@ -166,7 +261,7 @@ impl Value {
     /// The word for this value's type in error messages.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Value::Nil => "nil",
+            Value::Nil(_) => "nil",
             Value::Bool(_) => "bool",
             Value::Int(_) => "int",
             Value::Float(_) => "float64",
@@ -194,7 +289,7 @@ impl From<String> for Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Value::Nil => serializer.serialize_unit(),
+            Value::Nil(_) => serializer.serialize_unit(),
             Value::Bool(value) => serializer.serialize_bool(*value),
             Value::Int(value) => serializer.serialize_i64(*value),
             Value::Float(value) => serializer.serialize_f64(*value),
@@ -256,7 +351,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nil)
+        Ok(Value::Nil(Nil::Unknown))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
@@ -270,10 +365,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut fields = Vec::new();
         while let Some((key, mut value)) = access.next_entry::<String, Value>()? {
-            if let Value::Object(object) = &mut value
-                && is_map(&key, object)
-            {
-                object.kind = Kind::Map;
+            match &mut value {
+                Value::Object(object) if is_map(&key, object) => object.kind = Kind::Map,
+                Value::Nil(_) => value = null(&key),
+                _ => {}
             }
             fields.push((key, value));
         }

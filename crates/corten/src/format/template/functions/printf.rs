@@ -108,16 +108,24 @@ impl Directive {
             ('X', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02X}")).collect(),
             ('t', Value::Bool(value)) => value.to_string(),
             ('d', Value::Int(value)) => self.signed(*value, |magnitude| magnitude.to_string()),
-            ('x', Value::Int(value)) => self.signed(*value, |magnitude| self.prefixed("0x", format!("{magnitude:x}"))),
-            ('X', Value::Int(value)) => self.signed(*value, |magnitude| self.prefixed("0X", format!("{magnitude:X}"))),
-            ('o', Value::Int(value)) => self.signed(*value, |magnitude| self.prefixed("0", format!("{magnitude:o}"))),
+            ('x', Value::Int(value)) => {
+                self.signed(*value, |magnitude| self.prefixed("0x", format!("{magnitude:x}")))
+            }
+            ('X', Value::Int(value)) => {
+                self.signed(*value, |magnitude| self.prefixed("0X", format!("{magnitude:X}")))
+            }
+            ('o', Value::Int(value)) => {
+                self.signed(*value, |magnitude| self.prefixed("0", format!("{magnitude:o}")))
+            }
             ('b', Value::Int(value)) => self.signed(*value, |magnitude| format!("{magnitude:b}")),
             ('c', Value::Int(value)) => {
                 let c = u32::try_from(*value).ok().and_then(char::from_u32);
                 c.unwrap_or('\u{fffd}').to_string()
             }
             ('U', Value::Int(value)) => format!("U+{value:04X}"),
-            ('f' | 'F', Value::Float(value)) => self.plus_sign(format!("{:.*}", self.precision.unwrap_or(6), value)),
+            ('f' | 'F', Value::Float(value)) => {
+                self.plus_sign(format!("{:.*}", self.precision.unwrap_or(6), value))
+            }
             ('e', Value::Float(value)) => {
                 self.plus_sign(exponent(&format!("{:.*e}", self.precision.unwrap_or(6), value)))
             }
@@ -125,7 +133,7 @@ impl Directive {
                 Some(precision) => general(*value, precision),
                 None => float(*value),
             }),
-            (_, Value::Nil) => format!("%!{verb}(<nil>)"),
+            (_, Value::Nil(_)) => format!("%!{verb}(<nil>)"),
             (verb, value) => format!("%!{verb}({}={})", value.type_name(), plain(value)),
         }
     }

@@ -1,0 +1,134 @@
+//! The command line itself: global options, finding the command, running it, telling of failures.
+
+mod autostart;
+mod context;
+mod entry;
+mod failure;
+mod usage;
+
+pub use context::Context;
+pub use entry::{Entry, EntryKind, Outcome, Verb, group, planned, verb};
+pub use failure::{EXIT_ENGINE, Failure};
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::commands::COMMANDS;
+
+/// Options that stand before the command.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Globals {
+    /// Engine to connect to (unix:///path or tcp://host:port); also CORTEN_HOST or DOCKER_HOST
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Enable debug mode
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Set the logging level (debug, info, warn, error, fatal)
+    #[arg(short, long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Location of client config files
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Don't start an engine when none listens
+    #[arg(long)]
+    pub no_autostart: bool,
+}
+
+/// The version as `--version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The whole tree; `valued` allows `--switch=false`.
+pub fn tree(valued: bool) -> Command {
+    Globals::augment_args(Command::new("corten"))
+        .about("Build, distribute and run containers")
+        .override_usage("corten [OPTIONS] COMMAND")
+        .version(VERSION)
+        .disable_version_flag(true)
+        .arg(
+            clap::Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(clap::ArgAction::Version)
+                .help("Print version"),
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommands(COMMANDS.iter().map(|entry| entry.command(valued)))
+}
+
+/// Runs the command line to its exit status.
+pub fn main(arguments: Vec<OsString>) -> u8 {
+    let matches = match parse(&arguments) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    match dispatch(&matches) {
+        Ok(status) => status,
+        Err(failure) => {
+            failure.report();
+            failure.exit
+        }
+    }
+}
+
+/// Parses; when a switch was given a value, parses again with a tree that takes them.
+fn parse(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    tree(false).try_get_matches_from(arguments).or_else(|error| match error.kind() {
+        ErrorKind::TooManyValues => tree(true).try_get_matches_from(arguments),
+        _ => Err(error),
+    })
+}
+
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed pipe is no failure.
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            1
+        }
+        _ => {
+            let failure = usage::explain(error, arguments);
+            failure.report();
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Outcome {
+    let globals = Globals::from_arg_matches(matches).map_err(Failure::usage)?;
+    let context = Context::new(&globals);
+    let mut entries = COMMANDS;
+    let mut at = matches;
+    let mut path = Vec::new();
+    while let Some((name, below)) = at.subcommand() {
+        let Some(entry) = Entry::find(entries, name) else { break };
+        path.push(entry.name);
+        match entry.kind {
+            EntryKind::Group(inner) => (entries, at) = (inner, below),
+            EntryKind::Planned(instead) => return Err(not_yet(&path, instead)),
+            EntryKind::Verb { run, .. } => {
+                return match run(&context, below) {
+                    Err(failure) if failure.no_engine && context.may_start() => {
+                        context.start_engine()?;
+                        run(&context, below)
+                    }
+                    outcome => outcome,
+                };
+            }
+        }
+    }
+    Err(Failure::new("no command was given").hint("`corten --help` lists them"))
+}
+
+fn not_yet(path: &[&str], instead: &str) -> Failure {
+    Failure::new(format!("`corten {}` is not supported yet", path.join(" "))).hint(instead)
+}

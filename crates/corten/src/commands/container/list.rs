@@ -1,0 +1,175 @@
+//! `ps`: the containers as a table.
+
+use std::collections::BTreeMap;
+
+use corten_api::container::{ContainerListOptions, ContainerSummary};
+
+use crate::cli::{Context, Outcome, Verb};
+use crate::commands::filters::filters;
+use crate::format::listing::{self, Columns};
+use crate::format::ports::{self, ListedPort};
+use crate::format::template::{Nil, Value, quote};
+use crate::format::time::{created_at, seconds_since};
+use crate::format::{duration, ellipsis, short_id, size};
+use crate::output;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ps {
+    /// Show all containers (default shows just running)
+    #[arg(short, long)]
+    all: bool,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    filter: Vec<String>,
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Show n last created containers (includes all states)
+    #[arg(short = 'n', long, value_name = "N", default_value_t = -1)]
+    last: i64,
+    /// Show the latest created container (includes all states)
+    #[arg(short, long)]
+    latest: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only display container IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
+}
+
+impl Verb for Ps {
+    const ABOUT: &'static str = "List containers";
+    const USAGE: &'static str = "[OPTIONS]";
+
+    fn run(self, context: &Context) -> Outcome {
+        let format = match &self.format {
+            Some(format) => format.clone(),
+            None if self.quiet => String::new(),
+            None => context.setting("psFormat").unwrap_or_default(),
+        };
+        let limit =
+            if self.latest { Some(1) } else { u64::try_from(self.last).ok().filter(|last| *last > 0) };
+        let options = ContainerListOptions {
+            all: self.all,
+            limit,
+            // Sizes cost the engine a walk through files: only when they are shown.
+            size: self.size || format.contains(".Size"),
+            filters: filters(&self.filter)?,
+        };
+        let client = context.client()?;
+        let containers = context.block_on(client.container_list(&options))??;
+        let rows: Vec<Value> = containers.iter().map(|container| row(container, !self.no_trunc)).collect();
+        output::print(&listing::render(&format, self.quiet, &columns(self.size), &rows)?)?;
+        Ok(0)
+    }
+}
+
+fn columns(size: bool) -> Columns {
+    let mut table =
+        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}".to_owned();
+    if size {
+        table.push_str("\t{{.Size}}");
+    }
+    Columns {
+        table,
+        quiet: "{{.ID}}",
+        titles: &[
+            ("ID", "CONTAINER ID"),
+            ("Names", "NAMES"),
+            ("Image", "IMAGE"),
+            ("Command", "COMMAND"),
+            ("CreatedAt", "CREATED AT"),
+            ("RunningFor", "CREATED"),
+            ("Ports", "PORTS"),
+            ("State", "STATE"),
+            ("Status", "STATUS"),
+            ("Size", "SIZE"),
+            ("Labels", "LABELS"),
+            ("Label", ""),
+            ("Mounts", "MOUNTS"),
+            ("LocalVolumes", "LOCAL VOLUMES"),
+            ("Networks", "NETWORKS"),
+            ("Platform", "PLATFORM"),
+        ],
+    }
+}
+
+/// The fields that a template may name.
+pub fn row(container: &ContainerSummary, cut: bool) -> Value {
+    let ports: Vec<ListedPort> = container
+        .ports
+        .iter()
+        .map(|port| ListedPort {
+            ip: port.ip.clone(),
+            private: port.private_port,
+            public: port.public_port,
+            protocol: port.kind.clone(),
+        })
+        .collect();
+    let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let by_name: BTreeMap<String, String> =
+        container.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
+    let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
+    let id = if cut { short_id(&container.id) } else { &container.id };
+    let command = if cut { ellipsis(&container.command, 20) } else { container.command.clone() };
+    Value::row([
+        ("ID", Value::from(id)),
+        ("Names", names(container, cut).into()),
+        ("Image", image(container, cut).into()),
+        ("Command", quote(&command).into()),
+        ("CreatedAt", created_at(container.created).into()),
+        ("RunningFor", format!("{} ago", duration::words(seconds_since(container.created))).into()),
+        ("Ports", ports::column(&ports).into()),
+        ("State", container.state.as_str().into()),
+        ("Status", container.status.as_str().into()),
+        ("Size", sizes(container).into()),
+        ("Labels", labels.join(",").into()),
+        ("Label", Value::Lookup(by_name)),
+        ("Mounts", mounts(container, cut).into()),
+        ("LocalVolumes", local.to_string().into()),
+        ("Networks", networks.join(",").into()),
+        ("Platform", platform(container)),
+    ])
+}
+
+fn platform(container: &ContainerSummary) -> Value {
+    let platform = container.image_manifest_descriptor.as_ref().and_then(|image| image.platform.as_ref());
+    platform.and_then(|platform| Value::from_serialize(platform).ok()).unwrap_or(Value::Nil(Nil::Pointer))
+}
+
+fn names(container: &ContainerSummary, cut: bool) -> String {
+    let names = container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
+    // Names with a slash inside are links from other containers.
+    let own: Vec<&str> = names.filter(|name| !cut || !name.contains('/')).collect();
+    own.join(",")
+}
+
+fn image(container: &ContainerSummary, cut: bool) -> String {
+    if container.image.is_empty() {
+        return "<no image>".to_owned();
+    }
+    // An id stands where the name has gone to another image.
+    let is_id = cut && (container.image == container.image_id || container.image.starts_with("sha256:"));
+    if is_id { short_id(&container.image).to_owned() } else { container.image.clone() }
+}
+
+fn sizes(container: &ContainerSummary) -> String {
+    let own = size::decimal(container.size_rw);
+    match container.size_root_fs {
+        0 => own,
+        total => format!("{own} (virtual {})", size::decimal(total)),
+    }
+}
+
+fn mounts(container: &ContainerSummary, cut: bool) -> String {
+    let shown = container.mounts.iter().map(|mount| {
+        let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
+        if cut { ellipsis(name, 15) } else { name.clone() }
+    });
+    shown.collect::<Vec<_>>().join(",")
+}

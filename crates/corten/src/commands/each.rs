@@ -1,0 +1,57 @@
+//! One action on many objects: side by side towards the engine, in the order given towards the user.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use corten_api::client::{Client, Error};
+use tokio::sync::oneshot;
+
+use crate::cli::{Failure, Outcome};
+use crate::output;
+
+/// How many requests are under way at once, each worker on a connection of its own.
+const WORKERS: usize = 32;
+
+/// Runs `action` for every name and prints the line that it returns, if any. Failures don't stop the others.
+pub async fn each<F, R>(client: &Client, names: Vec<String>, action: F) -> Outcome
+where
+    F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Option<String>, Error>> + Send + 'static,
+{
+    let mut status = 0;
+    let mut receivers = Vec::with_capacity(names.len());
+    let mut jobs = Vec::with_capacity(names.len());
+    for name in names {
+        let (sender, receiver) = oneshot::channel();
+        receivers.push(receiver);
+        jobs.push(std::sync::Mutex::new(Some((name, sender))));
+    }
+    let workers = jobs.len().min(WORKERS);
+    let (jobs, next) = (Arc::new(jobs), Arc::new(AtomicUsize::new(0)));
+    for worker in 0..workers {
+        let (jobs, next, action) = (jobs.clone(), next.clone(), action.clone());
+        let client = if worker == 0 { client.clone() } else { Client::new(client.host().clone()) };
+        tokio::spawn(async move {
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // Each job is taken once, by the worker that drew its number.
+                let Some((name, sender)) = job.lock().ok().and_then(|mut job| job.take()) else { continue };
+                let _ = sender.send(action(client.clone(), name).await);
+            }
+        });
+    }
+    let alone = receivers.len() == 1;
+    for receiver in receivers {
+        let Ok(result) = receiver.await else { continue };
+        match result.map_err(Failure::from) {
+            Ok(Some(line)) => output::line(&line)?,
+            Ok(None) => {}
+            // A missing engine is for the caller to start.
+            Err(failure) if failure.no_engine || alone => return Err(failure),
+            Err(failure) => {
+                failure.report();
+                status = 1;
+            }
+        }
+    }
+    Ok(status)
+}
