@@ -25,7 +25,7 @@ use crate::ipam::Ipam;
 use crate::mac::MacAddr;
 use crate::nft::{self, Element, Transaction};
 use crate::ports::{self, Ports};
-use crate::prepare::{Interface, Workshop};
+use crate::prepare::{Interface, Prepared, Workshop};
 use crate::rtnl;
 use crate::settings::Settings;
 use crate::warm::Warm;
@@ -309,7 +309,16 @@ impl Networks {
     fn reserve(&self, ip: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
         let state = self.inner.lock();
         match ip {
-            None => self.warm.allocate(&state.route),
+            None => match self.warm.allocate(&state.route) {
+                // The last addresses may be on the shelf: whoever asks now comes first.
+                Err(Error::AddressesExhausted(_)) => {
+                    if let Some(prepared) = self.warm.take_last() {
+                        self.discard(prepared);
+                    }
+                    self.warm.allocate(&state.route)
+                }
+                other => other,
+            },
             Some(ip) => self.claim(&state.route, ip).map(|()| ip),
         }
     }
@@ -321,13 +330,17 @@ impl Networks {
             other => return other,
         }
         let Some(prepared) = self.warm.take_exactly(ip) else { return Err(Error::AddressInUse(ip)) };
-        drop((prepared.netns, prepared.socket));
-        self.warm.retire(prepared.interface.host_interface, ip);
+        self.discard(prepared);
         self.warm.claim(route, ip)
     }
 
+    fn discard(&self, prepared: Prepared) {
+        let Prepared { interface, .. } = prepared;
+        self.warm.retire(interface.host_interface, interface.ip);
+    }
+
     /// Gives an endpoint from the shelf the address and MAC that were asked for.
-    fn readdress(&self, prepared: &mut crate::prepare::Prepared, request: &AttachRequest) -> Result<()> {
+    fn readdress(&self, prepared: &mut Prepared, request: &AttachRequest) -> Result<()> {
         let old = prepared.interface.ip;
         let ip = request.ip.unwrap_or(old);
         let mac = request.mac.unwrap_or_else(|| MacAddr::from_ip(ip));

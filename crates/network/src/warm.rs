@@ -129,6 +129,15 @@ impl Warm {
         taken
     }
 
+    /// Any endpoint, even the one that is just being made.
+    pub fn take_last(&self) -> Option<Prepared> {
+        let mut shelf = self.shared.lock();
+        while shelf.in_flight.is_some() {
+            shelf = self.shared.wait(shelf, None);
+        }
+        shelf.endpoints.pop_front()
+    }
+
     pub fn take_isolated(&self) -> Option<OwnedFd> {
         let mut shelf = self.shared.lock();
         let taken = shelf.isolated.pop_front();

@@ -332,7 +332,10 @@ fn engine_that_waits_to_be_killed() {
     let _endpoint = networks.attach(&request("a", &[tcp(8080, 80)])).unwrap();
     networks.wait_until_warm(Duration::from_secs(20));
     println!("ready");
-    std::thread::park();
+    // In a loop: a scope that ended before may have left this thread's token set.
+    loop {
+        std::thread::park();
+    }
 }
 
 #[test]
@@ -345,7 +348,8 @@ fn a_killed_engine_leaves_nothing_but_bridge_and_table() {
             .unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(engine.stdout.take().unwrap()));
         assert!(lines.any(|line| line.unwrap().contains("ready")));
-        assert!(sh("ip -o link").matches("v0000b010-").count() >= 5);
+        let links = sh("ip -o link");
+        assert!(links.matches("v0000b010-").count() >= 5, "{links}");
         engine.kill().unwrap();
         engine.wait().unwrap();
         eventually("the interfaces are gone", || !sh("ip -o link").contains("v0000b010-"));
