@@ -24,7 +24,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn start(store: Arc<StateStore>, images: Arc<corten_image::Store>, places: Places) -> std::io::Result<Self> {
+    pub fn start(
+        store: Arc<StateStore>,
+        images: Arc<corten_image::Store>,
+        places: Places,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = channel::<String>();
         let thread = std::thread::Builder::new()
             .name("collector".to_owned())
@@ -63,7 +67,9 @@ fn collect(receiver: &Receiver<String>, store: &StateStore, images: &corten_imag
         for id in std::iter::once(first).chain(receiver.try_iter()) {
             match delete(&id, images, places) {
                 Ok(()) => gone.push(id),
-                Err(error) => warn!(container = id, %error, "files of a removed container stay until the next start"),
+                Err(error) => {
+                    warn!(container = id, %error, "files of a removed container stay until the next start")
+                }
             }
         }
         if let Err(error) = store.garbage_collected(&gone) {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use corten_api::exec::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest};
-use corten_runtime::monitor::protocol::{Attach, Event, Request, Step, Stdio};
+use corten_runtime::monitor::protocol::{Attach, Event, Request, Stdio, Step};
 use corten_runtime::spec::{Capabilities, Process, User};
 
 use crate::Engine;
@@ -88,7 +88,8 @@ impl Engine {
 
     pub async fn exec_inspect(&self, exec: &str) -> Result<ExecInspect> {
         let (container, state) = self.find_exec(exec)?;
-        let (entrypoint, arguments) = state.request.cmd.split_first().map(|(e, a)| (e.clone(), a.to_vec())).unwrap_or_default();
+        let (entrypoint, arguments) =
+            state.request.cmd.split_first().map(|(e, a)| (e.clone(), a.to_vec())).unwrap_or_default();
         Ok(ExecInspect {
             id: exec.to_owned(),
             running: state.phase == ExecPhase::Running,
@@ -201,7 +202,9 @@ impl ExecTicket {
         let Self { engine, container, exec, size, .. } = self;
         let request = {
             let mut execs = lock(&container.execs);
-            let state = execs.get_mut(&exec).ok_or_else(|| Error::not_found(format!("No such exec instance: {exec}")))?;
+            let state = execs
+                .get_mut(&exec)
+                .ok_or_else(|| Error::not_found(format!("No such exec instance: {exec}")))?;
             if state.phase != ExecPhase::Created {
                 return Err(Error::conflict(format!("exec {exec} has already been started")));
             }
@@ -250,7 +253,11 @@ async fn run(
         stdout: request.attach_stdout,
         stderr: request.attach_stderr,
         raw: request.tty,
-        detach_keys: if request.tty { detach_keys(&request.detach_keys).unwrap_or_default() } else { Vec::new() },
+        detach_keys: if request.tty {
+            detach_keys(&request.detach_keys).unwrap_or_default()
+        } else {
+            Vec::new()
+        },
         stdin_head: connection.head.clone(),
     });
     let groups = container.read().host_config.group_add.to_vec();

@@ -17,7 +17,8 @@ fn random_bytes<const N: usize>() -> [u8; N] {
     let mut filled = 0;
     while filled < N {
         // getrandom(2) without flags only fails with EINTR once the kernel's pool is initialised.
-        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
+        filled +=
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
     }
     bytes
 }
@@ -42,9 +43,7 @@ pub fn check_name(kind: &str, name: &str) -> Result<()> {
     if first && name.len() > 1 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
         return Ok(());
     }
-    Err(Error::invalid(format!(
-        "Invalid {kind} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    Err(Error::invalid(format!("Invalid {kind} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
 }
 
 /// A name of two words, such as `calm_ferry`; `attempt` above 0 adds a number.
@@ -56,22 +55,24 @@ pub fn random_name(attempt: u32) -> String {
 }
 
 const QUALITIES: &[&str] = &[
-    "amber", "ample", "azure", "blithe", "bold", "brave", "brisk", "bright", "calm", "candid", "clever", "cobalt",
-    "copper", "crisp", "daring", "deft", "dusky", "eager", "early", "easy", "fair", "fleet", "fond", "frank",
-    "fresh", "gentle", "glad", "golden", "grand", "hale", "hardy", "hearty", "honest", "humble", "ivory", "jolly",
-    "jovial", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry", "mild", "modest", "neat", "nimble",
-    "noble", "olive", "patient", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "rosy", "royal",
-    "rustic", "scarlet", "serene", "sharp", "silent", "silver", "sincere", "smooth", "sober", "spry", "stable",
-    "steady", "stout", "sturdy", "subtle", "sunny", "swift", "tidy", "true", "upbeat", "vivid", "warm", "wise", "zesty",
+    "amber", "ample", "azure", "blithe", "bold", "brave", "brisk", "bright", "calm", "candid", "clever",
+    "cobalt", "copper", "crisp", "daring", "deft", "dusky", "eager", "early", "easy", "fair", "fleet",
+    "fond", "frank", "fresh", "gentle", "glad", "golden", "grand", "hale", "hardy", "hearty", "honest",
+    "humble", "ivory", "jolly", "jovial", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry",
+    "mild", "modest", "neat", "nimble", "noble", "olive", "patient", "plucky", "polite", "proud", "quick",
+    "quiet", "rapid", "ready", "rosy", "royal", "rustic", "scarlet", "serene", "sharp", "silent", "silver",
+    "sincere", "smooth", "sober", "spry", "stable", "steady", "stout", "sturdy", "subtle", "sunny", "swift",
+    "tidy", "true", "upbeat", "vivid", "warm", "wise", "zesty",
 ];
 
 const THINGS: &[&str] = &[
-    "anchor", "anvil", "arch", "barge", "basin", "beacon", "beam", "bell", "berth", "bolt", "bow", "bridge", "buoy",
-    "cable", "canal", "capstan", "cargo", "cask", "chart", "cleat", "clipper", "coast", "compass", "cove", "crane",
-    "crate", "current", "deck", "delta", "derrick", "dock", "drift", "estuary", "fathom", "ferry", "fjord", "fleet",
-    "forge", "freight", "funnel", "galley", "gantry", "girder", "gull", "harbor", "hatch", "haven", "hawser", "helm",
-    "hoist", "hull", "inlet", "island", "jetty", "keel", "ketch", "knot", "lagoon", "lantern", "ledge", "levee",
-    "lighter", "lock", "mast", "mooring", "nautilus", "oar", "pallet", "pier", "pilot", "plate", "port", "pulley",
-    "quay", "raft", "reef", "rigging", "rivet", "rope", "rudder", "sail", "schooner", "sextant", "shoal", "sloop",
-    "sluice", "spar", "stern", "strait", "strand", "tide", "tiller", "trawler", "truss", "tug", "wharf", "winch", "yawl",
+    "anchor", "anvil", "arch", "barge", "basin", "beacon", "beam", "bell", "berth", "bolt", "bow", "bridge",
+    "buoy", "cable", "canal", "capstan", "cargo", "cask", "chart", "cleat", "clipper", "coast", "compass",
+    "cove", "crane", "crate", "current", "deck", "delta", "derrick", "dock", "drift", "estuary", "fathom",
+    "ferry", "fjord", "fleet", "forge", "freight", "funnel", "galley", "gantry", "girder", "gull", "harbor",
+    "hatch", "haven", "hawser", "helm", "hoist", "hull", "inlet", "island", "jetty", "keel", "ketch", "knot",
+    "lagoon", "lantern", "ledge", "levee", "lighter", "lock", "mast", "mooring", "nautilus", "oar", "pallet",
+    "pier", "pilot", "plate", "port", "pulley", "quay", "raft", "reef", "rigging", "rivet", "rope", "rudder",
+    "sail", "schooner", "sextant", "shoal", "sloop", "sluice", "spar", "stern", "strait", "strand", "tide",
+    "tiller", "trawler", "truss", "tug", "wharf", "winch", "yawl",
 ];

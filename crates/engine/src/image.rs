@@ -7,8 +7,8 @@ use std::sync::Arc;
 use corten_api::container::{GraphDriver, HealthConfig};
 use corten_api::filters::Filters;
 use corten_api::image::{
-    ImageConfig, ImageDelete, ImageHistory, ImageImportOptions, ImageInspect, ImageListOptions, ImageMetadata,
-    ImageRemoveOptions, ImageSummary, RootFs,
+    ImageConfig, ImageDelete, ImageHistory, ImageImportOptions, ImageInspect, ImageListOptions,
+    ImageMetadata, ImageRemoveOptions, ImageSummary, RootFs,
 };
 use corten_api::system::JsonMessage;
 use corten_api::{List, Timestamp};
@@ -19,7 +19,8 @@ use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Names of the filters of a list.
-const FILTERS: [&str; 9] = ["before", "dangling", "id", "label", "label!", "reference", "since", "until", "all"];
+const FILTERS: [&str; 9] =
+    ["before", "dangling", "id", "label", "label!", "reference", "since", "until", "all"];
 
 pub(crate) fn failed(error: corten_image::Error) -> Error {
     let kind = match error.kind() {
@@ -61,7 +62,11 @@ impl Engine {
                     && filters.labels(|key| labels.get(key).map(String::as_str))
                     && filters.any("id", |part| image.id.to_string().contains(part))
                     && filters.any("reference", |pattern| {
-                        image.repo_tags.iter().chain(&image.repo_digests).any(|name| matches_reference(name, pattern))
+                        image
+                            .repo_tags
+                            .iter()
+                            .chain(&image.repo_digests)
+                            .any(|name| matches_reference(name, pattern))
                     })
                     && before.is_none_or(|before| time < before)
                     && since.is_none_or(|since| time > since)
@@ -81,7 +86,7 @@ impl Engine {
 
     fn shared_sizes(&self) -> Result<HashMap<String, i64>> {
         let usage = self.images.usage().map_err(failed)?;
-        Ok(usage.images.iter().map(|image| (image.id.to_string(), signed(image.shared_bytes))).collect())
+        Ok(usage.images.iter().map(|image| (image.id.to_string(), signed(image.shared_size))).collect())
     }
 
     pub async fn image_inspect(&self, name: &str) -> Result<ImageInspect> {
@@ -102,13 +107,18 @@ impl Engine {
             os: config.os.clone(),
             os_version: config.os_version.clone(),
             size: signed(image.size),
-            graph_driver: GraphDriver { name: self.images.driver_name().to_owned(), data: corten_api::Map::default() },
+            graph_driver: GraphDriver {
+                name: self.images.driver().name().to_owned(),
+                data: corten_api::Map::default(),
+            },
             root_fs: RootFs {
                 kind: "layers".to_owned(),
                 layers: image.layers.iter().map(ToString::to_string).collect(),
             },
             metadata: ImageMetadata {
-                last_tag_time: image.tagged_at.map_or(Timestamp::ZERO, |seconds| Timestamp::from_unix(seconds, 0)),
+                last_tag_time: image
+                    .tagged_at
+                    .map_or(Timestamp::ZERO, |seconds| Timestamp::from_unix(seconds, 0)),
             },
             ..ImageInspect::default()
         })
@@ -121,7 +131,10 @@ impl Engine {
             .into_iter()
             .map(|step| ImageHistory {
                 comment: step.comment,
-                created: step.created.and_then(|text| text.parse::<Timestamp>().ok()).map_or(0, |time| time.unix()),
+                created: step
+                    .created
+                    .and_then(|text| text.parse::<Timestamp>().ok())
+                    .map_or(0, |time| time.unix()),
                 created_by: step.created_by,
                 id: step.id,
                 size: signed(step.size),
@@ -142,7 +155,11 @@ impl Engine {
         let name = name.to_owned();
         blocking(move || {
             let in_use = |id: &ImageId| engine.image_user(id);
-            let wish = corten_image::RemoveOptions { force: options.force, noprune: options.noprune, in_use: &in_use };
+            let wish = corten_image::RemoveOptions {
+                force: options.force,
+                noprune: options.noprune,
+                in_use: &in_use,
+            };
             let removed = engine.images.remove(&name, &wish).map_err(failed)?;
             Ok(removed
                 .into_iter()
@@ -190,15 +207,16 @@ impl Engine {
         let platform = parse_platform(platform.as_deref())?;
         let engine = self.clone();
         blocking(move || {
-            let options = corten_image::LoadOptions { platform, ..Default::default() };
+            let options = corten_image::LoadOptions { platform };
             let report = |step: corten_image::Progress| tell(&progress, step);
             let loaded = engine.images.load(&mut body, &options, &report).map_err(failed)?;
             for image in loaded {
+                let id = image.image.to_string();
                 let text = match &image.reference {
-                    Some(reference) => format!("Loaded image: {}\n", reference.familiar()),
-                    None => format!("Loaded image ID: {}\n", image.id),
+                    Some(reference) => format!("Loaded image: {reference}\n"),
+                    None => format!("Loaded image ID: {id}\n"),
                 };
-                engine.image_event(&image.id.to_string(), "load", &image.id.to_string());
+                engine.image_event(&id, "load", &id);
                 let _ = progress.blocking_send(JsonMessage::stream(text));
             }
             Ok(())
@@ -246,7 +264,6 @@ impl Engine {
                 message: options.message,
                 changes: options.changes,
                 platform,
-                ..Default::default()
             };
             let report = |step: corten_image::Progress| tell(&progress, step);
             let image = engine.images.import(&mut body, &wish, &report).map_err(failed)?;
@@ -283,7 +300,9 @@ impl Engine {
             return Err(Error::invalid("no image given: config.Image must not be empty"));
         }
         let image = self.images.resolve(name).map_err(|error| match error.kind() {
-            corten_image::ErrorKind::NotFound => Error::not_found(format!("No such image: {}", with_tag(name))),
+            corten_image::ErrorKind::NotFound => {
+                Error::not_found(format!("No such image: {}", with_tag(name)))
+            }
             _ => failed(error),
         })?;
         let (own, host) = (image.config.platform(), Platform::host());
@@ -295,20 +314,25 @@ impl Engine {
             )));
         }
         if own.fitness(&host).is_none() {
-            return Err(Error::invalid(format!("image {name} is made for {own}, this host runs {host}: it can be kept, served and saved here, but not run")));
+            return Err(Error::invalid(format!(
+                "image {name} is made for {own}, this host runs {host}: it can be kept, served and saved here, but not run"
+            )));
         }
         Ok(image)
     }
 }
 
 /// Runs what waits for the disk, away from the event loop.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("internal task: {e}")))?
 }
 
 fn tell(sender: &Sender<JsonMessage>, step: corten_image::Progress) {
     // Progress is for whoever has time to read it; only results may wait.
-    let _ = sender.try_send(JsonMessage::progress(step.id, step.status, signed(step.current), signed(step.total)));
+    let (current, total) = (signed(step.current_bytes), signed(step.total_bytes));
+    let _ = sender.try_send(JsonMessage::progress(step.object, "Loading layer", current, total));
 }
 
 fn with_tag(name: &str) -> String {
@@ -317,7 +341,9 @@ fn with_tag(name: &str) -> String {
 
 fn parse_platform(text: Option<&str>) -> Result<Option<Platform>> {
     text.filter(|text| !text.is_empty())
-        .map(|text| text.parse().map_err(|e: corten_image::PlatformError| Error::invalid(e.to_string())))
+        .map(|text| {
+            text.parse().map_err(|e: corten_image::platform::PlatformError| Error::invalid(e.to_string()))
+        })
         .transpose()
 }
 
@@ -395,7 +421,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => {
-            glob(rest, text) || text.split_first().is_some_and(|(byte, after)| *byte != b'/' && glob(pattern, after))
+            glob(rest, text)
+                || text.split_first().is_some_and(|(byte, after)| *byte != b'/' && glob(pattern, after))
         }
         (Some((b'?', rest)), Some((byte, after))) => *byte != b'/' && glob(rest, after),
         (Some((wanted, rest)), Some((byte, after))) => wanted == byte && glob(rest, after),

@@ -86,7 +86,9 @@ impl Engine {
 
     fn assemble(options: EngineOptions) -> Result<Self> {
         let root = &options.data_root;
-        for directory in [root.join("containers"), options.exec_root.join("containers"), options.exec_root.join("rootfs")] {
+        for directory in
+            [root.join("containers"), options.exec_root.join("containers"), options.exec_root.join("rootfs")]
+        {
             std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
         }
         let store = Arc::new(StateStore::open(&root.join("engine.db"))?);
@@ -103,7 +105,7 @@ impl Engine {
         let layers = LayerMounts::start(&options.exec_root.join("layers"))
             .map_err(|e| Error::internal(format!("start the mount thread: {e}")))?;
         let layers = Arc::new(layers);
-        images.use_mounts(layers.clone());
+        images.use_mounts(&layers);
         let zygote = ZygoteKeeper::start(options.shim.clone(), layers.clone())?;
         let networks = network::open(&instance, &options.network)?;
         let volumes = Volumes::open(root.join("volumes"), store.clone())?;
@@ -169,7 +171,8 @@ impl Engine {
 /// The instance's name and when it was made; both are made up at the first start.
 fn identity(store: &StateStore) -> Result<(String, Timestamp)> {
     if let (Some(instance), Some(created)) = (store.setting("instance")?, store.setting("created")?) {
-        let created = created.parse().map_err(|_| Error::internal("the state database has no valid creation time"))?;
+        let created =
+            created.parse().map_err(|_| Error::internal("the state database has no valid creation time"))?;
         return Ok((instance, created));
     }
     let (instance, created) = (id::random()[..8].to_owned(), Timestamp::now());

@@ -1,15 +1,16 @@
 //! The engine's end of the line to one monitor: requests with their answers, and the events in between.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corten_runtime::monitor::Connection;
 use corten_runtime::monitor::protocol::{Event, Request, StepError};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, Ready};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
 
 use crate::container::lock;
@@ -24,29 +25,28 @@ pub struct MonitorLink {
 }
 
 struct Inner {
-    connection: AsyncFd<Line>,
+    connection: Connection,
+    /// The same socket once more, for waiting: it keeps packets apart like a datagram socket, which is the type tokio has.
+    readiness: UnixDatagram,
     next: AtomicU64,
     pending: Mutex<HashMap<u64, oneshot::Sender<Event>>>,
 }
 
-struct Line(Connection);
-
-impl AsRawFd for Line {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 impl MonitorLink {
     pub fn new(connection: Connection) -> Result<Self> {
-        let connection = AsyncFd::with_interest(Line(connection), Interest::READABLE)
-            .map_err(|e| Error::internal(format!("watch a monitor's socket: {e}")))?;
-        Ok(Self { inner: Arc::new(Inner { connection, next: AtomicU64::new(1), pending: Mutex::default() }) })
+        let failed = |e: io::Error| Error::internal(format!("watch a monitor's socket: {e}"));
+        let socket =
+            std::os::unix::net::UnixDatagram::from(connection.as_fd().try_clone_to_owned().map_err(failed)?);
+        socket.set_nonblocking(true).map_err(failed)?;
+        let readiness = UnixDatagram::from_std(socket).map_err(failed)?;
+        let (next, pending) = (AtomicU64::new(1), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { connection, readiness, next, pending }) })
     }
 
     /// Sends without waiting for an answer.
-    pub fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        self.inner.connection.get_ref().0.send(request, fds).map_err(|e| gone(&e))
+    pub async fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let Inner { connection, readiness, .. } = &*self.inner;
+        readiness.async_io(Interest::WRITABLE, || connection.send(request, fds)).await.map_err(|e| gone(&e))
     }
 
     /// Sends what `request` makes of a sequence number, and waits for the answer that bears it.
@@ -54,7 +54,7 @@ impl MonitorLink {
         let seq = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         lock(&self.inner.pending).insert(seq, sender);
-        if let Err(error) = self.send(&request(seq), fds) {
+        if let Err(error) = self.send(&request(seq), fds).await {
             lock(&self.inner.pending).remove(&seq);
             return Err(error);
         }
@@ -68,45 +68,28 @@ impl MonitorLink {
         }
     }
 
-    /// The next event of any kind, before anybody else listens.
-    pub async fn first_answer(&self) -> Option<Event> {
-        loop {
-            let mut guard = self.inner.connection.readable().await.ok()?;
-            match self.inner.connection.get_ref().0.try_recv() {
-                Ok(event) => return event,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    guard.clear_ready_matching(Ready::READABLE);
-                }
-                Err(_) => return None,
+    /// The next event of any kind; `None` once the monitor has closed the line.
+    pub async fn receive(&self) -> Option<Event> {
+        let Inner { connection, readiness, .. } = &*self.inner;
+        match readiness.async_io(Interest::READABLE, || connection.try_recv()).await {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::debug!(%error, "monitor's line");
+                None
             }
         }
     }
 
-    /// The next event that answers nobody; `None` once the monitor has closed the line. For one reader.
+    /// The next event that answers nobody. For one reader, who by this serves everybody who asks.
     pub async fn next(&self) -> Option<Event> {
-        loop {
-            let mut guard = self.inner.connection.readable().await.ok()?;
-            let event = match self.inner.connection.get_ref().0.try_recv() {
-                Ok(Some(event)) => event,
-                Ok(None) => {
-                    self.close();
-                    return None;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    guard.clear_ready_matching(Ready::READABLE);
-                    continue;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "monitor's line");
-                    self.close();
-                    return None;
-                }
-            };
-            match self.answer(event) {
-                None => {}
-                Some(event) => return Some(event),
+        while let Some(event) = self.receive().await {
+            if let Some(event) = self.answer(event) {
+                return Some(event);
             }
         }
+        // Nobody will answer any more.
+        lock(&self.inner.pending).clear();
+        None
     }
 
     /// Gives an answer to who waits for it; returns what is not one.
@@ -125,14 +108,9 @@ impl MonitorLink {
         }
         None
     }
-
-    /// Nobody will answer any more.
-    fn close(&self) {
-        lock(&self.inner.pending).clear();
-    }
 }
 
-fn gone(error: &std::io::Error) -> Error {
+fn gone(error: &io::Error) -> Error {
     Error::conflict(format!("the container's monitor can't be reached: {error}"))
 }
 

@@ -22,7 +22,11 @@ pub fn open(instance: &str, options: &NetworkOptions) -> Result<Networks> {
     let failed = |e: corten_network::Error| Error::internal(format!("network: {e}"));
     let net = |name: &str, text: &Option<String>| {
         text.as_deref()
-            .map(|text| text.parse().map_err(|_| Error::invalid(format!("{name}: \"{text}\" is not an IPv4 address with a prefix length"))))
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Error::invalid(format!("{name}: \"{text}\" is not an IPv4 address with a prefix length"))
+                })
+            })
             .transpose()
     };
     let mut settings = Settings::new(instance.parse().map_err(failed)?);
@@ -33,7 +37,9 @@ pub fn open(instance: &str, options: &NetworkOptions) -> Result<Networks> {
     if let Some(ip) = options.host_ip {
         settings.default_host_ip = match ip {
             std::net::IpAddr::V4(ip) => ip,
-            std::net::IpAddr::V6(_) => return Err(Error::unsupported("publishing on IPv6 addresses is not supported")),
+            std::net::IpAddr::V6(_) => {
+                return Err(Error::unsupported("publishing on IPv6 addresses is not supported"));
+            }
         };
     }
     Networks::open(settings).map_err(failed)
@@ -128,7 +134,8 @@ impl Engine {
                 if mode != name || !record.state.phase.is_alive() {
                     return None;
                 }
-                let mut member = EndpointResource { name: record.name.clone(), ..EndpointResource::default() };
+                let mut member =
+                    EndpointResource { name: record.name.clone(), ..EndpointResource::default() };
                 if let Some(endpoint) = &record.endpoint {
                     member.endpoint_id.clone_from(&endpoint.endpoint_id);
                     member.mac_address.clone_from(&endpoint.mac);

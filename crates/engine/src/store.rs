@@ -33,7 +33,8 @@ impl StateStore {
         let connection =
             Connection::open(path).map_err(|e| Error::internal(format!("open {}: {e}", path.display())))?;
         prepare(&connection).map_err(|e| Error::internal(format!("prepare {}: {e}", path.display())))?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        let version: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         match version {
             0 => connection
                 .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
@@ -114,7 +115,8 @@ impl StateStore {
     }
 
     fn put(&self, statement: &str, key: &str, record: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string(record).map_err(|e| Error::internal(format!("record {key}: {e}")))?;
+        let text =
+            serde_json::to_string(record).map_err(|e| Error::internal(format!("record {key}: {e}")))?;
         let connection = self.lock();
         let mut query = connection.prepare_cached(statement).map_err(failed)?;
         query.execute(params![key, text]).map(drop).map_err(failed)
@@ -145,9 +147,12 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn failed(error: rusqlite::Error) -> Error {
-    let full = matches!(&error, rusqlite::Error::SqliteFailure(e, _) if e.code == rusqlite::ErrorCode::DiskFull);
+    let full =
+        matches!(&error, rusqlite::Error::SqliteFailure(e, _) if e.code == rusqlite::ErrorCode::DiskFull);
     if full {
-        return Error::internal("state database: no space left on the data root's file system; free some and try again");
+        return Error::internal(
+            "state database: no space left on the data root's file system; free some and try again",
+        );
     }
     Error::internal(format!("state database: {error}"))
 }

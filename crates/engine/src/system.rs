@@ -6,6 +6,7 @@ use corten_api::system::{
     Commit, ComponentVersion, PlatformName, PluginsInfo, RegistryConfig, Runtime, SystemInfo, SystemVersion,
 };
 use corten_api::{API_VERSION, API_VERSION_MIN, List, Map, Timestamp};
+use corten_runtime::cgroup::{Controller, Layout};
 use tokio::sync::mpsc;
 
 use crate::Engine;
@@ -20,7 +21,7 @@ pub struct Host {
     pub unified: bool,
     /// The bounding set that containers can get at most.
     pub capabilities: u64,
-    controllers: Vec<String>,
+    groups: Option<&'static Layout>,
     kernel: String,
     operating_system: String,
     os_version: String,
@@ -30,14 +31,15 @@ pub struct Host {
 
 impl Host {
     pub fn explore() -> Self {
+        let groups = Layout::host().ok();
         let uname = rustix::system::uname();
         let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
         let (operating_system, os_version) = os_release();
         Self {
             name: text(uname.nodename()),
-            unified: corten_runtime::cgroup::is_unified(),
+            unified: groups.is_some_and(Layout::is_unified),
             capabilities: crate::spec::capabilities::available(),
-            controllers: corten_runtime::cgroup::controllers(),
+            groups,
             kernel: text(uname.release()),
             operating_system,
             os_version,
@@ -46,23 +48,23 @@ impl Host {
         }
     }
 
-    fn has(&self, controller: &str) -> bool {
-        self.controllers.iter().any(|known| known == controller)
+    fn has(&self, controller: Controller) -> bool {
+        self.groups.is_some_and(|groups| groups.has(controller))
     }
 
     /// What is asked for and can't be had here.
     pub fn limits_warnings(&self, host: &HostConfig) -> Vec<String> {
         [
-            (host.memory != 0 || host.memory_swap != 0, "memory", "memory limits"),
-            (host.nano_cpus != 0 || host.cpu_quota != 0 || host.cpu_shares != 0, "cpu", "CPU limits"),
-            (!host.cpuset_cpus.is_empty() || !host.cpuset_mems.is_empty(), "cpuset", "cpuset"),
-            (host.pids_limit.is_some_and(|n| n > 0), "pids", "PIDs limits"),
-            (host.blkio_weight != 0, if self.unified { "io" } else { "blkio" }, "block I/O weight"),
+            (host.memory != 0 || host.memory_swap != 0, Controller::Memory, "memory limits"),
+            (host.nano_cpus != 0 || host.cpu_quota != 0 || host.cpu_shares != 0, Controller::Cpu, "CPU limits"),
+            (!host.cpuset_cpus.is_empty() || !host.cpuset_mems.is_empty(), Controller::Cpuset, "cpuset"),
+            (host.pids_limit.is_some_and(|n| n > 0), Controller::Pids, "PIDs limits"),
+            (host.blkio_weight != 0, Controller::Block, "block I/O weight"),
         ]
         .into_iter()
-        .filter(|(asked, controller, _)| *asked && !self.has(controller))
-        .map(|(_, controller, what)| {
-            format!("Your kernel does not support {what} or the cgroup controller \"{controller}\" is not mounted. Limitation discarded.")
+        .filter(|(asked, controller, _)| *asked && !self.has(*controller))
+        .map(|(_, _, what)| {
+            format!("Your kernel does not support {what}, or the cgroup controller is not mounted. Limitation discarded.")
         })
         .collect()
     }
@@ -120,7 +122,8 @@ impl Engine {
 
     pub async fn info(&self) -> Result<SystemInfo> {
         let containers = self.containers.all();
-        let count = |wanted: &[Phase]| containers.iter().filter(|c| wanted.contains(&c.phase())).count() as u64;
+        let count =
+            |wanted: &[Phase]| containers.iter().filter(|c| wanted.contains(&c.phase())).count() as u64;
         let host = &self.host;
         let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
         let runtime = Runtime { path: "corten-shim".to_owned(), ..Runtime::default() };
@@ -131,25 +134,29 @@ impl Engine {
             containers_paused: count(&[Phase::Paused]),
             containers_stopped: count(&[Phase::Created, Phase::Exited, Phase::Removing]),
             images: self.images.list().map_err(crate::image::failed)?.len() as u64,
-            driver: self.images.driver_name().to_owned(),
-            driver_status: vec![("Backing directory".to_owned(), self.options.data_root.display().to_string())].into(),
+            driver: self.images.driver().name().to_owned(),
+            driver_status: vec![(
+                "Backing directory".to_owned(),
+                self.options.data_root.display().to_string(),
+            )]
+            .into(),
             plugins: PluginsInfo {
                 volume: vec!["local".to_owned()].into(),
                 network: ["bridge", "host", "nat", "null"].map(str::to_owned).to_vec().into(),
                 authorization: List::default(),
                 log: ["json-file", "local", "none"].map(str::to_owned).to_vec().into(),
             },
-            memory_limit: host.has("memory"),
-            swap_limit: host.has("memory"),
-            cpu_cfs_period: host.has("cpu"),
-            cpu_cfs_quota: host.has("cpu"),
-            cpu_shares: host.has("cpu"),
-            cpu_set: host.has("cpuset"),
-            pids_limit: host.has("pids"),
+            memory_limit: host.has(Controller::Memory),
+            swap_limit: host.has(Controller::Memory),
+            cpu_cfs_period: host.has(Controller::Cpu),
+            cpu_cfs_quota: host.has(Controller::Cpu),
+            cpu_shares: host.has(Controller::Cpu),
+            cpu_set: host.has(Controller::Cpuset),
+            pids_limit: host.has(Controller::Pids),
             ipv4_forwarding: forwarding.trim() == "1",
             debug: tracing::enabled!(tracing::Level::DEBUG),
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
-            oom_kill_disable: host.has("memory") && !host.unified,
+            oom_kill_disable: host.has(Controller::Memory) && !host.unified,
             n_goroutines: std::fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as u64),
             system_time: Timestamp::now().to_string(),
             logging_driver: self.options.defaults.log_driver.clone(),
@@ -290,8 +297,20 @@ fn message(kind: &str, action: &str, id: &str, attributes: Map<String>, old: boo
 }
 
 const EVENT_FILTERS: [&str; 14] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service",
-    "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 fn matches(event: &EventMessage, filters: &corten_api::filters::Filters) -> bool {
@@ -306,7 +325,18 @@ fn matches(event: &EventMessage, filters: &corten_api::filters::Filters) -> bool
         && filters.exact("scope", &event.scope)
         && filters.any("event", |wish| event.action == wish || event.action.split(':').next() == Some(wish))
         && filters.labels(attribute)
-        && ["container", "image", "network", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
-            .iter()
-            .all(|kind| about(kind))
+        && [
+            "container",
+            "image",
+            "network",
+            "volume",
+            "daemon",
+            "plugin",
+            "service",
+            "node",
+            "secret",
+            "config",
+        ]
+        .iter()
+        .all(|kind| about(kind))
 }

@@ -1,6 +1,8 @@
 //! Volumes of the local driver: directories under the data root that outlive containers.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -151,11 +153,19 @@ fn no_such_volume(name: &str) -> Error {
 
 /// Bytes of all files below a directory, as the disk counts them.
 pub fn disk_usage(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
+    sum(path, &|metadata| metadata.blocks() * 512)
+}
+
+/// Bytes of all regular files below a directory, as programs see them.
+pub fn file_bytes(path: &Path) -> u64 {
+    sum(path, &|metadata| if metadata.is_file() { metadata.size() } else { 0 })
+}
+
+fn sum(path: &Path, bytes: &dyn Fn(&Metadata) -> u64) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else { return 0 };
     entries
         .flatten()
         .filter_map(|entry| Some((entry.path(), entry.path().symlink_metadata().ok()?)))
-        .map(|(path, metadata)| metadata.blocks() * 512 + if metadata.is_dir() { disk_usage(&path) } else { 0 })
+        .map(|(path, metadata)| bytes(&metadata) + if metadata.is_dir() { sum(&path, bytes) } else { 0 })
         .sum()
 }

@@ -30,7 +30,9 @@ impl ZygoteKeeper {
         }
         tracing::warn!("the zygote does not answer; another one is started");
         *zygote = fork(&self.shim, &self.layers)?;
-        zygote.launch(launch, fds).map_err(|e| Error::internal(format!("hand a container to its monitor: {e}")))
+        zygote
+            .launch(launch, fds)
+            .map_err(|e| Error::internal(format!("hand a container to its monitor: {e}")))
     }
 }
 
@@ -40,5 +42,7 @@ fn fork(shim: &std::path::Path, layers: &LayerMounts) -> Result<Zygote> {
     layers
         .run(move || Zygote::start(&path))
         .map_err(|e| Error::internal(format!("reach the mount thread: {e}")))?
-        .map_err(|e| Error::internal(format!("start {}: {e}; it belongs beside the corten binary", shim.display())))
+        .map_err(|e| {
+            Error::internal(format!("start {}: {e}; it belongs beside the corten binary", shim.display()))
+        })
 }

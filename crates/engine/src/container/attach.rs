@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_api::container::AttachOptions;
 use corten_runtime::monitor::protocol::{Attach, Request};
@@ -34,6 +35,32 @@ pub struct AttachTicket {
     container: Arc<Container>,
     options: AttachOptions,
     detach_keys: Vec<u8>,
+    expected: Expected,
+}
+
+/// A client that is about to attach. A start that comes in between waits for it, or its first output would be lost.
+struct Expected(Arc<Container>);
+
+impl Expected {
+    fn new(container: &Arc<Container>) -> Self {
+        container.expected.send_modify(|count| *count += 1);
+        Self(container.clone())
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.expected.send_modify(|count| *count -= 1);
+    }
+}
+
+/// How long a start waits for clients that said they would attach.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Waits until nobody is about to attach any more.
+pub(super) async fn expected_clients(container: &Container) {
+    let mut expected = container.expected.subscribe();
+    let _ = tokio::time::timeout(ATTACH_DEADLINE, expected.wait_for(|count| *count == 0)).await;
 }
 
 impl Engine {
@@ -46,14 +73,15 @@ impl Engine {
         }
         let detach_keys = detach_keys(&options.detach_keys)?;
         let tty = container.read().config.tty;
-        Ok(AttachTicket { tty, engine: self.clone(), container, options, detach_keys })
+        let expected = Expected::new(&container);
+        Ok(AttachTicket { tty, engine: self.clone(), container, options, detach_keys, expected })
     }
 }
 
 impl AttachTicket {
     /// Hands the client's connection over.
     pub async fn connect(self, connection: Connection) -> Result<()> {
-        let Self { tty, engine, container, options, detach_keys } = self;
+        let Self { tty, engine, container, options, detach_keys, expected: _expected } = self;
         let mut fd = connection.fd;
         if options.logs {
             fd = engine.replay(&container, &options, fd).await?;
@@ -99,7 +127,9 @@ pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>> {
     }
     text.split(',')
         .map(|key| {
-            let unknown = || Error::invalid(format!("Invalid detach keys ({text}) provided: unknown character: '{key}'"));
+            let unknown = || {
+                Error::invalid(format!("Invalid detach keys ({text}) provided: unknown character: '{key}'"))
+            };
             match key.strip_prefix("ctrl-").map(str::as_bytes) {
                 Some([letter @ b'a'..=b'z']) => Ok(letter - b'a' + 1),
                 Some([b'@']) => Ok(0),

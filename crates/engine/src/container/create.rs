@@ -86,7 +86,10 @@ impl Engine {
                 MountKind::Bind => {
                     if mount.create_source && !std::path::Path::new(&mount.source).exists() {
                         std::fs::create_dir_all(&mount.source).map_err(|e| {
-                            Error::internal(format!("error while creating mount source path '{}': {e}", mount.source))
+                            Error::internal(format!(
+                                "error while creating mount source path '{}': {e}",
+                                mount.source
+                            ))
                         })?;
                     }
                 }
@@ -145,7 +148,8 @@ impl Engine {
             host.runtime = "corten".to_owned();
         }
         if host.cgroupns_mode.is_empty() {
-            host.cgroupns_mode = if self.host.unified && !host.privileged { "private" } else { "host" }.to_owned();
+            host.cgroupns_mode =
+                if self.host.unified && !host.privileged { "private" } else { "host" }.to_owned();
         }
         if host.ipc_mode.is_empty() {
             host.ipc_mode = "private".to_owned();
@@ -192,8 +196,14 @@ impl Engine {
             (!host.storage_opt.is_empty(), "storage options (--storage-opt)"),
             (!host.volume_driver.is_empty() && host.volume_driver != "local", "volume drivers"),
             (config.network_disabled, "NetworkDisabled (use --network none)"),
-            (host.cpu_count != 0 || host.cpu_percent != 0, "CPU count and CPU percent, which are for Windows,"),
-            (host.io_maximum_iops != 0 || host.io_maximum_bandwidth != 0, "IOMaximum limits, which are for Windows,"),
+            (
+                host.cpu_count != 0 || host.cpu_percent != 0,
+                "CPU count and CPU percent, which are for Windows,",
+            ),
+            (
+                host.io_maximum_iops != 0 || host.io_maximum_bandwidth != 0,
+                "IOMaximum limits, which are for Windows,",
+            ),
         ] {
             if given {
                 return Err(Error::unsupported(format!("{what} are not supported by this engine")));
@@ -219,12 +229,14 @@ impl Engine {
             };
             let source = self.containers.find(name)?;
             let mounts = source.read().mounts.clone();
-            inherited.extend(mounts.into_iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(|mut mount| {
-                mount.read_only |= read_only;
-                mount.anonymous = false;
-                mount.copy_up = false;
-                mount
-            }));
+            inherited.extend(mounts.into_iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(
+                |mut mount| {
+                    mount.read_only |= read_only;
+                    mount.anonymous = false;
+                    mount.copy_up = false;
+                    mount
+                },
+            ));
         }
         Ok(inherited)
     }
@@ -240,9 +252,9 @@ fn check_restart_policy(host: &corten_api::container::HostConfig) -> Result<()> 
         "always" | "unless-stopped" | "on-failure" if host.auto_remove => {
             Err(Error::invalid("can't create 'AutoRemove' container with restart policy"))
         }
-        "on-failure" if policy.maximum_retry_count < 0 => Err(Error::invalid(
-            "invalid restart policy: maximum retry count cannot be negative",
-        )),
+        "on-failure" if policy.maximum_retry_count < 0 => {
+            Err(Error::invalid("invalid restart policy: maximum retry count cannot be negative"))
+        }
         "always" | "unless-stopped" | "on-failure" => Ok(()),
         other => Err(Error::invalid(format!(
             "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"

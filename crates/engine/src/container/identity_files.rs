@@ -88,10 +88,7 @@ fn resolv_conf(dns: &Dns<'_>, host: &str, share_host_network: bool) -> String {
         })
     };
     let servers: Vec<String> = if dns.servers.is_empty() {
-        lines("nameserver")
-            .flatten()
-            .filter(|server| share_host_network || !is_loopback(server))
-            .collect()
+        lines("nameserver").flatten().filter(|server| share_host_network || !is_loopback(server)).collect()
     } else {
         dns.servers.to_vec()
     };
@@ -100,8 +97,11 @@ fn resolv_conf(dns: &Dns<'_>, host: &str, share_host_network: bool) -> String {
     } else {
         dns.search.iter().filter(|domain| *domain != ".").cloned().collect()
     };
-    let options: Vec<String> =
-        if dns.options.is_empty() { lines("options").last().unwrap_or_default() } else { dns.options.to_vec() };
+    let options: Vec<String> = if dns.options.is_empty() {
+        lines("options").last().unwrap_or_default()
+    } else {
+        dns.options.to_vec()
+    };
     let mut text = String::new();
     for server in servers {
         let _ = writeln!(text, "nameserver {server}");
@@ -116,7 +116,11 @@ fn resolv_conf(dns: &Dns<'_>, host: &str, share_host_network: bool) -> String {
 }
 
 fn is_loopback(server: &str) -> bool {
-    server.split('%').next().and_then(|s| s.parse::<IpAddr>().ok()).is_some_and(|address| address.is_loopback())
+    server
+        .split('%')
+        .next()
+        .and_then(|s| s.parse::<IpAddr>().ok())
+        .is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -125,7 +129,8 @@ mod tests {
 
     #[test]
     fn resolver_leaves_out_loopback_servers_and_takes_what_was_asked() {
-        let host = "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch corp.example\noptions edns0\n";
+        let host =
+            "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch corp.example\noptions edns0\n";
         let text = resolv_conf(&Dns::default(), host, false);
         assert_eq!(text, "nameserver 10.0.0.2\nsearch corp.example\noptions edns0\n");
         let (servers, search) = (["1.1.1.1".to_owned()], [".".to_owned()]);

@@ -34,12 +34,18 @@ impl Engine {
                 false => String::new(),
             },
             name: format!("/{}", record.name),
-            driver: self.images.driver_name().to_owned(),
+            driver: self.images.driver().name().to_owned(),
             platform: "linux".to_owned(),
             exec_ids: if exec_ids.is_empty() { List::default() } else { exec_ids.into() },
             graph_driver: GraphDriver {
-                name: self.images.driver_name().to_owned(),
-                data: self.images.snapshot_paths(&record.id).into_iter().collect(),
+                name: self.images.driver().name().to_owned(),
+                data: ["upper", "work"]
+                    .map(|part| (part, self.options.data_root.join("snapshots").join(&record.id).join(part)))
+                    .map(|(part, path)| {
+                        (if part == "upper" { "UpperDir" } else { "WorkDir" }, path.display().to_string())
+                    })
+                    .into_iter()
+                    .collect(),
             },
             size_rw: sizes.map(|(rw, _)| rw),
             size_root_fs: sizes.map(|(_, all)| all),
@@ -55,7 +61,11 @@ impl Engine {
         let networks = self.endpoint_settings(record, true);
         let mut settings = NetworkSettings {
             sandbox_id: if record.state.phase.is_alive() { record.id.clone() } else { String::new() },
-            sandbox_key: if record.state.pid > 0 { format!("/proc/{}/ns/net", record.state.pid) } else { String::new() },
+            sandbox_key: if record.state.pid > 0 {
+                format!("/proc/{}/ns/net", record.state.pid)
+            } else {
+                String::new()
+            },
             ports: port_map(record),
             networks,
             ..NetworkSettings::default()

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use corten_api::Timestamp;
-use corten_runtime::monitor::protocol::{self, Launch, LaunchFd, Step, StepError, Stdio};
+use corten_runtime::monitor::protocol::{self, Launch, LaunchFd, Stdio, Step, StepError};
 use corten_runtime::spec::{Namespace, NamespaceKind, Spec};
 use tokio::sync::oneshot;
 
@@ -73,6 +73,7 @@ impl Engine {
         let spec = self.spec(&record, &joined)?;
         let places = self.places(&record.id);
         std::fs::create_dir_all(&places.run).map_err(|e| Error::io("create", &places.run, e))?;
+        super::attach::expected_clients(container).await;
         let early = std::mem::take(&mut *lock(&container.early));
         let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(early.len() + 1);
         let mut wanted = Vec::with_capacity(early.len() + 1);

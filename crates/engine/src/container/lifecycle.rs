@@ -62,7 +62,15 @@ mod tests {
 
     #[test]
     fn a_life_from_birth_to_removal() {
-        let path = [Change::Start, Change::Pause, Change::Unpause, Change::Exit, Change::Start, Change::Exit, Change::Remove];
+        let path = [
+            Change::Start,
+            Change::Pause,
+            Change::Unpause,
+            Change::Exit,
+            Change::Start,
+            Change::Exit,
+            Change::Remove,
+        ];
         let end = path.iter().try_fold(Phase::Created, |phase, &change| phase.after(change));
         assert_eq!(end, Some(Phase::Removing));
     }

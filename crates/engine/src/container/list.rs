@@ -14,8 +14,24 @@ use crate::error::{Error, Result};
 use crate::mounts::MountKind;
 
 const FILTERS: [&str; 18] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name", "network",
-    "publish", "since", "status", "volume", "all", "limit",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "all",
+    "limit",
 ];
 
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
@@ -27,7 +43,8 @@ impl Engine {
         containers.sort_by_cached_key(|container| std::cmp::Reverse(container.read().created));
         // Asking for a state, or for the last n, asks for the stopped ones too.
         let all = options.all || options.limit.is_some() || matcher.asks_for_stopped();
-        let limit = options.limit.filter(|&n| n > 0).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let limit =
+            options.limit.filter(|&n| n > 0).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let mut list = Vec::new();
         for container in containers {
             let record = container.read();
@@ -70,7 +87,8 @@ impl Engine {
 
     /// Bytes of the writable layer, and of all layers together.
     pub(super) fn sizes(&self, container: &Container, record: &Record) -> (i64, i64) {
-        let rw = self.images.snapshot_bytes(&container.id).unwrap_or(0);
+        let upper = self.options.data_root.join("snapshots").join(&container.id).join("upper");
+        let rw = crate::volume::file_bytes(&upper);
         let image = self.images.resolve(&record.image_id).map_or(0, |image| image.size);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         (signed(rw), signed(rw + image))
@@ -211,7 +229,9 @@ impl<'a> Matcher<'a> {
             && self.since.is_none_or(|time| record.created > time)
             && (self.volumes.is_empty()
                 || record.mounts.iter().any(|mount| {
-                    self.volumes.iter().any(|wish| *wish == mount.volume || *wish == mount.destination || *wish == mount.source)
+                    self.volumes.iter().any(|wish| {
+                        *wish == mount.volume || *wish == mount.destination || *wish == mount.source
+                    })
                 }))
     }
 }
@@ -257,7 +277,8 @@ mod tests {
 
     #[test]
     fn stretches_of_time_in_words() {
-        let words: Vec<String> = [0, 1, 59, 60, 119, 120, 3599, 3600, 5400, 172_800, 1_209_600].map(human_duration).into();
+        let words: Vec<String> =
+            [0, 1, 59, 60, 119, 120, 3599, 3600, 5400, 172_800, 1_209_600].map(human_duration).into();
         assert_eq!(
             words,
             [
@@ -278,7 +299,11 @@ mod tests {
 
     #[test]
     fn names_match_in_part_or_anchored() {
-        assert!(matches_name("web-1", "web") && matches_name("web-1", "^/web-1$") && matches_name("web-1", "^web"));
+        assert!(
+            matches_name("web-1", "web")
+                && matches_name("web-1", "^/web-1$")
+                && matches_name("web-1", "^web")
+        );
         assert!(!matches_name("web-1", "^eb") && !matches_name("web-10", "^web-1$"));
     }
 }

@@ -179,7 +179,11 @@ struct Format {
 /// Reads until the end, or until nobody listens. Runs on a thread of its own.
 fn pump(mut reader: Reader, sender: &mpsc::Sender<io::Result<Bytes>>, format: Format) {
     let plain = !format.timestamps && format.details.is_none();
-    let outcome = if plain { pump_chunks(&mut reader, sender, format.tty) } else { pump_lines(&mut reader, sender, &format) };
+    let outcome = if plain {
+        pump_chunks(&mut reader, sender, format.tty)
+    } else {
+        pump_lines(&mut reader, sender, &format)
+    };
     if let Err(error) = outcome {
         let _ = sender.blocking_send(Err(io::Error::other(explain(&error))));
     }
@@ -219,19 +223,19 @@ fn pump_lines(reader: &mut Reader, sender: &mpsc::Sender<io::Result<Bytes>>, for
 }
 
 fn dress(buffer: &mut BytesMut, entry: &Entry<'_>, format: &Format) {
-    let mut prefix = String::new();
+    let mut prefix = Vec::new();
     if format.timestamps {
-        prefix.push_str(&corten_runtime::log::format_rfc3339(entry.time));
-        prefix.push(' ');
+        prefix.extend_from_slice(corten_runtime::log::format_rfc3339(entry.time).as_bytes());
+        prefix.push(b' ');
     }
     if let Some(details) = &format.details {
-        prefix.push_str(details);
-        prefix.push(' ');
+        prefix.extend_from_slice(details.as_bytes());
+        prefix.push(b' ');
     }
     if !format.tty {
         buffer.put_slice(&frame_header(entry.stream, (prefix.len() + entry.line.len()) as u32));
     }
-    buffer.put_slice(prefix.as_bytes());
+    buffer.put_slice(&prefix);
     buffer.put_slice(entry.line);
 }
 

@@ -14,7 +14,6 @@ mod registry;
 mod remove;
 mod restore;
 mod signal;
-mod state;
 mod stop;
 mod top;
 mod wait;
@@ -31,8 +30,8 @@ use corten_api::{Map, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch as channel;
 
-pub use attach::{AttachTicket, Connection};
 pub(crate) use attach::detach_keys;
+pub use attach::{AttachTicket, Connection};
 pub(crate) use config::arguments;
 pub use lifecycle::{Change, Phase};
 pub use logs::LogStream;
@@ -106,6 +105,8 @@ pub struct Container {
     pub(crate) execs: Mutex<HashMap<String, crate::exec::Exec>>,
     /// Clients that attached before the start; they go along with the launch.
     pub(crate) early: Mutex<Vec<attach::Early>>,
+    /// Clients that have leave to attach and whose connection is still to come: a start waits for them.
+    pub(crate) expected: channel::Sender<usize>,
 }
 
 /// What a waiter can see: how often it has ended, and whether it is gone.
@@ -119,8 +120,11 @@ pub struct Progress {
 
 impl Container {
     pub fn new(record: Record) -> Self {
-        let progress =
-            Progress { alive: record.state.phase.is_alive(), exit_code: record.state.exit_code, ..Progress::default() };
+        let progress = Progress {
+            alive: record.state.phase.is_alive(),
+            exit_code: record.state.exit_code,
+            ..Progress::default()
+        };
         Self {
             id: record.id.clone(),
             record: RwLock::new(record),
@@ -129,6 +133,7 @@ impl Container {
             progress: channel::Sender::new(progress),
             execs: Mutex::default(),
             early: Mutex::default(),
+            expected: channel::Sender::new(0),
         }
     }
 

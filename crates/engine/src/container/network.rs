@@ -73,7 +73,10 @@ impl Engine {
             self.containers.find(partner)?;
             for (given, what) in [
                 (published, "port publishing and the container type network mode"),
-                (!config.exposed_ports.is_empty() && !host.port_bindings.is_empty(), "port exposing and the container type network mode"),
+                (
+                    !config.exposed_ports.is_empty() && !host.port_bindings.is_empty(),
+                    "port exposing and the container type network mode",
+                ),
                 (!host.dns.is_empty(), "dns and the network mode"),
                 (!host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
                 (!config.mac_address.is_empty(), "mac-address and the network mode"),
@@ -139,14 +142,17 @@ impl Engine {
         let ip = match wish {
             None | Some("") => None,
             Some(text) => Some(
-                text.parse::<Ipv4Addr>().map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")))?,
+                text.parse::<Ipv4Addr>()
+                    .map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")))?,
             ),
         };
         let mac = settings.map(|s| s.mac_address.as_str()).filter(|mac| !mac.is_empty());
         let mac = mac.or(Some(config.mac_address.as_str())).filter(|mac| !mac.is_empty());
         let mac = match mac {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| Error::invalid(format!("invalid MAC address: {text}")))?),
+            Some(text) => {
+                Some(text.parse().map_err(|_| Error::invalid(format!("invalid MAC address: {text}")))?)
+            }
         };
         Ok(AttachRequest { container: id.to_owned(), ip, mac, ports: ports(config, host)? })
     }
@@ -163,10 +169,9 @@ fn ports(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<PortRequest>
         for binding in bindings {
             let host_ip = match binding.host_ip.as_str() {
                 "" => None,
-                text => Some(
-                    text.parse::<IpAddr>()
-                        .map_err(|_| Error::invalid(format!("invalid IP address for a published port: {text}")))?,
-                ),
+                text => Some(text.parse::<IpAddr>().map_err(|_| {
+                    Error::invalid(format!("invalid IP address for a published port: {text}"))
+                })?),
             };
             let host_port = parse_host_port(&binding.host_port)?;
             requests.push(PortRequest { container_port, protocol, host_ip, host_port });

@@ -64,8 +64,8 @@ impl Engine {
     async fn reconnect(&self, container: &Arc<Container>) -> Option<MonitorLink> {
         let connection = Connection::open(&self.places(&container.id).run).ok()?;
         let link = MonitorLink::new(connection).ok()?;
-        link.send(&Request::Status { seq: 0 }, &[]).ok()?;
-        let status = tokio::time::timeout(std::time::Duration::from_secs(5), link.first_answer()).await.ok()??;
+        link.send(&Request::Status { seq: 0 }, &[]).await.ok()?;
+        let status = tokio::time::timeout(std::time::Duration::from_secs(5), link.receive()).await.ok()??;
         let Event::Status { pid, execs, .. } = status else { return None };
         container.write().state.pid = pid;
         let mut known = lock(&container.execs);

@@ -111,7 +111,9 @@ impl Engine {
                 _ => not_running(&container),
             });
         };
-        self.cgroup(&container)?.freeze().map_err(|e| Error::internal(format!("Cannot pause container {key}: {e}")))?;
+        self.cgroup(&container)?
+            .freeze()
+            .map_err(|e| Error::internal(format!("Cannot pause container {key}: {e}")))?;
         container.write().state.phase = paused;
         self.save(&container);
         self.container_event(&container, "pause", &[]);
@@ -151,9 +153,7 @@ impl Engine {
         let _turn = container.operation.lock().await;
         let old = container.name();
         if old == new {
-            return Err(Error::invalid(
-                "Renaming a container with the same name as its current name",
-            ));
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
         self.containers.rename(&container.id, &old, new)?;
         container.write().name = new.to_owned();

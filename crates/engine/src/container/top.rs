@@ -17,10 +17,11 @@ impl Engine {
             .map_err(|e| Error::internal(format!("processes of container {key}: {e}")))?;
         let args = if ps_args.trim().is_empty() { "-ef" } else { ps_args };
         let words: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
-        let output = tokio::task::spawn_blocking(move || std::process::Command::new("ps").args(&words).output())
-            .await
-            .map_err(|e| Error::internal(e.to_string()))?
-            .map_err(|e| Error::internal(format!("Error running ps on the host: {e}")))?;
+        let output =
+            tokio::task::spawn_blocking(move || std::process::Command::new("ps").args(&words).output())
+                .await
+                .map_err(|e| Error::internal(e.to_string()))?
+                .map_err(|e| Error::internal(format!("Error running ps on the host: {e}")))?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             return Err(Error::invalid(format!("ps: {}", why.lines().next().unwrap_or("failed"))));
@@ -32,14 +33,17 @@ impl Engine {
 /// Keeps the header and the lines of the wanted processes; the last column may hold blanks.
 fn parse(text: &str, pids: &[i32]) -> Result<TopResponse> {
     let mut lines = text.lines();
-    let titles: Vec<String> = lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let pid_column = titles
         .iter()
         .position(|title| title == "PID")
         .ok_or_else(|| Error::invalid("Couldn't find PID field in ps output"))?;
     let processes = lines
         .map(|line| columns(line, titles.len()))
-        .filter(|row| row.get(pid_column).and_then(|pid| pid.parse().ok()).is_some_and(|pid: i32| pids.contains(&pid)))
+        .filter(|row| {
+            row.get(pid_column).and_then(|pid| pid.parse().ok()).is_some_and(|pid: i32| pids.contains(&pid))
+        })
         .map(Into::into)
         .collect();
     Ok(TopResponse { titles: titles.into(), processes })

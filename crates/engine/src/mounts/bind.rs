@@ -119,7 +119,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_text() {
-        for text in ["a:b", "/a:/", ":/b", "/a:/b:rw:x", "/a:/b:ro,rw", "/a:/b:fast", "v:/b:rshared", "./x:/b", "/a:/b:nocopy"] {
+        for text in [
+            "a:b",
+            "/a:/",
+            ":/b",
+            "/a:/b:rw:x",
+            "/a:/b:ro,rw",
+            "/a:/b:fast",
+            "v:/b:rshared",
+            "./x:/b",
+            "/a:/b:nocopy",
+        ] {
             assert!(Bind::parse(text).is_err(), "{text}");
         }
     }

@@ -89,7 +89,11 @@ impl ResolvedMount {
 }
 
 /// Brings all notations together. `inherited` are the mounts of `--volumes-from`, weaker than all others.
-pub fn resolve(config: &ContainerConfig, host: &HostConfig, inherited: Vec<ResolvedMount>) -> Result<Vec<ResolvedMount>> {
+pub fn resolve(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    inherited: Vec<ResolvedMount>,
+) -> Result<Vec<ResolvedMount>> {
     let mut mounts: Vec<ResolvedMount> = Vec::new();
     for text in &host.binds {
         add(&mut mounts, from_bind(Bind::parse(text)?))?;
@@ -150,9 +154,12 @@ fn from_bind(bind: Bind) -> ResolvedMount {
 
 fn from_tmpfs(destination: &str, options: &str) -> Result<ResolvedMount> {
     if !destination.starts_with('/') {
-        return Err(Error::invalid(format!("invalid mount path: '{destination}' mount path must be absolute")));
+        return Err(Error::invalid(format!(
+            "invalid mount path: '{destination}' mount path must be absolute"
+        )));
     }
-    let options: Vec<String> = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+    let options: Vec<String> =
+        options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
     Ok(ResolvedMount {
         kind: MountKind::Tmpfs,
         destination: clean(destination),
@@ -205,7 +212,8 @@ fn bind_mount(mount: &Mount, mut resolved: ResolvedMount) -> Result<ResolvedMoun
     resolved.propagation = options.propagation;
     resolved.non_recursive = options.non_recursive;
     resolved.create_source = options.create_mountpoint;
-    resolved.recursive_read_only = match (options.read_only_non_recursive, options.read_only_force_recursive) {
+    resolved.recursive_read_only = match (options.read_only_non_recursive, options.read_only_force_recursive)
+    {
         (true, true) => {
             return Err(invalid(
                 "ReadOnlyNonRecursive and ReadOnlyForceRecursive are mutually exclusive".to_owned(),

@@ -3,7 +3,10 @@ use corten_api::Empty;
 use super::*;
 
 fn config(volumes: &[&str]) -> ContainerConfig {
-    ContainerConfig { volumes: volumes.iter().map(|v| (*v, Empty {})).collect(), ..ContainerConfig::default() }
+    ContainerConfig {
+        volumes: volumes.iter().map(|v| (*v, Empty {})).collect(),
+        ..ContainerConfig::default()
+    }
 }
 
 fn host(binds: &[&str]) -> HostConfig {
@@ -43,7 +46,11 @@ fn tmpfs_options_become_mount_options() {
     let mount = Mount {
         kind: "tmpfs".into(),
         target: "/scratch".into(),
-        tmpfs_options: Some(corten_api::mount::TmpfsOptions { size_bytes: 1024, mode: 0o700, ..Default::default() }),
+        tmpfs_options: Some(corten_api::mount::TmpfsOptions {
+            size_bytes: 1024,
+            mode: 0o700,
+            ..Default::default()
+        }),
         ..Mount::default()
     };
     assert_eq!(from_mount(&mount).unwrap().options, ["size=1024", "mode=700"]);

@@ -69,7 +69,12 @@ const DEFAULT: [&str; 14] = [
 /// The set for a container.
 ///
 /// `available` is what this process may pass on (its bounding set); what the host withholds can't be given.
-pub fn effective(add: &[String], drop: &[String], privileged: bool, available: u64) -> Result<BTreeSet<String>> {
+pub fn effective(
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+    available: u64,
+) -> Result<BTreeSet<String>> {
     let added = normalise(add)?;
     let dropped = normalise(drop)?;
     let all = |names: &BTreeSet<String>| names.contains("ALL");
@@ -84,7 +89,9 @@ pub fn effective(add: &[String], drop: &[String], privileged: bool, available: u
         set.retain(|name| !dropped.contains(name));
         set.extend(added.into_iter().filter(|name| name != "ALL"));
     }
-    set.retain(|name| ALL.iter().position(|known| known == name).is_some_and(|bit| available & (1 << bit) != 0));
+    set.retain(|name| {
+        ALL.iter().position(|known| known == name).is_some_and(|bit| available & (1 << bit) != 0)
+    });
     Ok(set)
 }
 

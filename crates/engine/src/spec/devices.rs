@@ -57,9 +57,13 @@ fn default_rules(privileged: bool) -> Vec<DeviceRule> {
 fn map(mapping: &DeviceMapping, devices: &mut Devices) -> Result<()> {
     let host = Path::new(&mapping.path_on_host);
     let metadata = host.metadata().map_err(|e| {
-        Error::invalid(format!("error gathering device information while adding custom device \"{}\": {e}", host.display()))
+        Error::invalid(format!(
+            "error gathering device information while adding custom device \"{}\": {e}",
+            host.display()
+        ))
     })?;
-    let target = if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
+    let target =
+        if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
     let access = if mapping.cgroup_permissions.is_empty() { "rwm" } else { &mapping.cgroup_permissions };
     if metadata.is_dir() {
         let mut nodes = Vec::new();
@@ -121,7 +125,10 @@ fn host_devices(directory: &Path, nodes: &mut Vec<Device>) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if matches!(name.to_str(), Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev" | "console" | "ptmx")) {
+        if matches!(
+            name.to_str(),
+            Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev" | "console" | "ptmx")
+        ) {
             continue;
         }
         let Ok(metadata) = entry.path().symlink_metadata() else { continue };
@@ -136,7 +143,9 @@ fn host_devices(directory: &Path, nodes: &mut Vec<Device>) {
 /// `c 42:* rmw` → a rule.
 fn parse_rule(text: &str) -> Result<DeviceRule> {
     let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
-    let [kind, numbers, access] = text.split_whitespace().collect::<Vec<_>>()[..] else { return Err(invalid()) };
+    let [kind, numbers, access] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+        return Err(invalid());
+    };
     let (major, minor) = numbers.split_once(':').ok_or_else(invalid)?;
     let number = |part: &str| match part {
         "*" => Ok(None),
@@ -156,8 +165,8 @@ fn parse_rule(text: &str) -> Result<DeviceRule> {
 
 /// The number of the block device at `path`.
 pub fn block_number(path: &str) -> Result<(i64, i64)> {
-    let metadata =
-        std::fs::metadata(path).map_err(|e| Error::invalid(format!("device \"{path}\" for a blkio limit: {e}")))?;
+    let metadata = std::fs::metadata(path)
+        .map_err(|e| Error::invalid(format!("device \"{path}\" for a blkio limit: {e}")))?;
     if !metadata.file_type().is_block_device() {
         return Err(Error::invalid(format!("device \"{path}\" for a blkio limit is not a block device")));
     }

@@ -10,9 +10,7 @@ mod security;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corten_runtime::spec::{
-    Capabilities, Linux, Mount, Namespace, Process, Root, Seccomp, Spec, User,
-};
+use corten_runtime::spec::{Capabilities, Linux, Mount, Namespace, Process, Root, Seccomp, Spec, User};
 
 pub use namespaces::{Mode, Modes};
 pub use security::{SeccompChoice, Security};
@@ -47,8 +45,12 @@ pub fn build(record: &Record, context: &Context<'_>) -> Result<Spec> {
     let host = &record.host_config;
     let modes = Modes::parse(host, context.unified)?;
     let security = Security::parse(host, context.defaults)?;
-    let capabilities =
-        capabilities::effective(&host.cap_add, &host.cap_drop, host.privileged, context.capabilities_available)?;
+    let capabilities = capabilities::effective(
+        &host.cap_add,
+        &host.cap_drop,
+        host.privileged,
+        context.capabilities_available,
+    )?;
     let devices = devices::devices(&host.devices, &host.device_cgroup_rules, host.privileged)?;
     let seccomp = seccomp(&security, host.privileged, &capabilities)?;
     let resources = resources::resources(host, devices.rules)?;
@@ -112,12 +114,18 @@ pub fn working_directory(path: &str) -> Result<String> {
     match path {
         "" => Ok("/".to_owned()),
         path if path.starts_with('/') => Ok(crate::mounts::clean(path)),
-        path => Err(Error::invalid(format!("the working directory '{path}' is invalid, it needs to be an absolute path"))),
+        path => Err(Error::invalid(format!(
+            "the working directory '{path}' is invalid, it needs to be an absolute path"
+        ))),
     }
 }
 
 /// PATH, HOSTNAME and TERM stand unless the image or the request says otherwise.
-pub fn environment(config: &corten_api::container::ContainerConfig, hostname: &str, tty: bool) -> Vec<String> {
+pub fn environment(
+    config: &corten_api::container::ContainerConfig,
+    hostname: &str,
+    tty: bool,
+) -> Vec<String> {
     let has = |name: &str| config.env.iter().any(|entry| entry.split('=').next() == Some(name));
     let mut env = Vec::with_capacity(config.env.len() + 3);
     if !has("PATH") {
@@ -142,9 +150,13 @@ fn seccomp(
         SeccompChoice::Unconfined => Ok(None),
         SeccompChoice::Default if privileged => Ok(None),
         SeccompChoice::Default => Ok(Some(corten_runtime::seccomp::default_profile(capabilities))),
-        SeccompChoice::Profile(text) => corten_runtime::seccomp::from_docker_json(text, capabilities, corten_runtime::seccomp::Arch::host())
-            .map(Some)
-            .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}"))),
+        SeccompChoice::Profile(text) => corten_runtime::seccomp::from_docker_json(
+            text,
+            capabilities,
+            corten_runtime::seccomp::Arch::NATIVE,
+        )
+        .map(Some)
+        .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}"))),
     }
 }
 
@@ -153,7 +165,10 @@ fn sysctls(record: &Record, modes: &Modes, context: &Context<'_>) -> Result<BTre
     for name in record.host_config.sysctls.keys() {
         let allowed = if name.starts_with("net.") {
             !context.shares_host_network
-        } else if name.starts_with("fs.mqueue.") || IPC_SYSCTLS.contains(&name.as_str()) || name.starts_with("kernel.shm") {
+        } else if name.starts_with("fs.mqueue.")
+            || IPC_SYSCTLS.contains(&name.as_str())
+            || name.starts_with("kernel.shm")
+        {
             modes.ipc != Mode::Host
         } else {
             false
@@ -171,7 +186,8 @@ const IPC_SYSCTLS: [&str; 4] = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni
 
 /// A shared bind needs a root that does not cut propagation.
 fn propagation(record: &Record) -> Option<String> {
-    let wants = |words: &[&str]| record.mounts.iter().any(|mount| words.contains(&mount.propagation.as_str()));
+    let wants =
+        |words: &[&str]| record.mounts.iter().any(|mount| words.contains(&mount.propagation.as_str()));
     if wants(&["shared", "rshared"]) {
         Some("shared".to_owned())
     } else if wants(&["slave", "rslave"]) {

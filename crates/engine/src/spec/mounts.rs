@@ -41,7 +41,9 @@ fn system(record: &Record, context: &Context<'_>, modes: &Modes) -> Result<Vec<M
         Mode::Host => {
             list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
             list.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
-            list.retain(|mount| mount.kind.as_deref() != Some("bind") || std::path::Path::new(&mount.destination).is_dir());
+            list.retain(|mount| {
+                mount.kind.as_deref() != Some("bind") || std::path::Path::new(&mount.destination).is_dir()
+            });
         }
         Mode::Container(partner) => {
             list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
@@ -56,7 +58,12 @@ fn system(record: &Record, context: &Context<'_>, modes: &Modes) -> Result<Vec<M
                     size => size,
                 };
                 let size = format!("size={size}");
-                list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+                list.push(mount(
+                    "/dev/shm",
+                    "tmpfs",
+                    "shm",
+                    &["nosuid", "noexec", "nodev", "mode=1777", &size],
+                ));
             }
         }
     }
@@ -77,7 +84,9 @@ fn own(own: &ResolvedMount) -> Mount {
     let mut options: Vec<&str> = Vec::new();
     match own.kind {
         MountKind::Tmpfs => {
-            options.extend(["nosuid", "nodev", "noexec"].iter().filter(|flag| !contradicted(&own.options, flag)));
+            options.extend(
+                ["nosuid", "nodev", "noexec"].iter().filter(|flag| !contradicted(&own.options, flag)),
+            );
             options.extend(own.options.iter().map(String::as_str));
             if own.read_only && !options.contains(&"ro") {
                 options.push("ro");

@@ -46,14 +46,6 @@ impl Modes {
             cgroup,
         })
     }
-
-    /// The containers whose namespaces are wanted.
-    pub fn partners(&self) -> impl Iterator<Item = (NamespaceKind, &str)> {
-        [(NamespaceKind::Pid, &self.pid), (NamespaceKind::Ipc, &self.ipc)].into_iter().filter_map(|(kind, mode)| match mode {
-            Mode::Container(name) => Some((kind, name.as_str())),
-            _ => None,
-        })
-    }
 }
 
 fn mode(what: &str, text: &str, allowed: &[&str]) -> Result<Mode> {
@@ -75,7 +67,11 @@ fn mode(what: &str, text: &str, allowed: &[&str]) -> Result<Mode> {
 /// The list for the OCI configuration. `pid_of` finds the first process of a partner.
 ///
 /// The network namespace is not in it where the engine hands one over ready-made.
-pub fn namespaces(modes: &Modes, network: Option<Namespace>, pid_of: &dyn Fn(&str) -> Result<i32>) -> Result<Vec<Namespace>> {
+pub fn namespaces(
+    modes: &Modes,
+    network: Option<Namespace>,
+    pid_of: &dyn Fn(&str) -> Result<i32>,
+) -> Result<Vec<Namespace>> {
     let new = |kind| Namespace { kind, path: None };
     let mut list = vec![new(NamespaceKind::Mount)];
     for (kind, word, mode) in [

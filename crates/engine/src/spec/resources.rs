@@ -1,7 +1,9 @@
 //! Limits: what the request says in Docker's terms, in the OCI's.
 
 use corten_api::container::HostConfig;
-use corten_runtime::spec::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, Rlimit, ThrottleDevice, WeightDevice};
+use corten_runtime::spec::{
+    BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, Rlimit, ThrottleDevice, WeightDevice,
+};
 
 use crate::error::{Error, Result};
 
@@ -16,7 +18,9 @@ pub fn check(host: &HostConfig) -> Result<()> {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
     }
     if host.memory_swap > 0 && host.memory == 0 {
-        return Err(Error::invalid("You should always set the Memory limit when using Memoryswap limit, see usage"));
+        return Err(Error::invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ));
     }
     if host.memory_swap > 0 && host.memory_swap < host.memory {
         return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
@@ -29,7 +33,9 @@ pub fn check(host: &HostConfig) -> Result<()> {
     if let Some(swappiness) = host.memory_swappiness
         && !(-1..=100).contains(&swappiness)
     {
-        return Err(Error::invalid(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100")));
+        return Err(Error::invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        )));
     }
     if host.nano_cpus != 0 && (host.cpu_quota > 0 || host.cpu_period > 0) {
         return Err(Error::invalid("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"));
@@ -80,7 +86,8 @@ fn memory(host: &HostConfig) -> Option<Memory> {
         limit: positive(host.memory),
         reservation: positive(host.memory_reservation),
         // Docker's rule: as much swap again as memory, unless something else is said.
-        swap: positive(host.memory_swap).or_else(|| positive(host.memory).map(|limit| limit.saturating_mul(2))),
+        swap: positive(host.memory_swap)
+            .or_else(|| positive(host.memory).map(|limit| limit.saturating_mul(2))),
         swappiness: host.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
         disable_oom_killer: host.oom_kill_disable.filter(|&disabled| disabled),
         ..Memory::default()
@@ -155,12 +162,30 @@ pub fn rlimits(host: &HostConfig, defaults: &[(String, i64, i64)]) -> Result<Vec
                 )));
             }
             // -1 is "unlimited", which is all ones for the kernel too.
-            Ok(Rlimit { kind: format!("RLIMIT_{}", name.to_ascii_uppercase()), hard: hard as u64, soft: soft as u64 })
+            Ok(Rlimit {
+                kind: format!("RLIMIT_{}", name.to_ascii_uppercase()),
+                hard: hard as u64,
+                soft: soft as u64,
+            })
         })
         .collect()
 }
 
 const ULIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
