@@ -37,8 +37,9 @@ pub(super) struct Starting {
 
 impl Monitor {
     /// Clones the process; the answer follows when it runs or fails. The error is the answer.
-    pub(super) fn begin_exec(&mut self, wish: Wish, fds: Vec<OwnedFd>) -> Result<(), Event> {
+    pub(super) fn begin_exec(&mut self, mut wish: Wish, fds: Vec<OwnedFd>) -> Result<(), Event> {
         let seq = wish.seq;
+        wish.process.terminal = wish.stdio.tty;
         let Some(container) = self.session(CONTAINER).filter(|s| s.code.is_none() && self.started.is_some())
         else {
             return Err(refused(seq, Step::Monitor, "exec", "the container is not running"));

@@ -138,5 +138,9 @@ pub(super) fn read_launch(document: OwnedFd) -> Result<Launch, StepError> {
     let mut file = File::from(document);
     std::io::Seek::rewind(&mut file).map_err(|e| failed(e.to_string()))?;
     std::io::Read::read_to_end(&mut file, &mut text).map_err(|e| failed(e.to_string()))?;
-    serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))
+    let mut launch: Launch = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
+    if let Some(process) = &mut launch.spec.process {
+        process.terminal = launch.stdio.tty;
+    }
+    Ok(launch)
 }
