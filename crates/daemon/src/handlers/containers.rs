@@ -49,7 +49,7 @@ pub async fn start(call: Call) -> Reply {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    call.engine.container_start(call.capture("id"), call.query.text("detachKeys")).await?;
+    call.engine.container_start(call.capture("id")).await?;
     Ok(no_content())
 }
 

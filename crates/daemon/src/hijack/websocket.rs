@@ -82,8 +82,9 @@ async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
             }
         }
     }
-    // The client may be gone already.
+    // The client may be gone already. When it closed first, the flush sends our half of the handshake.
     let _ = socket.close(None).await;
+    let _ = socket.flush().await;
 }
 
 fn message(payload: Vec<u8>, binary: bool) -> Message {
