@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod caps;
 pub mod exe;
 pub mod fd;
+pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

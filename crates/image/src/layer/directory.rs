@@ -70,7 +70,7 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Opens below a directory; neither the path nor a symbolic link can lead out of it.
-pub(super) fn open_beneath(base: &impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_beneath(base: &impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
@@ -320,7 +320,7 @@ fn parent_of(path: &[u8]) -> &[u8] {
 }
 
 /// Owner first (it clears setuid and capabilities), then attributes, mode and times.
-fn dress(file: &File, metadata: &Metadata) -> io::Result<()> {
+pub(crate) fn dress(file: &File, metadata: &Metadata) -> io::Result<()> {
     rustix::fs::fchown(file, Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)))?;
     for (name, value) in &metadata.xattrs {
         rustix::fs::fsetxattr(file, name.as_slice(), value, rustix::fs::XattrFlags::empty())?;
@@ -331,7 +331,12 @@ fn dress(file: &File, metadata: &Metadata) -> io::Result<()> {
 }
 
 /// The same for what can't be opened: symbolic links, devices, fifos.
-fn dress_name(parent: &OwnedFd, name: &[u8], metadata: &Metadata, with_mode: bool) -> io::Result<()> {
+pub(crate) fn dress_name(
+    parent: &OwnedFd,
+    name: &[u8],
+    metadata: &Metadata,
+    with_mode: bool,
+) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if !metadata.xattrs.is_empty() {

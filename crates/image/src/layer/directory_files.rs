@@ -50,7 +50,7 @@ impl DirectoryFiles {
             let name: &CStr = entry.file_name();
             if name != c"." && name != c".." {
                 let node = open_beneath(&fd, name.to_bytes(), OFlags::PATH | OFlags::NOFOLLOW)?;
-                names.push((name.to_bytes().to_vec(), found(&node)?.kind));
+                names.push((name.to_bytes().to_vec(), inspect(&node)?.kind));
             }
         }
         names.sort_by(|a, b| a.0.cmp(&b.0));
@@ -76,7 +76,7 @@ impl DirectoryFiles {
 impl LayerFiles for DirectoryFiles {
     fn stat(&self, path: &[u8]) -> Result<Option<Found>, LayerError> {
         let node = self.open(path).map_err(|error| self.error(error))?;
-        node.map(|node| found(&node)).transpose().map_err(|error| self.error(error))
+        node.map(|node| inspect(&node)).transpose().map_err(|error| self.error(error))
     }
 
     fn read(&self, path: &[u8], bytes_max: u64) -> Result<Vec<u8>, LayerError> {
@@ -94,7 +94,8 @@ fn trim(path: &[u8]) -> &[u8] {
     &path[start..end]
 }
 
-fn found(node: &OwnedFd) -> io::Result<Found> {
+/// What an open node (of any kind, also by `O_PATH`) is.
+pub(crate) fn inspect(node: &OwnedFd) -> io::Result<Found> {
     let stat = rustix::fs::fstat(node)?;
     let xattrs = xattrs(node)?;
     let metadata = Metadata {

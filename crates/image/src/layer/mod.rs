@@ -25,6 +25,8 @@ mod recipe;
 mod sink;
 mod tree;
 
+pub(crate) use directory::{dress, dress_name, open_beneath};
+pub(crate) use directory_files::inspect;
 pub use files::{FileKind, Found, LayerFiles, Stack};
 pub use recipe::{Recipe, RecipeError};
 
