@@ -18,8 +18,7 @@ pub struct Context {
     host: Result<Host, String>,
     /// The host is the default one, so that an engine may be started there.
     default_host: bool,
-    no_autostart: bool,
-    config_dir: Option<PathBuf>,
+    globals: Globals,
     runtime: OnceCell<Runtime>,
 }
 
@@ -37,13 +36,12 @@ impl Context {
             }
         };
         let default_host = host == Ok(Host::Unix(DEFAULT_SOCKET.into()));
-        Context {
-            host,
-            default_host,
-            no_autostart: globals.no_autostart,
-            config_dir: globals.config.clone(),
-            runtime: OnceCell::new(),
-        }
+        Context { host, default_host, globals: globals.clone(), runtime: OnceCell::new() }
+    }
+
+    /// The options that stood before the command.
+    pub fn globals(&self) -> &Globals {
+        &self.globals
     }
 
     /// The engine's address.
@@ -76,7 +74,7 @@ impl Context {
 
     /// Whether a missing engine may be started by this command.
     pub fn may_start(&self) -> bool {
-        self.default_host && !self.no_autostart && rustix::process::geteuid().is_root()
+        self.default_host && !self.globals.no_autostart && rustix::process::geteuid().is_root()
     }
 
     /// Starts the engine and waits until it listens.
@@ -100,7 +98,7 @@ impl Context {
 
     /// A setting of the client's configuration file, if there is one.
     pub fn setting(&self, name: &str) -> Option<String> {
-        let dir = match &self.config_dir {
+        let dir = match &self.globals.config {
             Some(dir) => dir.clone(),
             None => match std::env::var_os("CORTEN_CONFIG") {
                 Some(dir) => dir.into(),

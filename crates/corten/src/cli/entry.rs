@@ -3,7 +3,7 @@
 //! A command's options are only built when that command is parsed (`defer`): the whole tree has close to a thousand
 //! of them, and `corten version` shall not pay for `run`.
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use super::{Context, Failure};
 
@@ -96,7 +96,7 @@ fn augment<V: Verb>(command: Command) -> Command {
     // A flattened structure would put its own description in the place of the command's.
     let command = V::augment_args(command).about(V::ABOUT).long_about(None::<&str>).args_override_self(true);
     let taken = command.get_arguments().any(|arg| arg.get_short() == Some('h'));
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).replace('-', " ");
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
     let command = command.override_usage(format!("{name} {}", V::USAGE)).mut_args(hyphen_values);
     if !taken {
         return command;

@@ -25,11 +25,6 @@ impl Failure {
         Failure { message: message.into(), hint: None, exit: 1, no_engine: false }
     }
 
-    /// Nothing is left to say.
-    pub fn silent(exit: u8) -> Failure {
-        Failure { message: String::new(), hint: None, exit, no_engine: false }
-    }
-
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self

@@ -28,8 +28,8 @@ pub struct Globals {
     #[arg(short = 'D', long)]
     pub debug: bool,
     /// Set the logging level (debug, info, warn, error, fatal)
-    #[arg(short, long, value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    #[arg(short, long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
     /// Location of client config files
     #[arg(long, value_name = "DIR")]
     pub config: Option<PathBuf>,

@@ -55,7 +55,8 @@ impl HealthFlags {
         }
         for (flag, number) in numbers {
             if let Some(number @ ..0) = number {
-                return Err(OptionError::invalid(flag, number.to_string(), "it can't be negative"));
+                let unit = if flag == "--health-retries" { "" } else { "ns" };
+                return Err(OptionError::invalid(flag, format!("{number}{unit}"), "it can't be negative"));
             }
         }
         let mut health = HealthConfig {

@@ -91,7 +91,9 @@ fn bind_recursive(wish: &mut Mount, value: &str) -> Result<(), String> {
         "writable" => bind(wish).read_only_non_recursive = true,
         "readonly" => bind(wish).read_only_force_recursive = true,
         _ => {
-            return Err(format!("bind-recursive={value:?}: expected enabled, disabled, writable or readonly"));
+            return Err(format!(
+                "bind-recursive={value:?}: expected enabled, disabled, writable or readonly"
+            ));
         }
     }
     Ok(())

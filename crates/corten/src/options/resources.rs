@@ -21,8 +21,8 @@ pub struct ResourceFlags {
     /// Tune container memory swappiness (0 to 100)
     #[arg(long, value_name = "PERCENT")]
     pub memory_swappiness: Option<i64>,
-    /// Kernel memory limit
-    #[arg(long, value_name = "BYTES")]
+    /// Checked and otherwise without effect: kernels have no such limit any more
+    #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
     /// Disable OOM Killer
     #[arg(long)]
@@ -119,6 +119,7 @@ impl ResourceFlags {
             host.ulimits.retain(|known| known.name != limit.name);
             host.ulimits.push(limit);
         }
+        host.ulimits.sort_by(|a, b| a.name.cmp(&b.name));
         host.blkio_weight = self.blkio_weight.unwrap_or_default();
         host.blkio_weight_device = weights(&self.blkio_weight_device)?;
         host.blkio_device_read_bps = rates("--device-read-bps", &self.device_read_bps, true)?;
@@ -138,7 +139,7 @@ impl ResourceFlags {
             Some("-1") => -1,
             given => bytes_of("--memory-swap", given)?,
         };
-        host.kernel_memory = bytes_of("--kernel-memory", self.kernel_memory.as_deref())?;
+        bytes_of("--kernel-memory", self.kernel_memory.as_deref())?;
         let swappiness = self.memory_swappiness.unwrap_or(-1);
         if !(-1..=100).contains(&swappiness) {
             let why = "expected 0 to 100, or -1 for the engine's default";

@@ -48,8 +48,8 @@ impl SecurityFlags {
     pub fn apply(&self, request: &mut ContainerCreateRequest, outside: &Outside) -> Result<(), OptionError> {
         let host = &mut request.host_config;
         host.privileged = self.privileged;
-        host.cap_add = non_empty(&self.cap_add);
-        host.cap_drop = non_empty(&self.cap_drop);
+        host.cap_add = capabilities(&self.cap_add);
+        host.cap_drop = capabilities(&self.cap_drop);
         for option in &self.security_opt {
             if option == "systempaths=unconfined" || option == "systempaths:unconfined" {
                 host.masked_paths = List::empty();
@@ -74,6 +74,16 @@ impl SecurityFlags {
         }
         Ok(())
     }
+}
+
+/// Capabilities by their full names, each once: `net_admin` is `CAP_NET_ADMIN`.
+fn capabilities(words: &[String]) -> List<String> {
+    let full = |word: &String| {
+        let name = word.trim().to_ascii_uppercase();
+        if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+    };
+    let names: std::collections::BTreeSet<String> = words.iter().map(full).collect();
+    non_empty(&names.into_iter().collect::<Vec<_>>())
 }
 
 fn mode(flag: &'static str, given: Option<&str>, known: fn(&str) -> bool) -> Result<String, OptionError> {
