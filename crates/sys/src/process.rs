@@ -250,6 +250,13 @@ pub fn set_gid(gid: u32) -> Result<()> {
     numbers(libc::SYS_setresgid, [gid as usize, gid as usize, gid as usize, 0, 0, 0]).map(drop)
 }
 
+/// Sets the ids that the calling thread has towards file systems, and that only. Effective capabilities over files go with uid 0.
+pub fn set_file_system_ids(uid: u32, gid: u32) -> Result<()> {
+    // Both return the id before and never an error.
+    numbers(libc::SYS_setfsgid, [gid as usize, 0, 0, 0, 0, 0])?;
+    numbers(libc::SYS_setfsuid, [uid as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
 /// Sets the supplementary groups of the calling thread.
 pub fn set_groups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and length describe the slice.

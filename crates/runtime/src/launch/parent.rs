@@ -226,10 +226,15 @@ fn mount_message(mount: &crate::plan::MountAction, errno: rustix::io::Errno, pla
         MountSource::Bind { path, .. } if errno == rustix::io::Errno::NOENT => {
             format!("source {}: {plain}", path.to_string_lossy())
         }
-        MountSource::Bind { path, .. } if errno == rustix::io::Errno::NOTDIR => format!(
-            "{plain}: is {} a directory and the destination a file, or the other way round?",
-            path.to_string_lossy()
-        ),
+        // move_mount(2) says EINVAL where mount(2) said ENOTDIR.
+        MountSource::Bind { path, .. }
+            if matches!(errno, rustix::io::Errno::NOTDIR | rustix::io::Errno::INVAL) =>
+        {
+            format!(
+                "{plain}: is {} a directory and the destination a file, or the other way round?",
+                path.to_string_lossy()
+            )
+        }
         MountSource::FileSystem { kind, .. } if errno == rustix::io::Errno::NODEV => {
             format!("file system type {} is unknown to the kernel", kind.to_string_lossy())
         }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use corten_sys::caps;
 use corten_sys::mount::{self, MountAttr, attr};
 use corten_sys::process::{self, CloneArgs, Cloned, Strings, namespace};
 use corten_sys::seccomp::{Flags, Instruction};
@@ -20,7 +21,7 @@ use super::user_namespace::{with_mappings, write_mappings};
 use super::{CgroupEntry, Filter, Hold, Listener, Request, Stdio};
 use crate::monitor::protocol::{Rootfs, Step, StepError};
 use crate::plan::{Action, Host, Mappings, MountSource, OverlayRoot, Plan, namespace_flag, namespace_name};
-use crate::spec::{Hooks, NamespaceKind, OCI_VERSION, State, Status};
+use crate::spec::{Hooks, IdMapping, NamespaceKind, OCI_VERSION, State, Status};
 
 const SIGCHLD: i32 = 17;
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
@@ -458,8 +459,10 @@ fn prepare_overlay(
     };
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(error)?;
     fsconfig_set_string(&context, "source", "overlay").map_err(error)?;
-    for layer in &overlay.lower {
-        fsconfig_set_fd(&context, "lowerdir+", tree(layer)?).map_err(error)?;
+    // A detached mount lives as long as its descriptor: until the overlay has taken it.
+    let layers = overlay.lower.iter().map(|layer| tree(layer)).collect::<Result<Vec<_>, _>>()?;
+    for layer in &layers {
+        fsconfig_set_fd(&context, "lowerdir+", layer).map_err(error)?;
     }
     // Upper and work directory have to be on one mount.
     let (Some(parent), Some(upper), Some(work)) = (upper.parent(), upper.file_name(), work.file_name())
@@ -477,8 +480,33 @@ fn prepare_overlay(
     if overlay.volatile {
         fsconfig_set_flag(&context, "volatile").map_err(error)?;
     }
-    fsconfig_create(&context).map_err(error)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(error)
+    let made = as_mapped_root(&mappings, || fsconfig_create(&context))
+        .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()));
+    made.map_err(|errno| {
+        let mut error = error(errno);
+        let mut words = [0; 512];
+        // Messages look like `e overlay: …`.
+        if let Ok(length @ 3..) = rustix::io::read(&context, &mut words[..]) {
+            error.message += ": ";
+            error.message += String::from_utf8_lossy(&words[2..length]).trim();
+        }
+        error
+    })
+}
+
+/// An overlay works on its layers as who has mounted it; the host's root has no place in the mapping and could write nothing there. So the
+/// mapped root mounts it, with all capabilities kept.
+fn as_mapped_root(
+    mappings: &Mappings,
+    mount: impl FnOnce() -> Result<(), rustix::io::Errno>,
+) -> Result<(), rustix::io::Errno> {
+    let root = |list: &[IdMapping]| list.iter().find(|m| m.container_id == 0).map_or(0, |m| m.host_id);
+    let sets = caps::get()?;
+    process::set_file_system_ids(root(&mappings.uid), root(&mappings.gid))?;
+    let mounted = caps::set(sets).and_then(|()| mount());
+    process::set_file_system_ids(0, 0)?;
+    caps::set(sets)?;
+    mounted
 }
 
 fn clone_error(errno: rustix::io::Errno) -> StepError {

@@ -1,0 +1,1 @@
+//! How long a start takes; printed, never judged.
