@@ -118,7 +118,7 @@ pub enum LoadError {
     #[error("{object} is not a layer: {reason}")]
     NotALayer { object: String, reason: String },
     #[error("cannot unpack layer {object}")]
-    Layer { object: String, source: LayerError },
+    Layer { object: String, source: Box<LayerError> },
     #[error(transparent)]
     Document(#[from] DocumentError),
     #[error("{name:?} is no name for an image")]
@@ -126,7 +126,7 @@ pub enum LoadError {
     #[error(
         "image with reference {image} was found but does not provide the specified platform ({platform})"
     )]
-    Platform { image: String, platform: Platform },
+    Platform { image: String, platform: Box<Platform> },
     #[error("indexes are nested too deeply at {0}")]
     Nesting(Digest),
     #[error(
@@ -153,11 +153,13 @@ impl LoadError {
             | LoadError::ReadFile { .. }
             | LoadError::Blob(_)
             | LoadError::Database(_)
-            | LoadError::Thread(_)
-            | LoadError::Layer {
-                source: LayerError::NoSpace { .. } | LayerError::Write { .. } | LayerError::Open { .. },
-                ..
-            } => ErrorKind::Internal,
+            | LoadError::Thread(_) => ErrorKind::Internal,
+            LoadError::Layer { source, .. } => match **source {
+                LayerError::NoSpace { .. } | LayerError::Write { .. } | LayerError::Open { .. } => {
+                    ErrorKind::Internal
+                }
+                _ => ErrorKind::InvalidParameter,
+            },
             _ => ErrorKind::InvalidParameter,
         }
     }

@@ -130,7 +130,7 @@ pub struct Index {
 /// A manifest or an index, told apart by its bytes and its declared type.
 #[derive(Clone, Debug)]
 pub enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -188,7 +188,7 @@ impl Document {
         match media::kind(media_type) {
             Some(media::Kind::Index) => Ok(Document::Index(serde_json::from_slice(bytes).map_err(json)?)),
             Some(media::Kind::Manifest) => {
-                Ok(Document::Manifest(serde_json::from_slice(bytes).map_err(json)?))
+                Ok(Document::Manifest(Box::new(serde_json::from_slice(bytes).map_err(json)?)))
             }
             _ => Err(DocumentError::MediaType { digest, media_type: media_type.to_owned() }),
         }

@@ -103,7 +103,7 @@ impl Store {
         let (catalogue, rows) = (read_catalogue(&database)?, database.snapshots()?);
         let unsynced = database.pending_sync()?;
         let writer = Arc::new(Mutex::new(database));
-        let writeout = writeout::Writeout::start(blobs.clone(), layers.clone(), writer.clone());
+        let writeout = writeout::Writeout::start(blobs.clone(), writer.clone());
         writeout.push(unsynced);
         Ok(Store {
             root: root.to_owned(),
@@ -239,11 +239,6 @@ impl Store {
             for blob in new.blobs.iter().filter(|blob| blob.stored) {
                 if database.blob(&blob.digest)?.is_none() {
                     fresh.push(blob.digest);
-                }
-            }
-            for layer in &new.layers {
-                if database.layer(&layer.diff_id)?.is_none() {
-                    fresh.push(layer.diff_id);
                 }
             }
         }

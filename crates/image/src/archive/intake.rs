@@ -352,7 +352,7 @@ impl<'scope, 'env> Intake<'scope, 'env> {
 
     fn broken(&mut self, path: String, source: LayerError) -> Result<(), LoadError> {
         let fatal = !pipeline::is_format(&source);
-        let error = LoadError::Layer { object: path.clone(), source };
+        let error = LoadError::Layer { object: path.clone(), source: Box::new(source) };
         if fatal {
             return Err(error);
         }

@@ -183,7 +183,7 @@ pub(super) fn unpack(
     kept.map_err(LoadError::Read)?;
     let layer = match (imported, decompressed) {
         (Ok(layer), Ok(())) => Ok(layer),
-        (Err(error), Ok(())) => Err(LoadError::Layer { object: object.to_owned(), source: error }),
+        (Err(error), Ok(())) => Err(LoadError::Layer { object: object.to_owned(), source: Box::new(error) }),
         // The importer failed because its input broke off; or, after the tar's end, didn't care.
         (_, Err(error)) => Err(LoadError::NotALayer {
             object: object.to_owned(),

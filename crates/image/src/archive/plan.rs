@@ -95,7 +95,7 @@ impl<'a> Planner<'a> {
             && config.platform().fitness(wanted).is_none()
         {
             let image = names.first().map_or_else(|| id.to_string(), Reference::familiar);
-            return Err(LoadError::Platform { image, platform: wanted.clone() });
+            return Err(LoadError::Platform { image, platform: Box::new(wanted.clone()) });
         }
         let (paths, diff_ids) = (item.layers.as_deref().unwrap_or_default(), &config.rootfs.diff_ids);
         check_count(id, diff_ids.len(), paths.len())?;
@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
             }
         }
         best.map(|(_, candidate)| candidate)
-            .ok_or_else(|| LoadError::Platform { image: shown.to_owned(), platform: wanted })
+            .ok_or_else(|| LoadError::Platform { image: shown.to_owned(), platform: Box::new(wanted) })
     }
 
     fn config_of(&self, manifest: &Manifest) -> Result<Option<(Vec<u8>, ImageConfig)>, LoadError> {
@@ -421,7 +421,7 @@ impl<'a> Planner<'a> {
 struct Candidate {
     descriptor: Descriptor,
     bytes: Vec<u8>,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
 }
 
 /// What else belongs to an index.

@@ -28,12 +28,15 @@ pub enum SaveError {
     #[error("cannot write the image archive")]
     Write(#[source] io::Error),
     #[error("cannot read layer {digest}")]
-    Layer { digest: Digest, source: LayerError },
+    Layer { digest: Digest, source: Box<LayerError> },
     #[error(
         "image with reference {image} was found but does not provide the specified platform ({platform})"
     )]
-    Platform { image: String, platform: Platform },
+    Platform { image: String, platform: Box<Platform> },
 }
+
+/// An image, and the name that it was asked for by.
+type Selected = (Arc<Image>, Option<Reference>);
 
 /// An image and the names it is saved under.
 struct Saved {
@@ -109,7 +112,8 @@ impl Store {
                 if let Some(platform) = platform
                     && image.config.platform().fitness(platform).is_none()
                 {
-                    let error = SaveError::Platform { image: name.clone(), platform: platform.clone() };
+                    let error =
+                        SaveError::Platform { image: name.clone(), platform: Box::new(platform.clone()) };
                     return Err(error.into());
                 }
                 let target = match (&reference, platform) {
@@ -137,7 +141,7 @@ impl Store {
         Ok(saved)
     }
 
-    fn select_one(&self, name: &str) -> Result<Vec<(Arc<Image>, Option<Reference>)>, Error> {
+    fn select_one(&self, name: &str) -> Result<Vec<Selected>, Error> {
         if let Ok(bare) = Reference::parse_untagged(name)
             && bare.tag().is_none()
             && bare.digest().is_none()
@@ -173,7 +177,7 @@ impl Store {
                 archive.append_header(&entry).map_err(write)?;
                 self.layers
                     .reproduce(&diff_id, archive)
-                    .map_err(|source| SaveError::Layer { digest: diff_id, source }.into())
+                    .map_err(|source| SaveError::Layer { digest: diff_id, source: Box::new(source) }.into())
                     .map(drop)
             }
             None => {

@@ -80,7 +80,7 @@ impl Sample {
     }
 
     /// An OCI manifest whose layers are what `transport` makes of them, with all blobs.
-    pub fn oci(&self, media_type: &str, transport: fn(&[u8]) -> Vec<u8>) -> (Vec<u8>, Blobs) {
+    pub fn oci(&self, media_type: &str, transport: Transport) -> (Vec<u8>, Blobs) {
         let blobs: Vec<Vec<u8>> = self.layers.iter().map(|layer| transport(layer)).collect();
         let layers = blobs.iter().map(|blob| Descriptor::of(media_type, blob)).collect();
         let manifest = crate::manifest::compose(Descriptor::of(media::OCI_CONFIG, &self.config), layers);
@@ -90,6 +90,9 @@ impl Sample {
         (manifest, all)
     }
 }
+
+/// What makes a layer's blob of its tar.
+pub(crate) type Transport = fn(&[u8]) -> Vec<u8>;
 
 pub(crate) type Blobs = BTreeMap<Digest, Vec<u8>>;
 
@@ -106,7 +109,8 @@ pub(crate) fn named(mut descriptor: Descriptor, name: &str) -> Descriptor {
 
 /// An OCI layout as a tar archive.
 pub(crate) fn layout(descriptors: &[Descriptor], blobs: &Blobs) -> Vec<u8> {
-    let index = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": descriptors})).unwrap();
+    let index =
+        serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": descriptors})).unwrap();
     let paths: Vec<String> = blobs.keys().map(|digest| format!("blobs/sha256/{}", digest.hex())).collect();
     let mut files: Vec<(&str, &[u8])> = vec![("blobs/", b""), ("blobs/sha256/", b"")];
     files.extend(paths.iter().map(String::as_str).zip(blobs.values().map(Vec::as_slice)));
@@ -120,7 +124,8 @@ pub(crate) fn docker_old(sample: &Sample, tags: &[&str]) -> Vec<u8> {
     let config = format!("{}.json", sample.id().hex());
     let paths: Vec<String> = (0..sample.layers.len()).map(|at| format!("{at:064x}/layer.tar")).collect();
     let manifest =
-        serde_json::to_vec(&serde_json::json!([{"Config": config, "RepoTags": tags, "Layers": paths}])).unwrap();
+        serde_json::to_vec(&serde_json::json!([{"Config": config, "RepoTags": tags, "Layers": paths}]))
+            .unwrap();
     let mut files: Vec<(&str, &[u8])> = Vec::new();
     files.extend(paths.iter().map(String::as_str).zip(sample.layers.iter().map(Vec::as_slice)));
     files.push((&config, &sample.config));
@@ -151,7 +156,8 @@ pub(crate) fn assert_clean_after_removal(store: &Store, root: &Path) {
 
 pub(crate) fn assert_nothing_on_disk(root: &Path) {
     for directory in ["image/layers", "image/blobs/sha256", "image/blobs/ingest"] {
-        let left: Vec<_> = std::fs::read_dir(root.join(directory)).unwrap().map(|e| e.unwrap().path()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(root.join(directory)).unwrap().map(|e| e.unwrap().path()).collect();
         assert!(left.is_empty(), "left in {directory}: {left:?}");
     }
 }

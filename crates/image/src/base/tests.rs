@@ -30,7 +30,11 @@ fn tiny_system(root: &Path) {
              Package: gone\nStatus: deinstall ok config-files\nArchitecture: all\n"
         ),
     );
-    write(root, "var/lib/dpkg/info/base.list", "/.\n/bin\n/bin/tool\n/bin/second\n/etc/kept.conf\n/etc/edited.conf\n/usr/share/doc/missing\n");
+    write(
+        root,
+        "var/lib/dpkg/info/base.list",
+        "/.\n/bin\n/bin/tool\n/bin/second\n/etc/kept.conf\n/etc/edited.conf\n/usr/share/doc/missing\n",
+    );
     write(root, "var/lib/dpkg/info/libx:amd64.list", "/usr/lib/libx.so\n");
     write(root, "var/lib/dpkg/info/game.list", "/usr/games/game\n");
     write(root, "usr/bin/tool", "tool");
@@ -72,7 +76,9 @@ fn takes_the_packages_and_nothing_of_the_host() {
     assert_eq!(image.repo_tags, ["tinyix:one"]);
     assert_eq!(image.config.config.cmd.as_deref().unwrap(), ["bash"]);
     let entries = entries(&store, &image);
-    let find = |path: &str| entries.iter().find(|(name, ..)| name == path).map(|(_, kind, text)| (*kind, text.as_str()));
+    let find = |path: &str| {
+        entries.iter().find(|(name, ..)| name == path).map(|(_, kind, text)| (*kind, text.as_str()))
+    };
     assert_eq!(find("bin"), Some((Kind::Symlink, "usr/bin")));
     assert_eq!(find("usr/bin/second"), Some((Kind::File, "tool")));
     assert_eq!(find("usr/bin/tool"), Some((Kind::HardLink, "usr/bin/second")));
@@ -93,7 +99,13 @@ fn takes_the_packages_and_nothing_of_the_host() {
     let with_game = store.create_base(&more, &|_| {}).unwrap();
     assert!(with_game.size > image.size);
     let absent = BaseOptions { packages: vec!["nosuch".to_owned()], ..options };
-    assert!(store.create_base(&absent, &|_| {}).unwrap_err().to_string().starts_with("package nosuch is not installed"));
+    assert!(
+        store
+            .create_base(&absent, &|_| {})
+            .unwrap_err()
+            .to_string()
+            .starts_with("package nosuch is not installed")
+    );
     assert_clean_after_removal(&store, root.path());
 }
 
@@ -105,7 +117,13 @@ fn other_systems_are_refused_in_plain_words() {
     write(system.path(), "etc/os-release", "NAME=x\n");
     assert!(store.create_base(&options, &|_| {}).unwrap_err().to_string().contains("has no ID"));
     write(system.path(), "etc/os-release", "ID=fedora\n");
-    assert!(store.create_base(&options, &|_| {}).unwrap_err().to_string().contains("there is no package database"));
+    assert!(
+        store
+            .create_base(&options, &|_| {})
+            .unwrap_err()
+            .to_string()
+            .contains("there is no package database")
+    );
     write(system.path(), "usr/lib/sysimage/rpm/rpmdb.sqlite", "");
     let error = store.create_base(&options, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("a system of rpm packages; supported are dpkg systems"), "{error}");

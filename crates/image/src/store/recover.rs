@@ -1,6 +1,6 @@
 //! Opening the store after whatever happened: half-made files go, images that lost content go.
 //!
-//! A crash leaves files without rows (deleted here) and never rows without files, with one exception: content of
+//! A crash leaves files without rows (deleted here) and never rows without files, with one exception: blobs of
 //! a load that ended seconds before a power cut may not have reached the disk. Such content is known
 //! (`unsynced` rows of another boot) and goes with the images that use it, rather than being believed.
 

@@ -85,7 +85,7 @@ impl Store {
                         image.id.short()
                     )));
                 }
-                self.untag(&image, &[reference.clone()], &mut removed)?;
+                self.untag(&image, std::slice::from_ref(&reference), &mut removed)?;
                 if names.iter().any(|name| !same(name, &reference)) {
                     return Ok(removed);
                 }

@@ -1,7 +1,8 @@
-//! Writing loaded content out to the disk behind the user's back.
+//! Writing loaded blobs out to the disk behind the user's back.
 //!
-//! A disk takes longer to swallow a gigabyte than a load takes to unpack it, and nobody needs to wait: until
-//! content is on the disk, the database knows it as unsynced (see [`super::recover`]). One thread, owned by the
+//! Layers are on the disk when they are imported; the compressed blobs beside them are needed for pushing only, so
+//! nobody waits for those: until a blob is on the disk, the database knows it as unsynced (see
+//! [`super::recover`]). One thread, owned by the
 //! store, which ends when the store goes; what it has not done by then, the next process does.
 
 use std::sync::mpsc::{self, Sender};
@@ -10,7 +11,6 @@ use std::thread::{self, JoinHandle};
 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
-use crate::layer::Layers;
 use crate::metadata::{Database, DatabaseError};
 
 enum Order {
@@ -26,12 +26,12 @@ pub(super) struct Writeout {
 }
 
 impl Writeout {
-    pub(super) fn start(blobs: Arc<Blobs>, layers: Arc<Layers>, database: Arc<Mutex<Database>>) -> Writeout {
+    pub(super) fn start(blobs: Arc<Blobs>, database: Arc<Mutex<Database>>) -> Writeout {
         let (sender, receiver) = mpsc::channel();
         let work = move || {
             while let Ok(order) = receiver.recv() {
                 match order {
-                    Order::Sync(content) => write_out(&content, &blobs, &layers, &database),
+                    Order::Sync(content) => write_out(&content, &blobs, &database),
                     Order::Report(done) => drop(done.send(())),
                 }
             }
@@ -76,23 +76,19 @@ impl Drop for Writeout {
     }
 }
 
-fn write_out(content: &[Digest], blobs: &Blobs, layers: &Layers, database: &Mutex<Database>) {
+fn write_out(content: &[Digest], blobs: &Blobs, database: &Mutex<Database>) {
     for digest in content {
-        let synced = if blobs.contains(digest) {
-            blobs.sync(digest).map_err(|error| error.to_string())
-        } else if layers.contains(digest) {
-            Ok(())
-        } else {
+        if !blobs.contains(digest) {
             continue; // Removed meanwhile, and its row with it.
-        };
-        if let Err(error) = synced {
-            tracing::warn!(%digest, %error, "cannot write content out; it counts as lost if the machine crashes");
+        }
+        if let Err(error) = blobs.sync(digest) {
+            tracing::warn!(%digest, %error, "cannot write a blob out; it counts as lost if the machine crashes");
             continue;
         }
         let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
         let marked: Result<(), DatabaseError> = database.change(|change| change.mark_synced(digest));
         if let Err(error) = marked {
-            tracing::warn!(%digest, %error, "cannot record that content is on the disk");
+            tracing::warn!(%digest, %error, "cannot record that a blob is on the disk");
         }
     }
 }

@@ -30,7 +30,11 @@ fn whole_archives_that_are_none() {
         ("empty", Vec::new(), "this is not an image archive: it has neither manifest.json nor index.json"),
         ("text", b"hello, this is no archive".to_vec(), "truncated"),
         ("noise", vec![0xa5; 4096], "not a tar archive"),
-        ("bzip2", b"BZh91AY&SY".to_vec(), "the image archive is compressed with bzip2, which is not supported"),
+        (
+            "bzip2",
+            b"BZh91AY&SY".to_vec(),
+            "the image archive is compressed with bzip2, which is not supported",
+        ),
         ("xz", b"\xfd7zXZ\0\0\0".to_vec(), "compressed with xz"),
         ("a plain tarball", small_layers().remove(0), "neither manifest.json nor index.json"),
         ("cut in a header", good[..700].to_vec(), "truncated"),
@@ -71,7 +75,11 @@ fn contents_that_are_not_what_they_should_be() {
             with(&|blobs| drop(blobs.insert(sample.id(), b"{}".to_vec()))),
             format!("blobs/sha256/{} does not have the content", sample.id().hex()),
         ),
-        ("no layer", with(&|blobs| drop(blobs.remove(&layer))), format!("{layer} is missing in the image archive")),
+        (
+            "no layer",
+            with(&|blobs| drop(blobs.remove(&layer))),
+            format!("{layer} is missing in the image archive"),
+        ),
         ("no config", with(&|blobs| drop(blobs.remove(&sample.id()))), format!("{} is missing", sample.id())),
         (
             "no manifest",
@@ -99,22 +107,67 @@ fn manifests_that_lie() {
     };
     let wrong_size = Descriptor { size: 3, ..descriptor(&manifest) };
     let as_index = Descriptor { media_type: media::OCI_INDEX.to_owned(), ..descriptor(&manifest) };
-    let swapped = sample.layers.iter().rev().map(|layer| Descriptor::of(media::OCI_LAYER, layer)).collect::<Vec<_>>();
+    let swapped =
+        sample.layers.iter().rev().map(|layer| Descriptor::of(media::OCI_LAYER, layer)).collect::<Vec<_>>();
     let layer = Digest::of(&sample.layers[0]);
     let table: Vec<(&str, Vec<u8>, String)> = vec![
-        ("layer size", edit(&|v| v["layers"][0]["size"] = 1.into()), format!("{layer} is {} bytes long, but 1 are promised", sample.layers[0].len())),
-        ("layer type", edit(&|v| v["layers"][0]["mediaType"] = "text/html".into()), format!("{layer} has the unknown media type \"text/html\"")),
-        ("config type", edit(&|v| v["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json".into()), "unknown media type \"application/vnd.cncf".to_owned()),
-        ("layer count", edit(&|v| drop(v["layers"].as_array_mut().unwrap().pop())), "has 2 layers in its configuration and 1 in its manifest".to_owned()),
-        ("layer order", edit(&|v| v["layers"] = serde_json::to_value(&swapped).unwrap()), "but the image wants".to_owned()),
-        ("config as layer", edit(&|v| v["layers"][0]["digest"] = sample.id().to_string().into()), format!("{} is not a layer: it is not a tar archive", sample.id())),
-        ("both kinds", edit(&|v| v["manifests"] = serde_json::json!([])), "has the fields of both a manifest and an index".to_owned()),
-        ("own type differs", edit(&|v| v["mediaType"] = media::OCI_INDEX.into()), "is declared as".to_owned()),
-        ("schema 1", edit(&|v| v["schemaVersion"] = 1.into()), "manifest schema version 1 is not supported".to_owned()),
-        ("bad digest", edit(&|v| v["config"]["digest"] = "sha512:00".into()), "unsupported digest algorithm".to_owned()),
+        (
+            "layer size",
+            edit(&|v| v["layers"][0]["size"] = 1.into()),
+            format!("{layer} is {} bytes long, but 1 are promised", sample.layers[0].len()),
+        ),
+        (
+            "layer type",
+            edit(&|v| v["layers"][0]["mediaType"] = "text/html".into()),
+            format!("{layer} has the unknown media type \"text/html\""),
+        ),
+        (
+            "config type",
+            edit(&|v| v["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json".into()),
+            "unknown media type \"application/vnd.cncf".to_owned(),
+        ),
+        (
+            "layer count",
+            edit(&|v| drop(v["layers"].as_array_mut().unwrap().pop())),
+            "has 2 layers in its configuration and 1 in its manifest".to_owned(),
+        ),
+        (
+            "layer order",
+            edit(&|v| v["layers"] = serde_json::to_value(&swapped).unwrap()),
+            "but the image wants".to_owned(),
+        ),
+        (
+            "config as layer",
+            edit(&|v| v["layers"][0]["digest"] = sample.id().to_string().into()),
+            format!("{} is not a layer: it is not a tar archive", sample.id()),
+        ),
+        (
+            "both kinds",
+            edit(&|v| v["manifests"] = serde_json::json!([])),
+            "has the fields of both a manifest and an index".to_owned(),
+        ),
+        (
+            "own type differs",
+            edit(&|v| v["mediaType"] = media::OCI_INDEX.into()),
+            "is declared as".to_owned(),
+        ),
+        (
+            "schema 1",
+            edit(&|v| v["schemaVersion"] = 1.into()),
+            "manifest schema version 1 is not supported".to_owned(),
+        ),
+        (
+            "bad digest",
+            edit(&|v| v["config"]["digest"] = "sha512:00".into()),
+            "unsupported digest algorithm".to_owned(),
+        ),
         ("manifest size", layout(&[wrong_size], &blobs), "bytes long, but 3 are promised".to_owned()),
         ("manifest as index", layout(&[as_index], &blobs), "is declared as".to_owned()),
-        ("bad name", layout(&[named(descriptor(&manifest), "BAD/name:x:y")], &blobs), "\"BAD/name:x:y\" is no name for an image".to_owned()),
+        (
+            "bad name",
+            layout(&[named(descriptor(&manifest), "BAD/name:x:y")], &blobs),
+            "\"BAD/name:x:y\" is no name for an image".to_owned(),
+        ),
     ];
     for (what, archive, message) in table {
         let error = refused(&archive, LoadLimits::default());
@@ -137,17 +190,49 @@ fn docker_archives_that_lie() {
     let wrong_name = format!("{}.json", Digest::of(b"x").hex());
     let both = ["a", "b"];
     let table: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("missing layer", archive("c", &both, &[("c", config), ("a", a)]), "b is missing in the image archive"),
+        (
+            "missing layer",
+            archive("c", &both, &[("c", config), ("a", a)]),
+            "b is missing in the image archive",
+        ),
         ("missing config", archive("c", &both, &[("a", a), ("b", b)]), "c is missing in the image archive"),
         ("other layer", archive("c", &both, &[("c", config), ("a", a), ("b", &other)]), "b is sha256:"),
-        ("config's name", archive(&wrong_name, &both, &[(&wrong_name, config), ("a", a), ("b", b)]), "but the image wants"),
-        ("layer count", archive("c", &["a"], &[("c", config), ("a", a)]), "has 2 layers in its configuration and 1"),
-        ("outside", archive("c", &["../../etc/passwd", "b"], &[("c", config), ("b", b)]), "is missing in the image archive"),
-        ("twice", archive("c", &both, &[("c", config), ("a", a), ("a", b), ("b", b)]), "\"a\" twice, with different content"),
+        (
+            "config's name",
+            archive(&wrong_name, &both, &[(&wrong_name, config), ("a", a), ("b", b)]),
+            "but the image wants",
+        ),
+        (
+            "layer count",
+            archive("c", &["a"], &[("c", config), ("a", a)]),
+            "has 2 layers in its configuration and 1",
+        ),
+        (
+            "outside",
+            archive("c", &["../../etc/passwd", "b"], &[("c", config), ("b", b)]),
+            "is missing in the image archive",
+        ),
+        (
+            "twice",
+            archive("c", &both, &[("c", config), ("a", a), ("a", b), ("b", b)]),
+            "\"a\" twice, with different content",
+        ),
         ("config is a layer", archive("a", &both, &[("a", a), ("b", b)]), "a has the unknown media type"),
-        ("layer is text", archive("c", &both, &[("c", config), ("a", b"text"), ("b", b)]), "a is not a layer: it is not a tar archive"),
-        ("layer is bad gzip", archive("c", &both, &[("c", config), ("a", &gzip(a)[..60]), ("b", b)]), "a is not a layer: cannot decompress it"),
-        ("layer is cut", archive("c", &both, &[("c", config), ("a", &a[..1100]), ("b", b)]), "a is not a layer: the archive is truncated"),
+        (
+            "layer is text",
+            archive("c", &both, &[("c", config), ("a", b"text"), ("b", b)]),
+            "a is not a layer: it is not a tar archive",
+        ),
+        (
+            "layer is bad gzip",
+            archive("c", &both, &[("c", config), ("a", &gzip(a)[..60]), ("b", b)]),
+            "a is not a layer: cannot decompress it",
+        ),
+        (
+            "layer is cut",
+            archive("c", &both, &[("c", config), ("a", &a[..1100]), ("b", b)]),
+            "a is not a layer: the archive is truncated",
+        ),
     ];
     for (what, archive, message) in table {
         let error = refused(&archive, LoadLimits::default());
@@ -183,13 +268,17 @@ fn bombs() {
     assert!(archive.len() < 100_000);
     let layer = Limits { tar_bytes_max: 1 << 20, ..Limits::default() };
     let error = refused(&archive, LoadLimits { layer, ..LoadLimits::default() });
-    assert!(error.contains("cannot unpack layer blobs/sha256/") && error.contains("more than 1048576"), "{error}");
+    assert!(
+        error.contains("cannot unpack layer blobs/sha256/") && error.contains("more than 1048576"),
+        "{error}"
+    );
     let big = vec![b' '; 2 << 20];
     let limits = LoadLimits { documents_bytes_max: 1 << 20, ..LoadLimits::default() };
     let error = refused(&tar(&[("manifest.json", &big)]), limits);
     assert!(error.contains("more than 1048576 bytes of manifests"), "{error}");
     let many: Vec<(String, Vec<u8>)> = (0..200).map(|at| (format!("f{at}"), vec![b'x'; 100])).collect();
-    let many: Vec<(&str, &[u8])> = many.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let many: Vec<(&str, &[u8])> =
+        many.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     let error = refused(&tar(&many), LoadLimits { entries_max: 100, ..LoadLimits::default() });
     assert!(error.contains("more than 100 files"), "{error}");
 }
@@ -199,7 +288,8 @@ fn indexes_within_indexes() {
     let mut blobs = Blobs::new();
     let mut below = Descriptor::of(media::OCI_MANIFEST, b"{}");
     for _ in 0..12 {
-        let index = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": [below]})).unwrap();
+        let index =
+            serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": [below]})).unwrap();
         below = Descriptor::of(media::OCI_INDEX, &index);
         blobs.insert(below.digest, index);
     }

@@ -53,7 +53,7 @@ fn layers_by_symbolic_and_hard_links() {
 #[test]
 fn oci_layouts_keep_compressed_blobs() {
     let sample = Sample::new(&small_layers());
-    let table: [(&str, fn(&[u8]) -> Vec<u8>); 3] =
+    let table: [(&str, Transport); 3] =
         [(media::OCI_LAYER, plain), (media::OCI_LAYER_GZIP, gzip), (media::OCI_LAYER_ZSTD, zstd)];
     for (media_type, transport) in table {
         let root = tempfile::tempdir().unwrap();
@@ -210,7 +210,8 @@ fn several_images_in_one_archive_share_their_layers() {
     assert_eq!(blobs, 2 + 2 + 2, "two layers, two configurations, two manifests");
     let elsewhere = tempfile::tempdir().unwrap();
     let other = open(elsewhere.path());
-    let names: Vec<_> = load(&other, &saved).unwrap().into_iter().filter_map(|loaded| loaded.reference).collect();
+    let names: Vec<_> =
+        load(&other, &saved).unwrap().into_iter().filter_map(|loaded| loaded.reference).collect();
     assert_eq!(names, ["one:1", "one:2", "two:1"]);
     assert_eq!(other.list().unwrap().len(), 2);
 }
