@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use corten_sys::fd::{self, FDS_MAX};
+use corten_sys::memory;
 use corten_sys::process::{self, CloneArgs};
 use corten_sys::signal;
 use corten_sys::title::Title;
@@ -93,6 +94,8 @@ pub fn serve_zygote() -> i32 {
     let title = Title::find().ok();
     // Found once for all monitors; one without control groups says so itself.
     let _ = Layout::host();
+    // Costs nothing but page tables: the sealed copy is in memory anyway.
+    let _ = memory::populate_program();
     let mut packet = [0; 16];
     while let Some(own) = &socket {
         let mut fds = Vec::with_capacity(FDS_MAX);

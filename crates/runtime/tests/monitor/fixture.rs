@@ -36,6 +36,11 @@ pub struct Host {
     name: String,
 }
 
+/// Another build than the debug one can be measured by naming it.
+fn shim() -> PathBuf {
+    std::env::var_os("CORTEN_SHIM").unwrap_or_else(|| env!("CARGO_BIN_EXE_corten-shim").into()).into()
+}
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Host {
@@ -50,7 +55,7 @@ impl Host {
         for applet in String::from_utf8(applets).unwrap().lines().filter(|a| *a != "busybox") {
             std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
-        let zygote = Zygote::start(Path::new(env!("CARGO_BIN_EXE_corten-shim"))).unwrap();
+        let zygote = Zygote::start(&shim()).unwrap();
         let name = format!("corten-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self { dir, zygote: Some(zygote), name }
     }
