@@ -15,6 +15,10 @@ use crate::metadata::{BlobRow, DocumentRow, ImageRow, LayerRow, NameRow, NewImag
 use crate::platform::Platform;
 use crate::reference::Reference;
 
+mod check;
+
+use check::{check_count, check_size, check_type, missing, parse_config, parse_name};
+
 /// Links that lead to links, and indexes within indexes.
 const DEPTH_MAX: usize = 8;
 
@@ -445,37 +449,6 @@ fn descriptor_name(descriptor: &Descriptor) -> Result<Option<Reference>, LoadErr
 fn are_platforms(group: &[&Descriptor], next: &Descriptor) -> bool {
     let differs = |known: &&Descriptor| known.platform.is_some() && known.platform != next.platform;
     next.is_attestation() || (next.platform.is_some() && group.iter().all(differs))
-}
-
-fn parse_name(text: &str) -> Result<Reference, LoadError> {
-    Reference::parse(text).map_err(|source| LoadError::Name { name: text.to_owned(), source })
-}
-
-fn parse_config(object: &str, bytes: &[u8]) -> Result<ImageConfig, LoadError> {
-    serde_json::from_slice(bytes).map_err(|source| LoadError::Json { object: object.to_owned(), source })
-}
-
-fn check_count(image: Digest, diff_ids: usize, layers: usize) -> Result<(), LoadError> {
-    if diff_ids == layers { Ok(()) } else { Err(LoadError::LayerCount { image, diff_ids, layers }) }
-}
-
-fn check_type(descriptor: &Descriptor, kind: media::Kind) -> Result<(), LoadError> {
-    if media::kind(&descriptor.media_type) == Some(kind) {
-        return Ok(());
-    }
-    let (object, media_type) = (descriptor.digest.to_string(), descriptor.media_type.clone());
-    Err(LoadError::MediaType { object, media_type })
-}
-
-fn check_size(descriptor: &Descriptor, actual: u64) -> Result<(), LoadError> {
-    if descriptor.size == actual {
-        return Ok(());
-    }
-    Err(LoadError::Size { object: descriptor.digest.to_string(), expected: descriptor.size, actual })
-}
-
-fn missing(descriptor: &Descriptor) -> LoadError {
-    LoadError::Missing { object: descriptor.digest.to_string() }
 }
 
 fn layer_of<'c>(object: &str, content: &'c Content) -> Result<&'c TakenLayer, LoadError> {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::archive::LoadOptions;
 use crate::archive::tests::{
-    Sample, assert_clean_after_removal, assert_nothing_on_disk, docker_old, gzip, load, open, save,
-    small_layers, tar, zstd,
+    Sample, Transport, assert_clean_after_removal, assert_nothing_on_disk, docker_old, gzip, load, open,
+    save, small_layers, tar, zstd,
 };
 use crate::error::ErrorKind;
 use crate::import::ImportOptions;
@@ -166,7 +166,7 @@ fn tarballs_become_images() {
         changes: vec!["CMD [\"cat\", \"/etc/motd\"]".to_owned(), "ENV A=1".to_owned()],
         platform: Some("linux/arm64".parse().unwrap()),
     };
-    let transports: [fn(&[u8]) -> Vec<u8>; 3] = [<[u8]>::to_vec, gzip, zstd];
+    let transports: [Transport; 3] = [<[u8]>::to_vec, gzip, zstd];
     for transport in transports {
         let image = store.import(&mut &transport(&plain)[..], &options, &|_| {}).unwrap();
         assert_eq!(image.layers, [Digest::of(&plain)]);
