@@ -12,11 +12,28 @@ use crate::output;
 /// How many requests are under way at once, each worker on a connection of its own.
 const WORKERS: usize = 32;
 
-/// Runs `action` for every name and prints the line that it returns, if any. Failures don't stop the others.
+/// Whether an object that isn't there makes the command fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Fails,
+    /// It is told of, no more: what is forced away is gone either way.
+    IsFine,
+}
+
+/// Runs `action` for every name and prints the line that it returns. Failures don't stop the others.
 pub async fn each<F, R>(client: &Client, names: Vec<String>, action: F) -> Outcome
 where
     F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<Option<String>, Error>> + Send + 'static,
+    R: Future<Output = Result<String, Error>> + Send + 'static,
+{
+    each_or(Missing::Fails, client, names, action).await
+}
+
+/// As `each`, with a say about what is missing.
+pub async fn each_or<F, R>(missing: Missing, client: &Client, names: Vec<String>, action: F) -> Outcome
+where
+    F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<String, Error>> + Send + 'static,
 {
     let mut status = 0;
     let mut receivers = Vec::with_capacity(names.len());
@@ -42,14 +59,17 @@ where
     let alone = receivers.len() == 1;
     for receiver in receivers {
         let Ok(result) = receiver.await else { continue };
-        match result.map_err(Failure::from) {
-            Ok(Some(line)) => output::line(&line)?,
-            Ok(None) => {}
-            // A missing engine is for the caller to start.
-            Err(failure) if failure.no_engine || alone => return Err(failure),
-            Err(failure) => {
+        match result {
+            Ok(line) => output::line(&line)?,
+            Err(error) => {
+                let forgiven = missing == Missing::IsFine && error.is_not_found();
+                let failure = Failure::from(error);
+                // A missing engine is for the caller to start.
+                if failure.no_engine || (alone && !forgiven) {
+                    return Err(failure);
+                }
                 failure.report();
-                status = 1;
+                status |= u8::from(!forgiven);
             }
         }
     }

@@ -53,13 +53,13 @@ fn written(object: &impl Serialize) -> Result<String, client::Error> {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Inspect {
     /// Format output: 'json' or a Go TEMPLATE
-    #[arg(short, long, value_name = "FORMAT", default_value = "")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
     /// Display total file sizes if the type is container
     #[arg(short, long)]
     size: bool,
     /// Only inspect objects of the given type
-    #[arg(long = "type", value_name = "TYPE", default_value = "")]
+    #[arg(long = "type", value_name = "TYPE", default_value = "", hide_default_value = true)]
     kind: String,
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -88,7 +88,7 @@ macro_rules! inspect_one_type {
         #[derive(Clone, Debug, clap::Args)]
         pub struct $verb {
             /// Format output: 'json' or a Go TEMPLATE
-            #[arg(short, long, value_name = "FORMAT", default_value = "")]
+            #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
             format: String,
             /// Display total file sizes (containers), verbose diagnostics (networks)
             #[arg(short, long, short_alias = 'v', alias = "verbose")]

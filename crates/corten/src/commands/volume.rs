@@ -144,7 +144,7 @@ impl Verb for Rm {
         let force = self.force;
         let client = context.client()?;
         context.block_on(each(&client, self.volumes, move |client, name| async move {
-            client.volume_remove(&name, force).await.map(|()| Some(name))
+            client.volume_remove(&name, force).await.map(|()| name)
         }))?
     }
 }

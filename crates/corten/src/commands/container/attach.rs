@@ -12,7 +12,7 @@ use crate::stream::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Attach {
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = "")]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Do not attach STDIN
     #[arg(long)]

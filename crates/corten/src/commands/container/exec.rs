@@ -13,7 +13,7 @@ pub struct Exec {
     #[arg(short, long)]
     detach: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = "")]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
     detach_keys: String,
     /// Set environment variables
     #[arg(short, long, value_name = "NAME[=VALUE]")]
@@ -31,10 +31,10 @@ pub struct Exec {
     #[arg(short, long)]
     tty: bool,
     /// Username or UID (format: "<name|uid>[:<group|gid>]")
-    #[arg(short, long, default_value = "")]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
     user: String,
     /// Working directory inside the container
-    #[arg(short, long, value_name = "DIR", default_value = "")]
+    #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
     /// The container, then the command and its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND [ARG...]")]

@@ -25,7 +25,7 @@ pub struct Ps {
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Show n last created containers (includes all states)
-    #[arg(short = 'n', long, value_name = "N", default_value_t = -1)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = -1, hide_default_value = true)]
     last: i64,
     /// Show the latest created container (includes all states)
     #[arg(short, long)]

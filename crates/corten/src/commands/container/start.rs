@@ -19,7 +19,7 @@ pub struct Start {
     #[arg(short, long)]
     interactive: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = "")]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
     detach_keys: String,
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -46,7 +46,7 @@ impl Verb for Start {
         let typed = self.detach_keys;
         context.block_on(each(&client, self.containers, move |client, name| {
             let typed = typed.clone();
-            async move { client.container_start(&name, &typed).await.map(|_| Some(name)) }
+            async move { client.container_start(&name, &typed).await.map(|_| name) }
         }))?
     }
 }

@@ -3,7 +3,7 @@
 use corten_api::container::{RemoveOptions, StopOptions, WaitCondition, WaitResponse};
 
 use crate::cli::{Context, Failure, Outcome, Verb};
-use crate::commands::each::each;
+use crate::commands::each::{Missing, each, each_or};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Stop {
@@ -26,7 +26,7 @@ impl Verb for Stop {
         let client = context.client()?;
         context.block_on(each(&client, self.containers, move |client, name| {
             let options = options.clone();
-            async move { client.container_stop(&name, &options).await.map(|_| Some(name)) }
+            async move { client.container_stop(&name, &options).await.map(|_| name) }
         }))?
     }
 }
@@ -52,7 +52,7 @@ impl Verb for Restart {
         let client = context.client()?;
         context.block_on(each(&client, self.containers, move |client, name| {
             let options = options.clone();
-            async move { client.container_restart(&name, &options).await.map(|()| Some(name)) }
+            async move { client.container_restart(&name, &options).await.map(|()| name) }
         }))?
     }
 }
@@ -60,7 +60,7 @@ impl Verb for Restart {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Kill {
     /// Signal to send to the container
-    #[arg(short, long, default_value = "")]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
     signal: String,
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -74,7 +74,7 @@ impl Verb for Kill {
         let client = context.client()?;
         context.block_on(each(&client, self.containers, move |client, name| {
             let signal = self.signal.clone();
-            async move { client.container_kill(&name, &signal).await.map(|()| Some(name)) }
+            async move { client.container_kill(&name, &signal).await.map(|()| name) }
         }))?
     }
 }
@@ -92,7 +92,7 @@ impl Verb for Pause {
     fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         context.block_on(each(&client, self.containers, |client, name| async move {
-            client.container_pause(&name).await.map(|()| Some(name))
+            client.container_pause(&name).await.map(|()| name)
         }))?
     }
 }
@@ -110,7 +110,7 @@ impl Verb for Unpause {
     fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         context.block_on(each(&client, self.containers, |client, name| async move {
-            client.container_unpause(&name).await.map(|()| Some(name))
+            client.container_unpause(&name).await.map(|()| name)
         }))?
     }
 }
@@ -130,7 +130,7 @@ impl Verb for Wait {
         context.block_on(each(&client, self.containers, |client, name| async move {
             let waiting = client.container_wait(&name, WaitCondition::NotRunning).await?;
             let result: WaitResponse = waiting.json().await?;
-            Ok(Some(result.status_code.to_string()))
+            Ok(result.status_code.to_string())
         }))?
     }
 }
@@ -179,16 +179,10 @@ impl Verb for Rm {
     fn run(self, context: &Context) -> Outcome {
         let options = RemoveOptions { force: self.force, volumes: self.volumes, link: self.link };
         let client = context.client()?;
-        context.block_on(each(&client, self.containers, move |client, name| async move {
+        let missing = if self.force { Missing::IsFine } else { Missing::Fails };
+        context.block_on(each_or(missing, &client, self.containers, move |client, name| async move {
             let name = name.trim_matches('/').to_owned();
-            match client.container_remove(&name, options).await {
-                // What is forced away and isn't there is no failure.
-                Err(error) if options.force && error.is_not_found() => {
-                    eprintln!("corten: {error}");
-                    Ok(None)
-                }
-                other => other.map(|()| Some(name)),
-            }
+            client.container_remove(&name, options).await.map(|()| name)
         }))?
     }
 }

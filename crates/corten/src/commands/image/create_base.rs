@@ -17,7 +17,7 @@ pub struct CreateBase {
     #[arg(short, long)]
     quiet: bool,
     /// The image's name; the distribution's own (debian:13, say) if left out
-    #[arg(value_name = "REPOSITORY[:TAG]", default_value = "")]
+    #[arg(value_name = "REPOSITORY[:TAG]", default_value = "", hide_default_value = true)]
     reference: String,
 }
 

@@ -13,7 +13,7 @@ use crate::output;
 #[derive(Clone, Debug, clap::Args)]
 pub struct History {
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
-    #[arg(long, value_name = "FORMAT", default_value = "")]
+    #[arg(long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
     /// Print sizes and dates in human readable format
     #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_value = "true",

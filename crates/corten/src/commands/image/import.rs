@@ -16,7 +16,7 @@ pub struct Import {
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
     /// Set commit message for imported image
-    #[arg(short, long, default_value = "")]
+    #[arg(short, long, default_value = "", hide_default_value = true)]
     message: String,
     /// Set platform if server is multi-platform capable
     #[arg(long)]

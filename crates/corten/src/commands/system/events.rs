@@ -15,7 +15,7 @@ pub struct Events {
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Format output: 'json' or a Go TEMPLATE
-    #[arg(long, value_name = "FORMAT", default_value = "")]
+    #[arg(long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
     /// Show all events created since timestamp
     #[arg(long, value_name = "TIME")]

@@ -13,7 +13,7 @@ use crate::output;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Info {
     /// Format output: 'json' or a Go TEMPLATE
-    #[arg(short, long, value_name = "FORMAT", default_value = "")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
 }
 

@@ -12,7 +12,7 @@ use crate::output;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Version {
     /// Format output: 'json' or a Go TEMPLATE
-    #[arg(short, long, value_name = "FORMAT", default_value = "")]
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
     /// Only this program's version; asks no engine
     #[arg(long)]

@@ -189,16 +189,16 @@ impl Object {
 /// The value of a field that the engine leaves out when it is empty; none for any other name.
 pub fn omitted(name: &str) -> Option<Value> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    if POINTER_FIELDS.iter().any(|known| is(known)) {
+    if POINTER_FIELDS.iter().any(is) {
         return Some(Value::Nil(Nil::Pointer));
     }
     if let Some((_, nil)) = OMITTED_COLLECTIONS.iter().find(|(known, _)| is(known)) {
         return Some(Value::Nil(*nil));
     }
-    if OMITTED_TEXTS.iter().any(|known| is(known)) {
+    if OMITTED_TEXTS.iter().any(is) {
         return Some("".into());
     }
-    OMITTED_TRUTHS.iter().any(|known| is(known)).then_some(Value::Bool(false))
+    OMITTED_TRUTHS.iter().any(is).then_some(Value::Bool(false))
 }
 
 /// What a null stands for in the field `name`.
