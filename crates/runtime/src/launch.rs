@@ -7,6 +7,7 @@
 mod child;
 mod diagnosis;
 mod hold;
+mod idmapped;
 mod parent;
 mod prepare;
 mod record;

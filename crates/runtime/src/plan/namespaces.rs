@@ -146,13 +146,13 @@ impl Namespaces {
         if self.unshare_cgroup {
             list.push(Operation::new(Step::Namespace, "cgroup", Action::UnshareCgroup));
         }
-        if request.keyring {
-            if let Ok(name) = c_string("id", format!("_ses.{}", request.id)) {
-                let mut keyring = Operation::new(Step::Namespace, "keyring", Action::SessionKeyring { name });
-                // The key quota of a user may be used up; a container works without.
-                keyring.lenient = true;
-                list.push(keyring);
-            }
+        if request.keyring
+            && let Ok(name) = c_string("id", format!("_ses.{}", request.id))
+        {
+            let mut keyring = Operation::new(Step::Namespace, "keyring", Action::SessionKeyring { name });
+            // The key quota of a user may be used up; a container works without.
+            keyring.lenient = true;
+            list.push(keyring);
         }
     }
 }

@@ -399,6 +399,7 @@ fn set_propagation(tree: BorrowedFd<'_>, action: &MountAction) -> Result<(), Err
 
 fn empty_file_system() -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs")?;
     fsconfig_set_flag(&context, c"ro")?;
     fsconfig_create(&context)?;
     let flags = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -252,3 +252,55 @@ fn a_filter_confines_the_program() {
     let outcome = bundle.run_with(|r| r.seccomp = Some(filter)).unwrap();
     assert!(outcome.output.ends_with("no\n"), "{outcome:?}");
 }
+
+#[test]
+fn a_supervisor_gets_the_filters_listener() {
+    use crate::seccomp;
+    use crate::spec::{Seccomp, SeccompAction, SyscallRule};
+    let Some(bundle) = bundle("hostname other || echo no") else { return };
+    let path = bundle.dir.path().join("listener.sock");
+    let supervisor = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let profile = Seccomp {
+        default_action: SeccompAction::Allow,
+        syscalls: vec![SyscallRule {
+            names: vec!["sethostname".into()],
+            action: SeccompAction::Notify,
+            errno_ret: None,
+            args: Vec::new(),
+        }],
+        ..Seccomp::default()
+    };
+    let program = seccomp::compile(&profile).unwrap();
+    let filter = Filter {
+        instructions: program.instructions.iter().map(|i| (i.code, i.jump_true, i.jump_false, i.k)).collect(),
+        flags: program.flags.0,
+        listener: Some(Listener { path, metadata: Some("meta".into()) }),
+    };
+    let received = std::thread::spawn(move || {
+        let (connection, _) = supervisor.accept().unwrap();
+        let mut message = [0; 4096];
+        let mut fds = Vec::new();
+        let length = corten_sys::fd::receive(connection.as_fd(), &mut message, &mut fds).unwrap();
+        // Gone without an answer: the call fails with ENOSYS.
+        (String::from_utf8_lossy(&message[..length]).into_owned(), fds.len())
+    });
+    let outcome = bundle.run_with(|r| r.seccomp = Some(filter)).unwrap();
+    assert!(outcome.output.ends_with("no\n"), "{outcome:?}");
+    let (message, fds) = received.join().unwrap();
+    assert_eq!(fds, 1);
+    assert!(
+        message.contains(r#""fds":["seccompFd"]"#) && message.contains(r#""metadata":"meta""#),
+        "{message}"
+    );
+}
+
+#[test]
+fn only_the_descriptors_that_are_wanted_are_inherited() {
+    let Some(bundle) = bundle("ls /proc/self/fd") else { return };
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let high = rustix::io::fcntl_dupfd_cloexec(&file, 200).unwrap();
+    rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).unwrap();
+    assert_eq!(bundle.output(), "0\n1\n2\n3\n");
+    let outcome = bundle.run_with(|r| r.preserve_fds = 300).unwrap();
+    assert!(outcome.output.contains("\n200\n"), "{outcome:?}");
+}
