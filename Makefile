@@ -8,7 +8,7 @@ SHIM_TARGET := $(shell scripts/shim-target)
 SHIM_DIR := $(TARGET_DIR)/$(SHIM_TARGET)/release
 BIN := $(TARGET_DIR)/release
 
-.PHONY: all build demo test unit-test product-test lint deny bench install uninstall setup clean
+.PHONY: all build fast demo test unit-test product-test lint deny bench install uninstall setup clean
 
 all: build
 
@@ -19,6 +19,12 @@ build: setup
 	cargo build --release --locked -p corten
 	$(if $(findstring gnu,$(SHIM_TARGET)),RUSTFLAGS="-C target-feature=+crt-static" )cargo build --release --locked --target $(SHIM_TARGET) -p corten-runtime --bins
 	@install -m 755 $(SHIM_DIR)/corten-shim $(SHIM_DIR)/corten-oci $(BIN)/
+
+# The same, built in a fraction of the time; run the product tests on it with CORTEN_BIN=target/fast.
+fast:
+	cargo build --profile fast --locked -p corten
+	cargo build --profile fast --locked --target $(SHIM_TARGET) -p corten-runtime --bins
+	@install -m 755 $(TARGET_DIR)/$(SHIM_TARGET)/fast/corten-{shim,oci} $(TARGET_DIR)/fast/
 
 demo: build
 	@scripts/demo $(BIN)

@@ -142,6 +142,9 @@ impl Engine {
         let _ = image::blocking(move || {
             engine.collector.write().unwrap_or_else(PoisonError::into_inner).stop();
             engine.images.sync();
+            if !running {
+                engine.remove_parent_group();
+            }
             // The bridge and the rules stay as long as somebody needs them.
             if let Err(error) = engine.networks.close(!running) {
                 tracing::warn!(%error, "network");
@@ -149,6 +152,18 @@ impl Engine {
             Ok(())
         })
         .await;
+    }
+
+    /// The group above the containers' groups, when it is ours and empty.
+    fn remove_parent_group(&self) {
+        let path = format!("/corten-{}", self.instance);
+        let removed = match corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path)) {
+            Ok(group) => group.remove(),
+            Err(_) => return,
+        };
+        if let Err(error) = removed {
+            tracing::debug!(path, %error, "parent control group");
+        }
     }
 
     pub(crate) fn collector(&self) -> RwLockReadGuard<'_, Collector> {

@@ -7,7 +7,6 @@ use corten_runtime::monitor::Connection;
 use corten_runtime::monitor::protocol::{Event, Request};
 use tracing::{info, warn};
 
-use super::watch::killed_monitor;
 use super::{Container, Phase, Record, lock};
 use crate::Engine;
 use crate::error::Result;
@@ -75,12 +74,6 @@ impl Engine {
             known.insert(exec.exec, Exec { request: Default::default(), phase, pid: exec.pid });
         }
         Some(link)
-    }
-
-    /// It ended while no engine was there to hear it.
-    async fn settle_ended(&self, container: &Arc<Container>) {
-        let exit = self.exit_record(container).unwrap_or_else(|| killed_monitor(container));
-        self.ended(container, &exit).await;
     }
 }
 

@@ -62,10 +62,24 @@ impl Engine {
         }
         // A monitor that is gone without a word has left its exit record, or was killed itself.
         if container.phase().is_alive() {
-            let exit = self.exit_record(container).unwrap_or_else(|| killed_monitor(container));
-            self.ended(container, &exit).await;
+            self.settle_ended(container).await;
         }
         tell(Launched::Lost);
+    }
+
+    /// The container's monitor is gone: takes its exit record, or ends what it left running.
+    pub(super) async fn settle_ended(&self, container: &Arc<Container>) {
+        let exit = self.exit_record(container).unwrap_or_else(|| killed_monitor(container));
+        let path = self.cgroups_path(&container.read());
+        let swept = crate::image::blocking(move || {
+            // Without its parent nobody would reap, log or limit what still runs.
+            let Ok(group) = corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path)) else { return Ok(()) };
+            group.kill_all().and_then(|()| group.remove()).map_err(|e| crate::Error::internal(e.to_string()))
+        });
+        if let Err(error) = swept.await {
+            warn!(container = container.id, %error, "what a killed monitor left behind");
+        }
+        self.ended(container, &exit).await;
     }
 
     fn started(&self, container: &Container, pid: i32, at: Timestamp) {
