@@ -1,6 +1,7 @@
 //! What the user is told when something fails: what, why, and what to do next.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use corten_api::client;
 
@@ -63,18 +64,37 @@ impl Failure {
 
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Failure {
-        let no_engine = error.is_no_server();
-        let denied = matches!(&error, client::Error::Connect { source, .. }
-            if source.kind() == std::io::ErrorKind::PermissionDenied);
         let mut failure = Failure::new(error.to_string());
-        failure.no_engine = no_engine;
-        if no_engine {
-            failure.hint = Some("start one with `corten daemon`, or name another with -H".to_owned());
-        } else if denied {
-            failure.hint = Some("run this as root, or as a member of the socket's group".to_owned());
-        }
+        failure.no_engine = error.is_no_server();
+        failure.hint = next_step(&error).map(str::to_owned);
         failure
     }
+}
+
+/// What helps with an engine that can't be reached, and with its commonest refusals.
+fn next_step(error: &client::Error) -> Option<&'static str> {
+    if error.is_no_server() {
+        return Some("start one with `corten daemon`, or name another with -H");
+    }
+    if matches!(error, client::Error::Connect { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+    {
+        return Some("run this as root, or as a member of the socket's group");
+    }
+    error.status()?;
+    let message = error.to_string().to_ascii_lowercase();
+    let known = [
+        ("no such container", "`corten ps -a` lists the containers"),
+        ("no such image", "`corten images` lists the images"),
+        ("no such volume", "`corten volume ls` lists the volumes"),
+        ("no such network", "`corten network ls` lists the networks"),
+        (
+            "is already in use by container",
+            "remove that container with `corten rm`, or choose another --name",
+        ),
+        ("you cannot remove a running container", "stop it first, or force it with `corten rm -f`"),
+        ("is not running", "`corten start` starts it"),
+    ];
+    known.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
 
 impl From<TemplateError> for Failure {
@@ -92,5 +112,29 @@ impl From<OptionError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         Failure::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(error: client::Error) -> Option<String> {
+        Failure::from(error).hint
+    }
+
+    #[test]
+    fn failures_say_what_to_do_next() {
+        let connect =
+            |kind: ErrorKind| client::Error::Connect { host: "unix:///x".into(), source: kind.into() };
+        assert!(Failure::from(connect(ErrorKind::NotFound)).no_engine);
+        assert!(hint(connect(ErrorKind::ConnectionRefused)).unwrap().contains("corten daemon"));
+        assert!(hint(connect(ErrorKind::PermissionDenied)).unwrap().contains("root"));
+        let refused = |message: &str| client::Error::Server { status: 404, message: message.into() };
+        assert_eq!(
+            hint(refused("No such container: x")).as_deref(),
+            Some("`corten ps -a` lists the containers")
+        );
+        assert_eq!(hint(refused("something else")), None);
     }
 }

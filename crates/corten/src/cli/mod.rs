@@ -57,7 +57,6 @@ pub fn tree(valued: bool) -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommands(COMMANDS.iter().map(|entry| entry.command(valued)))
 }
 

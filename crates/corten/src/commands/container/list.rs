@@ -173,3 +173,80 @@ fn mounts(container: &ContainerSummary, cut: bool) -> String {
     });
     shown.collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_api::container::Port;
+    use corten_api::mount::MountPoint;
+
+    fn containers() -> Vec<ContainerSummary> {
+        let now = seconds_since(0);
+        let port = |ip: &str, public_port, private_port| Port {
+            ip: ip.into(),
+            public_port,
+            private_port,
+            kind: "tcp".into(),
+        };
+        let mut web = ContainerSummary {
+            id: "4f5e3a0b9c8d7e6f".into(),
+            names: vec!["/web".to_owned(), "/db/alias".to_owned()].into(),
+            image: "nginx:latest".into(),
+            command: "nginx -g 'daemon off;'".into(),
+            created: now - 200,
+            ports: vec![port("0.0.0.0", 8080, 80), port("", 0, 443)].into(),
+            state: "running".into(),
+            status: "Up 3 minutes".into(),
+            size_rw: 12_345,
+            size_root_fs: 7_800_000,
+            ..ContainerSummary::default()
+        };
+        web.labels.insert("a.b-c".into(), "1".into());
+        web.mounts = vec![MountPoint {
+            name: "0123456789abcdef".into(),
+            driver: "local".into(),
+            ..Default::default()
+        }]
+        .into();
+        let old = ContainerSummary {
+            id: "0123456789abcdef".into(),
+            names: vec!["/old".to_owned()].into(),
+            image: "sha256:aabbccddeeff00112233".into(),
+            command: "sh".into(),
+            created: now - 90_000,
+            state: "exited".into(),
+            status: "Exited (0) 2 hours ago".into(),
+            ..ContainerSummary::default()
+        };
+        vec![web, old]
+    }
+
+    fn show(format: &str, quiet: bool, size: bool, cut: bool) -> String {
+        let rows: Vec<Value> = containers().iter().map(|container| row(container, cut)).collect();
+        listing::render(format, quiet, &columns(size), &rows).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_dockers() {
+        assert_eq!(
+            show("", false, false, true),
+            "CONTAINER ID   IMAGE          COMMAND                  CREATED         STATUS                   \
+             PORTS                           NAMES\n\
+             4f5e3a0b9c8d   nginx:latest   \"nginx -g 'daemon of…\"   3 minutes ago   Up 3 minutes             \
+             443/tcp, 0.0.0.0:8080->80/tcp   web\n\
+             0123456789ab   aabbccddeeff   \"sh\"                     25 hours ago    Exited (0) 2 hours ago   \
+             \u{20}                               old\n"
+        );
+    }
+
+    #[test]
+    fn fields_and_quiet() {
+        assert_eq!(show("", true, false, true), "4f5e3a0b9c8d\n0123456789ab\n");
+        assert_eq!(show("", true, false, false), "4f5e3a0b9c8d7e6f\n0123456789abcdef\n");
+        assert_eq!(show("{{.Names}} {{.Size}}", false, true, true), "web 12.3kB (virtual 7.8MB)\nold 0B\n");
+        assert_eq!(
+            show("table {{.Mounts}}\\t{{.LocalVolumes}}\\t{{.Label \"a.b-c\"}}", false, false, true),
+            "MOUNTS            LOCAL VOLUMES   b c\n0123456789abcd…   1               1\n                  0               \n"
+        );
+    }
+}
