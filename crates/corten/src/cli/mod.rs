@@ -75,10 +75,12 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-/// Parses; when a switch was given a value, parses again with a tree that takes them.
+/// Parses; when a switch may have been given a value (`--rm=false`, `-it=false`), parses again with a tree that takes
+/// them. The first refusal counts when that doesn't help.
 fn parse(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
     tree(false).try_get_matches_from(arguments).or_else(|error| match error.kind() {
         ErrorKind::TooManyValues => tree(true).try_get_matches_from(arguments),
+        ErrorKind::UnknownArgument => tree(true).try_get_matches_from(arguments).map_err(|_| error),
         _ => Err(error),
     })
 }

@@ -98,9 +98,9 @@ fn bar(length: u64) -> ProgressBar {
     if length > 0 {
         bar.set_length(length);
     }
-    if let Ok(style) =
-        ProgressStyle::with_template("{wide_msg} {bytes:>10}/{total_bytes:10} {bar:30} {eta:>4}")
-    {
+    if let Ok(style) = ProgressStyle::with_template(
+        "{wide_msg} {decimal_bytes:>10}/{decimal_total_bytes:10} {bar:30} {eta:>4}",
+    ) {
         bar.set_style(style);
     }
     bar

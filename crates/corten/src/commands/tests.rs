@@ -35,6 +35,7 @@ fn options_end_at_the_image() {
 fn switches_take_values_on_the_second_try() {
     assert_eq!(words("corten run --rm=false busybox", false), Err(ErrorKind::TooManyValues));
     assert_eq!(words("corten run --rm=false -it busybox", true).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run -it=false busybox", true).unwrap(), ["busybox"]);
     assert_eq!(words("corten run --rm=maybe busybox", true), Err(ErrorKind::ValueValidation));
 }
 
