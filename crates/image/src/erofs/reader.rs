@@ -1,6 +1,7 @@
 //! Reads the images the writer makes: by path, without a mount. Every number from the image is checked, so a
 //! damaged image is an error, never a panic or a loop.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -231,20 +232,29 @@ impl Image {
         Ok(xattrs)
     }
 
+    /// A name in a directory: names ascend over the blocks, so the block is found by halving.
     fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<u64>, ReadError> {
-        let mut found = None;
-        self.each_block(directory, |block| {
+        let mut bytes = vec![0u8; BLOCK as usize];
+        let (mut low, mut high) = (0, directory.size.div_ceil(BLOCK));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let count = self.read_at(directory, middle * BLOCK, &mut bytes)?;
+            let block = DirentBlock::new(&bytes[..count])?;
+            let mut before = false;
             for index in 0..block.count {
                 let (known, nid) = block.entry(index)?;
-                if known == name {
-                    found = Some(nid);
+                match known.cmp(name) {
+                    Ordering::Equal => return Ok(Some(nid)),
+                    Ordering::Less => before = true,
+                    // Between two names of this block, or before its first.
+                    Ordering::Greater if before => return Ok(None),
+                    Ordering::Greater => break,
                 }
             }
-            // Names ascend over the blocks.
-            let (last, _) = block.entry(block.count - 1)?;
-            Ok(last < name)
-        })?;
-        Ok(found)
+            let (first, _) = block.entry(0)?;
+            if name < first { high = middle } else { low = middle + 1 }
+        }
+        Ok(None)
     }
 
     /// Calls `visit` with the blocks of a directory until it says false.

@@ -82,7 +82,8 @@ impl Copy {
             }
             FileKind::File => {
                 let mut from = File::from(open_beneath(source, name, OFlags::RDONLY | OFlags::NOFOLLOW)?);
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mode = Mode::from_raw_mode(0o600);
                 let mut made = File::from(rustix::fs::openat(&parent, name, flags, mode)?);
                 io::copy(&mut from, &mut made)?;

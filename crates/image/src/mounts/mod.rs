@@ -125,8 +125,11 @@ impl LayerMounts {
         }
         let target = self.target(&id, &mounted);
         let (source, at, via) = (source.clone(), target.clone(), self.via);
-        self.run(move || attach::mount_layer(&source, &at, via))?
-            .map_err(|source| MountError::Layer { id, target: target.clone(), source })?;
+        self.run(move || attach::mount_layer(&source, &at, via))?.map_err(|source| MountError::Layer {
+            id,
+            target: target.clone(),
+            source,
+        })?;
         mounted.insert(id, target.clone());
         Ok(target)
     }

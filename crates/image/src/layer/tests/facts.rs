@@ -100,7 +100,12 @@ pub(super) fn assert_same(what: &str, ours: &BTreeMap<Vec<u8>, Facts>, theirs: &
         .filter(|name| ours.get(*name) != theirs.get(*name))
         .take(5)
         .map(|name| {
-            format!("{}\n  ours:   {:?}\n  theirs: {:?}", name.escape_ascii(), ours.get(name), theirs.get(name))
+            format!(
+                "{}\n  ours:   {:?}\n  theirs: {:?}",
+                name.escape_ascii(),
+                ours.get(name),
+                theirs.get(name)
+            )
         })
         .collect();
     assert!(different.is_empty(), "{what} differs:\n{}", different.join("\n"));
