@@ -11,7 +11,7 @@ fn exit_codes_are_dockers() {
     let engine = TestEngine::with_busybox();
     for client in [TestEngine::corten, TestEngine::docker] {
         assert_eq!(client(&engine, &["run", "--rm", "busybox", "sh", "-c", "exit 42"]).code, 42);
-        assert_eq!(client(&engine, &["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).code, 137);
+        assert_eq!(client(&engine, &["run", "--rm", "busybox", "sh", "-c", "(sleep 1000; true) & kill -9 $!; wait $!"]).code, 137);
         let missing = client(&engine, &["run", "--rm", "busybox", "no-such-program"]);
         assert!(missing.fails(127).contains("no-such-program"));
         let not_executable = client(&engine, &["run", "--rm", "busybox", "/etc/passwd"]);
@@ -76,26 +76,26 @@ fn detached_containers_are_listed_stopped_and_removed() {
 #[test]
 fn exec_runs_beside_and_reports_its_end() {
     let engine = TestEngine::with_busybox();
-    engine.corten(&["run", "-d", "--name", "c", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
+    engine.corten(&["run", "-d", "--name", "one", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
     for client in [TestEngine::corten, TestEngine::docker] {
-        assert_eq!(client(&engine, &["exec", "c", "sh", "-c", "echo $A; exit 3"]).code, 3);
-        assert_eq!(client(&engine, &["exec", "-e", "B=2", "-w", "/tmp", "-u", "app", "c", "sh", "-c", "echo $A $B; pwd; id -un"]).ok(), "1 2\n/tmp\napp");
-        assert_eq!(client(&engine, &["exec", "c", "no-such-program"]).code, 127);
+        assert_eq!(client(&engine, &["exec", "one", "sh", "-c", "echo $A; exit 3"]).code, 3);
+        assert_eq!(client(&engine, &["exec", "-e", "B=2", "-w", "/tmp", "-u", "app", "one", "sh", "-c", "echo $A $B; pwd; id -un"]).ok(), "1 2\n/tmp\napp");
+        assert_eq!(client(&engine, &["exec", "one", "no-such-program"]).code, 127);
     }
-    let mut client = engine.docker_command(&["exec", "-i", "c", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut client = engine.docker_command(&["exec", "-i", "one", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     client.stdin.take().unwrap().write_all(b"through").unwrap();
     assert_eq!(client.wait_with_output().unwrap().stdout, b"through");
-    engine.docker(&["exec", "-d", "c", "touch", "/made"]).ok();
-    eventually("the detached exec has run", || engine.corten(&["exec", "c", "test", "-e", "/made"]).code == 0);
+    engine.docker(&["exec", "-d", "one", "touch", "/made"]).ok();
+    eventually("the detached exec has run", || engine.corten(&["exec", "one", "test", "-e", "/made"]).code == 0);
 }
 
 #[test]
 fn logs_in_all_ways() {
     let engine = TestEngine::with_busybox();
     let script = "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2";
-    engine.corten(&["run", "--name", "c", "busybox", "sh", "-c", script]).ok();
-    engine.corten(&["run", "--name", "j", "--log-driver", "json-file", "busybox", "sh", "-c", script]).ok();
-    for name in ["c", "j"] {
+    engine.corten(&["run", "--name", "one", "busybox", "sh", "-c", script]).ok();
+    engine.corten(&["run", "--name", "two", "--log-driver", "json-file", "busybox", "sh", "-c", script]).ok();
+    for name in ["one", "j"] {
         for client in [TestEngine::corten, TestEngine::docker] {
             let all = client(&engine, &["logs", name]);
             assert_eq!(all.stdout, "line 1\nline 2\nline 3\nline 4\nline 5\n");
@@ -107,16 +107,16 @@ fn logs_in_all_ways() {
             assert_eq!(client(&engine, &["logs", "--since", "2099-01-01T00:00:00Z", name]).stdout, "");
         }
     }
-    let none = engine.corten(&["run", "--name", "n", "--log-driver", "none", "busybox", "echo", "x"]);
+    let none = engine.corten(&["run", "--name", "three", "--log-driver", "none", "busybox", "echo", "x"]);
     assert_eq!(none.ok(), "x");
-    assert!(engine.corten(&["logs", "n"]).fails(1).contains("does not support reading"));
+    assert!(engine.corten(&["logs", "three"]).fails(1).contains("does not support reading"));
 }
 
 #[test]
 fn following_ends_with_the_container() {
     let engine = TestEngine::with_busybox();
-    engine.corten(&["run", "-d", "--name", "c", "busybox", "sh", "-c", "echo first; sleep 1; echo last"]).ok();
-    for mut command in [engine.command(&["logs", "-f", "c"]), engine.docker_command(&["logs", "-f", "c"])] {
+    engine.corten(&["run", "-d", "--name", "one", "busybox", "sh", "-c", "echo first; sleep 1; echo last"]).ok();
+    for mut command in [engine.command(&["logs", "-f", "one"]), engine.docker_command(&["logs", "-f", "one"])] {
         assert_eq!(corten_tests::run(&mut command).ok(), "first\nlast");
     }
 }
@@ -170,8 +170,10 @@ fn events_tell_the_story() {
     let engine = TestEngine::with_busybox();
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
     engine.corten(&["run", "--rm", "--name", "told", "busybox", "true"]).ok();
+    // In the future, as the docker CLI cuts it to whole seconds.
+    let until = (since.parse::<u64>().unwrap() + 2).to_string();
     for client in [TestEngine::corten, TestEngine::docker] {
-        let story = client(&engine, &["events", "--since", &since, "--until", "0s", "--filter", "container=told", "--format", "{{.Action}}"]).ok();
+        let story = client(&engine, &["events", "--since", &since, "--until", &until, "--filter", "container=told", "--format", "{{.Action}}"]).ok();
         assert_eq!(story, "create\nattach\nstart\ndie\ndestroy");
     }
 }

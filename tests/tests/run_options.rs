@@ -25,7 +25,7 @@ fn identity_environment_and_user() {
     both(&engine, &sh(&["--entrypoint", "echo"], "x"), "sh -c x");
     both(&engine, &sh(&["--label", "a=b", "--domainname", "example.org"], "grep -c example.org /etc/hosts"), "1");
     let missing = engine.corten(&sh(&["-u", "nobody-here"], "true"));
-    assert!(missing.fails(126).contains("nobody-here"));
+    assert!(missing.fails(125).contains("unable to find user nobody-here: no matching entries in passwd file"));
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Engine {
             return Ok(());
         };
         self.release_network(container);
+        self.release_memory(container);
         lock(&container.early).clear();
         let (error, exit_code) = explain(container, failure);
         {
@@ -154,7 +155,7 @@ impl Engine {
                 network: network.map(|path| Namespace { kind: NamespaceKind::Network, path: Some(path) }),
                 shares_host_network: matches!(joined, Joined::Host),
                 pid_of: &|name| self.pid_of(name),
-                shm_of: &|name| Ok(format!("/proc/{}/root/dev/shm", self.pid_of(name)?)),
+                shm_of: &|name| self.shared_memory(record, name),
                 capabilities_available: self.host.capabilities,
             },
         )
@@ -169,6 +170,32 @@ impl Engine {
             (own, _) => own.to_owned(),
         };
         format!("/{parent}/{}", record.id)
+    }
+
+    /// Where the shared memory of `name` is, which may be the container itself.
+    fn shared_memory(&self, record: &Record, name: &str) -> Result<String> {
+        let failed =
+            |e: corten_image::mounts::MountError| Error::internal(format!("shared memory of {name}: {e}"));
+        if name == record.id {
+            let bytes = u64::try_from(record.host_config.shm_size).unwrap_or(0);
+            return Ok(self.layers.mount_memory(name, bytes).map_err(failed)?.display().to_string());
+        }
+        let partner = self.containers.find(name)?;
+        let found = self.layers.find_memory(&partner.id).map_err(failed)?;
+        found.map(|path| path.display().to_string()).ok_or_else(|| {
+            Error::conflict(format!(
+                "the shared memory of container {name} can't be joined: it must have been started with --ipc shareable, by this run of the engine"
+            ))
+        })
+    }
+
+    /// Lets go of shared memory; those who have it mounted keep it.
+    pub(super) fn release_memory(&self, container: &Container) {
+        if container.read().host_config.ipc_mode == "shareable"
+            && let Err(error) = self.layers.unmount_memory(&container.id)
+        {
+            tracing::warn!(container = container.id, %error, "shared memory");
+        }
     }
 
     /// The first process of a container that others refer to.
@@ -262,7 +289,10 @@ fn explain(container: &Container, failure: Failure) -> (Error, i32) {
         Failure::Step(error) => error,
     };
     let id = crate::id::short(&container.id);
-    let message = format!("failed to start container {id}: {error}");
+    let message = match error.step {
+        Step::User => format!("unable to find user {}: {}", error.object, error.message),
+        _ => format!("failed to start container {id}: {error}"),
+    };
     let missing = [libc::ENOENT, libc::ENOTDIR].contains(&error.errno);
     match error.step {
         Step::Exec if missing => (Error::new(ErrorKind::InvalidParameter, message), 127),

@@ -73,7 +73,9 @@ impl Engine {
         let path = self.cgroups_path(&container.read());
         let swept = crate::image::blocking(move || {
             // Without its parent nobody would reap, log or limit what still runs.
-            let Ok(group) = corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path)) else { return Ok(()) };
+            let Ok(group) = corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path)) else {
+                return Ok(());
+            };
             group.kill_all().and_then(|()| group.remove()).map_err(|e| crate::Error::internal(e.to_string()))
         });
         if let Err(error) = swept.await {
@@ -115,6 +117,7 @@ impl Engine {
         };
         *lock(&container.link) = None;
         self.release_network(container);
+        self.release_memory(container);
         lock(&container.execs).values_mut().for_each(crate::exec::Exec::container_ended);
         if exit.oom_killed {
             self.container_event(container, "oom", &[]);

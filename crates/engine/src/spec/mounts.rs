@@ -52,7 +52,11 @@ fn system(record: &Record, context: &Context<'_>, modes: &Modes) -> Result<Vec<M
         }
         mode => {
             list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-            if *mode != Mode::None {
+            if *mode == Mode::Shareable {
+                // Where others can get at it: their own is mounted in nobody's namespace but the container's.
+                let shm = (context.shm_of)(&record.id)?;
+                list.push(mount("/dev/shm", "bind", &shm, &["bind", "nosuid", "noexec", "nodev"]));
+            } else if *mode != Mode::None {
                 let size = match record.host_config.shm_size {
                     0 => context.defaults.shm_size,
                     size => size,

@@ -19,6 +19,7 @@ use crate::store::Rootfs;
 
 mod attach;
 mod copy;
+mod memory;
 mod overlay;
 mod root;
 
@@ -43,6 +44,12 @@ pub enum MountError {
     #[error("cannot mount layer {id} at {target}")]
     Layer {
         id: DiffId,
+        target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot mount or unmount the shared memory {target}")]
+    Memory {
         target: PathBuf,
         #[source]
         source: io::Error,
