@@ -90,7 +90,7 @@ fn an_image_for_another_machine_is_kept_but_not_run() {
 #[test]
 fn a_base_image_from_the_host_runs_its_package_manager() {
     let engine = TestEngine::start();
-    engine.corten(&["image", "create-base", "--reference", "base:1"]).ok();
+    engine.corten(&["image", "create-base", "base:1"]).ok();
     assert_eq!(engine.corten(&["run", "--rm", "base:1", "bash", "-c", "echo $((6*7))"]).ok(), "42");
     assert!(engine.docker(&["run", "--rm", "base:1", "dpkg", "-l"]).ok().contains("bash"));
     let secrets = "cut -d: -f2 /etc/shadow 2>/dev/null | grep -c '[$]' ; ls /root/.ssh 2>/dev/null; cat /etc/machine-id 2>/dev/null";

@@ -95,7 +95,7 @@ fn logs_in_all_ways() {
     let script = "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2";
     engine.corten(&["run", "--name", "one", "busybox", "sh", "-c", script]).ok();
     engine.corten(&["run", "--name", "two", "--log-driver", "json-file", "busybox", "sh", "-c", script]).ok();
-    for name in ["one", "j"] {
+    for name in ["one", "two"] {
         for client in [TestEngine::corten, TestEngine::docker] {
             let all = client(&engine, &["logs", name]);
             assert_eq!(all.stdout, "line 1\nline 2\nline 3\nline 4\nline 5\n");

@@ -48,7 +48,7 @@ fn ports_are_published_in_every_form() {
 #[test]
 fn udp_is_published_too() {
     let engine = TestEngine::start();
-    engine.corten(&["image", "create-base", "--reference", "base:1"]).ok();
+    engine.corten(&["image", "create-base", "base:1"]).ok();
     let echo = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(9, INADDR_ANY)) or die; while ($from = recv(S, $b, 999, 0)) { send(S, $b, 0, $from) }";
     engine.corten(&["run", "-d", "--name", "echo", "-p", "127.0.0.1::9/udp", "base:1", "perl", "-e", echo]).ok();
     let address = engine.corten(&["port", "echo", "9/udp"]).ok();

@@ -25,7 +25,7 @@ fn redis(address: &str, command: &str) -> Option<String> {
 #[test]
 fn redis_in_debian_keeps_its_data_in_a_volume() {
     let engine = TestEngine::start();
-    engine.corten(&["image", "create-base", "--reference", "debian:base"]).ok();
+    engine.corten(&["image", "create-base", "debian:base"]).ok();
     let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null && exec redis-server --bind 0.0.0.0 --protected-mode no --dir /data --appendonly yes --daemonize no";
     let start = |name: &str| {
         engine.corten(&["run", "-d", "--name", name, "-p", "127.0.0.1::6379", "-v", "store:/data", "--memory", "512m", "debian:base", "sh", "-c", install]).ok();

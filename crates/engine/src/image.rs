@@ -116,9 +116,7 @@ impl Engine {
                 layers: image.layers.iter().map(ToString::to_string).collect(),
             },
             metadata: ImageMetadata {
-                last_tag_time: image
-                    .tagged_at
-                    .map_or(Timestamp::ZERO, |seconds| Timestamp::from_unix(seconds, 0)),
+                last_tag_time: image.tagged_at.map_or(Timestamp::ZERO, Timestamp::from_unix_nanos),
             },
             ..ImageInspect::default()
         })
