@@ -10,6 +10,7 @@ use crate::Global;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::limits::duration;
+use crate::output;
 use crate::store::{Container, Status};
 
 /// How often is looked whether the container has ended or a process was killed.
@@ -23,7 +24,7 @@ pub fn events(global: &Global, arguments: &Arguments) -> Outcome<u8> {
     }
     let cgroup = container.cgroup()?;
     if arguments.has("stats") {
-        print(&container, "stats", Some(describe(&cgroup.stats()?)));
+        print(&container, "stats", Some(describe(&cgroup.stats()?)))?;
         return Ok(0);
     }
     let mut kills = cgroup.oom_kills()?;
@@ -32,25 +33,25 @@ pub fn events(global: &Global, arguments: &Arguments) -> Outcome<u8> {
         std::thread::sleep(LOOK.min(interval));
         let now = cgroup.oom_kills().unwrap_or(kills);
         if now > kills {
-            print(&container, "oom", None);
+            print(&container, "oom", None)?;
             kills = now;
         }
         if Instant::now() >= next {
             next += interval;
             if let Ok(stats) = cgroup.stats() {
-                print(&container, "stats", Some(describe(&stats)));
+                print(&container, "stats", Some(describe(&stats)))?;
             }
         }
     }
     Ok(0)
 }
 
-fn print(container: &Container, kind: &str, data: Option<Value>) {
+fn print(container: &Container, kind: &str, data: Option<Value>) -> Outcome<()> {
     let mut event = json!({"type": kind, "id": container.record.id});
     if let Some(data) = data {
         event["data"] = data;
     }
-    println!("{event}");
+    output::line(event)
 }
 
 fn describe(stats: &Stats) -> Value {

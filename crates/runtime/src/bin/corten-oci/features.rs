@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::Global;
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output;
 
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
@@ -175,7 +176,6 @@ pub fn features(_: &Global, _: &Arguments) -> Outcome<u8> {
         },
         "annotations": {"org.corten.version": env!("CARGO_PKG_VERSION")},
     });
-    let text = serde_json::to_string_pretty(&value).map_err(Failure::during("features"))?;
-    println!("{text}");
+    output::json(&value)?;
     Ok(0)
 }

@@ -6,13 +6,16 @@ use serde_json::Value;
 use crate::Global;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::state::{describe, owner};
 use crate::store::{Container, Status};
 
 pub fn list(global: &Global, arguments: &Arguments) -> Outcome<u8> {
     let containers = Container::all(global)?;
     if arguments.has("quiet") {
-        containers.iter().for_each(|c| println!("{}", c.record.id));
+        for container in &containers {
+            output::line(&container.record.id)?;
+        }
         return Ok(0);
     }
     match arguments.value("format").unwrap_or("table") {
@@ -20,9 +23,9 @@ pub fn list(global: &Global, arguments: &Arguments) -> Outcome<u8> {
             let all: Vec<Value> = containers.iter().map(describe).collect();
             // As runc's, which prints Go's nil slice.
             let text = if all.is_empty() { "null".into() } else { Value::from(all).to_string() };
-            println!("{text}");
+            output::line(text)?;
         }
-        "table" => table(&containers.iter().map(row).collect::<Vec<_>>()),
+        "table" => table(&containers.iter().map(row).collect::<Vec<_>>())?,
         other => return Err(Failure::new(format!("--format: {other:?} is neither table nor json"))),
     }
     Ok(0)
@@ -42,12 +45,13 @@ fn row(container: &Container) -> [String; 6] {
     ]
 }
 
-fn table(rows: &[[String; 6]]) {
+fn table(rows: &[[String; 6]]) -> Outcome<()> {
     let head = HEAD.map(str::to_owned);
     let all: Vec<&[String; 6]> = std::iter::once(&head).chain(rows).collect();
     let width = |column: usize| all.iter().map(|row| row[column].len()).max().unwrap_or(0).max(8) + 4;
     for row in &all {
         let line: String = row.iter().enumerate().map(|(i, cell)| format!("{cell:<0$}", width(i))).collect();
-        println!("{}", line.trim_end());
+        output::line(line.trim_end())?;
     }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod forward;
 mod kill;
 mod limits;
 mod list;
+mod output;
 mod pause;
 mod ps;
 mod run;
@@ -58,15 +59,16 @@ fn main() -> ExitCode {
 
 fn dispatch(parsed: &Parsed, journal: Journal) -> Outcome<u8> {
     if parsed.has("version") {
-        print!("{}", commands::version());
+        output::line(commands::version().trim_end())?;
         return Ok(0);
     }
     let Some((name, rest)) = parsed.rest.split_first() else {
-        print!("{}", commands::overview());
+        output::line(commands::overview().trim_end())?;
         return Ok(0);
     };
     if parsed.has("help") || name == "help" || name == "h" {
-        print!("{}", commands::help(rest.first().or(Some(name)).filter(|n| *n != "help" && *n != "h")));
+        let of = rest.first().or(Some(name)).filter(|n| *n != "help" && *n != "h");
+        output::line(commands::help(of).trim_end())?;
         return Ok(0);
     }
     let command = commands::find(name).ok_or_else(|| {
@@ -74,7 +76,7 @@ fn dispatch(parsed: &Parsed, journal: Journal) -> Outcome<u8> {
     })?;
     let own = arguments::parse(&command.flags(), rest)?;
     if own.has("help") {
-        print!("{}", commands::help(Some(name)));
+        output::line(commands::help(Some(name)).trim_end())?;
         return Ok(0);
     }
     if parsed.has("criu") {

@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::Global;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::store::Container;
 
 pub fn ps(global: &Global, arguments: &Arguments) -> Outcome<u8> {
@@ -13,7 +14,7 @@ pub fn ps(global: &Global, arguments: &Arguments) -> Outcome<u8> {
     match arguments.value("format").unwrap_or("table") {
         "json" => {
             let text = serde_json::to_string(&pids).map_err(Failure::during("ps"))?;
-            println!("{text}");
+            output::line(text)?;
             Ok(0)
         }
         "table" => table(&pids, &arguments.words[1..]),
@@ -37,11 +38,11 @@ fn table(pids: &[i32], options: &[String]) -> Outcome<u8> {
         .split_ascii_whitespace()
         .position(|name| name == "PID")
         .ok_or_else(|| Failure::new("the output of ps has no column PID"))?;
-    println!("{head}");
+    output::line(head)?;
     for line in lines {
         let pid = line.split_ascii_whitespace().nth(column).and_then(|field| field.parse::<i32>().ok());
         if pid.is_some_and(|pid| pids.contains(&pid)) {
-            println!("{line}");
+            output::line(line)?;
         }
     }
     Ok(0)

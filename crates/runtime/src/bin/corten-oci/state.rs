@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use crate::Global;
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output;
 use crate::store::{Container, Status};
 
 pub fn state(global: &Global, arguments: &Arguments) -> Outcome<u8> {
     let container = Container::open(global, arguments.id())?;
-    let text = serde_json::to_string_pretty(&describe(&container)).map_err(Failure::during("state"))?;
-    println!("{text}");
+    output::json(&describe(&container))?;
     Ok(0)
 }
 
