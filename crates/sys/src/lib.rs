@@ -17,3 +17,4 @@ pub mod sched;
 pub mod seccomp;
 pub mod signal;
 pub mod title;
+pub mod writeback;

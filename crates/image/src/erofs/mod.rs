@@ -8,7 +8,7 @@
 //!
 //! Knows nothing of tar, layers and whiteouts.
 
-use crate::tar::{Device, Extent, Time};
+use crate::tar::{Device, Extent, Time, Xattrs};
 
 mod dirents;
 mod format;
@@ -34,7 +34,7 @@ pub struct Attributes {
     pub uid: u32,
     pub gid: u32,
     pub mtime: Time,
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
 }
 
 /// What an inode without data blocks of its own is.

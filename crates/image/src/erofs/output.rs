@@ -2,12 +2,19 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+
+use corten_sys::writeback;
 
 use super::BLOCK;
 
 /// Small writes are gathered up to this size; larger ones go straight through.
 const BUFFER: usize = 256 * 1024;
+
+/// Every so many bytes the kernel is asked to start writing them out: the disk works while the rest comes in, and
+/// the fsync at the end has less to wait for.
+const WRITEBACK: u64 = 32 << 20;
 
 /// A file that grows by whole blocks.
 pub(super) struct Output {
@@ -15,12 +22,14 @@ pub(super) struct Output {
     blocks: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// Up to here the disk is at work.
+    written_back: u64,
 }
 
 impl Output {
     /// Block 0 is taken: it is written last.
     pub(super) fn new(file: File) -> Output {
-        Output { file, blocks: 1, buffer: Vec::with_capacity(BUFFER), buffer_at: 0 }
+        Output { file, blocks: 1, buffer: Vec::with_capacity(BUFFER), buffer_at: 0, written_back: 0 }
     }
 
     /// Hands out the next blocks; gives the first one's address.
@@ -46,7 +55,9 @@ impl Output {
         }
         if bytes.len() >= BUFFER / 4 && self.buffer.is_empty() {
             self.buffer_at = position + bytes.len() as u64;
-            return self.file.write_all_at(bytes, position);
+            self.file.write_all_at(bytes, position)?;
+            self.write_back();
+            return Ok(());
         }
         self.buffer.extend_from_slice(bytes);
         Ok(())
@@ -61,7 +72,17 @@ impl Output {
         self.file.write_all_at(&self.buffer, self.buffer_at)?;
         self.buffer_at += self.buffer.len() as u64;
         self.buffer.clear();
+        self.write_back();
         Ok(())
+    }
+
+    fn write_back(&mut self) {
+        if self.buffer_at >= self.written_back + WRITEBACK {
+            // A hint: file systems that don't know it write when they must.
+            let _ =
+                writeback::start(self.file.as_fd(), self.written_back, self.buffer_at - self.written_back);
+            self.written_back = self.buffer_at;
+        }
     }
 
     /// Writes what is buffered and gives the file, cut to whole blocks, back.

@@ -11,7 +11,7 @@ use super::format::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, SLOT, SUPERBLOCK, crc32c, device_from_number,
 };
 use super::{Attributes, BLOCK, xattr};
-use crate::tar::{Device, Time};
+use crate::tar::{Device, Time, Xattrs};
 
 /// Why an image can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -204,7 +204,7 @@ impl Image {
         Ok(Attributes { mode, uid: inode.uid, gid: inode.gid, mtime, xattrs })
     }
 
-    fn xattrs(&self, inode: &Inode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn xattrs(&self, inode: &Inode) -> Result<Xattrs, ReadError> {
         if inode.xattr_bytes == 0 {
             return Ok(Vec::new());
         }

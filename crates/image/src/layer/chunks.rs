@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::LayerError;
@@ -134,14 +134,8 @@ impl<'a, 'scope> Source<'a, 'scope> {
         // What this side holds must be given up, or it would never come back alone.
         self.chunk = Arc::new((Vec::new(), 0));
         loop {
-            let back = if self.chunks < CHUNKS_MAX {
-                match self.hashed.try_recv() {
-                    Ok(chunk) => Some(chunk),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                }
-            } else {
-                self.hashed.recv().ok()
-            };
+            let back =
+                if self.chunks < CHUNKS_MAX { self.hashed.try_recv().ok() } else { self.hashed.recv().ok() };
             let Some(chunk) = back else {
                 self.chunks += 1;
                 return (vec![0; CHUNK], 0);

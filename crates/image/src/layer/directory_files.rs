@@ -12,7 +12,7 @@ use super::directory::{descriptor_path, open_beneath};
 use super::files::{FileKind, Found, LayerFiles};
 use super::{LayerError, Metadata};
 use crate::digest::DiffId;
-use crate::tar::{Device, Time};
+use crate::tar::{Device, Time, Xattrs};
 
 pub(super) struct DirectoryFiles {
     id: DiffId,
@@ -131,7 +131,7 @@ fn kind(stat: &Stat, xattrs: &[(Vec<u8>, Vec<u8>)]) -> FileKind {
 }
 
 /// The attributes by name. The kernel's own `security.selinux` on unlabelled files is not told apart.
-fn xattrs(node: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn xattrs(node: &OwnedFd) -> io::Result<Xattrs> {
     let path = descriptor_path(node);
     let mut names = vec![0u8; 64 * 1024];
     let count = match rustix::fs::listxattr(&path, &mut names[..]) {

@@ -6,7 +6,7 @@ use super::recipe::{self, Copy};
 use super::sink::Sink;
 use super::tree::{Child, Place, ROOT, Step, Tree, lossy, refuse};
 use super::{LayerError, Limits, Metadata, Special};
-use crate::tar::{BLOCK, Decoder, Device, Entry, Event, Kind, MetadataLimits};
+use crate::tar::{BLOCK, Decoder, Device, Entry, Event, Kind, MetadataLimits, Xattrs};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -299,12 +299,12 @@ fn keeps_xattr(name: &[u8], kind: Kind) -> bool {
 
 /// Version 2 and whole entries: the kernel refuses to look at files with anything else.
 fn is_acl(value: &[u8]) -> bool {
-    value.len() >= 4 && value[..4] == [2, 0, 0, 0] && (value.len() - 4) % 8 == 0
+    value.len() >= 4 && value[..4] == [2, 0, 0, 0] && (value.len() - 4).is_multiple_of(8)
 }
 
 /// The attributes of a directory with overlayfs's opaque mark. Not at the root: overlayfs merges the roots of
 /// its layers whatever they say.
-pub(super) fn directory_xattrs(tree: &Tree, id: super::tree::DirectoryId) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn directory_xattrs(tree: &Tree, id: super::tree::DirectoryId) -> Xattrs {
     let directory = tree.directory(id);
     let mut xattrs = directory.metadata.xattrs.clone();
     if directory.opaque && id != ROOT {

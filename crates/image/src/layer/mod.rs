@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::digest::DiffId;
-use crate::tar::{Device, TarError, Time};
+use crate::tar::{Device, TarError, Time, Xattrs};
 
 mod chunks;
 mod directory;
@@ -190,7 +190,7 @@ pub struct Metadata {
     pub gid: u32,
     pub mtime: Time,
     /// By full name, sorted; only namespaces that every layer driver can keep.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
 }
 
 /// A file that is neither regular nor a directory nor a symbolic link.

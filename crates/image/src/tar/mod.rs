@@ -29,6 +29,9 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
+/// Extended attributes: full names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What an entry makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -76,7 +79,7 @@ pub struct Entry {
     pub stored_bytes: u64,
     pub device: Device,
     /// Extended attributes by full name, in the order of the names.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     /// The runs of real bytes, ascending and apart, whose sum is `stored_bytes`; `None` for a plain file.
     pub sparse: Option<Vec<Extent>>,
 }

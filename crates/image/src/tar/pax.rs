@@ -1,7 +1,7 @@
 //! PAX extended headers: records `<length> <key>=<value>\n`, as POSIX.1-2001 has them, checked as Go's
 //! archive/tar does and stricter where two readers could disagree.
 
-use super::{TarError, Time};
+use super::{TarError, Time, Xattrs};
 
 /// The records that matter, of one or more `x` headers.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Records {
     pub user: Option<Vec<u8>>,
     pub group: Option<Vec<u8>>,
     pub mtime: Option<Time>,
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     pub sparse: SparseRecords,
 }
 
@@ -40,7 +40,7 @@ impl Records {
             payload = rest;
             self.apply(key, value, entry)?;
         }
-        if self.sparse.numbers.len() % 2 != 0 {
+        if !self.sparse.numbers.len().is_multiple_of(2) {
             return Err(invalid("GNU.sparse.offset without GNU.sparse.numbytes"));
         }
         self.xattrs.sort();
@@ -131,8 +131,11 @@ fn replace<T: PartialEq>(slot: &mut Option<T>, value: T) -> bool {
     }
 }
 
-/// Splits one record off: key, value, rest.
-fn record(payload: &[u8]) -> Result<(&[u8], &[u8], &[u8]), &'static str> {
+/// Key, value and what follows the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Splits one record off.
+fn record(payload: &[u8]) -> Result<Record<'_>, &'static str> {
     let space = payload.iter().take(20).position(|&byte| byte == b' ').ok_or("record length")?;
     let length = decimal(&payload[..space]).ok_or("record length")?;
     let length = usize::try_from(length).map_err(|_| "record length")?;

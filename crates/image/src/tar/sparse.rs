@@ -50,7 +50,9 @@ pub(super) fn pax_records(records: &SparseRecords) -> Result<Vec<Extent>, &'stat
             numbers.push(decimal(number).ok_or("number")?);
         }
     }
-    if numbers.len() % 2 != 0 || records.count.is_some_and(|count| count != numbers.len() as u64 / 2) {
+    if !numbers.len().is_multiple_of(2)
+        || records.count.is_some_and(|count| count != numbers.len() as u64 / 2)
+    {
         return Err("number of runs");
     }
     let mut extents = Vec::new();
