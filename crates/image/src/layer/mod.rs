@@ -316,6 +316,12 @@ impl Layers {
         self.describe(&recipe, true)
     }
 
+    /// Whether a layer hides everything below it. Overlayfs has no word for that: it merges the roots of all layers.
+    pub fn is_opaque(&self, id: &DiffId) -> Result<bool, LayerError> {
+        let recipe = Recipe::read(&mut self.recipe(id)?).map_err(|error| recipe_failed(*id, error))?;
+        Ok(recipe.opaque_root)
+    }
+
     /// Removes a layer at once. It must not be mounted.
     pub fn remove(&self, id: &DiffId) -> Result<(), LayerError> {
         let path = self.path(id);

@@ -49,7 +49,8 @@ impl Store {
         fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))
             .map_err(file_error("open up", &upper))
             .map_err(undo)?;
-        let row = SnapshotRow { id: id.to_owned(), image: image.id, layers: image.layers.clone() };
+        let layers = self.visible(&image.layers).map_err(undo)?;
+        let row = SnapshotRow { id: id.to_owned(), image: image.id, layers };
         let mut database = self.writer();
         for layer in &row.layers {
             // Removed since the image was resolved.
@@ -62,6 +63,16 @@ impl Store {
         drop(database);
         self.snapshot_rows.write().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone(), row);
         Ok(())
+    }
+
+    /// The layers that can be seen: the topmost one that hides all below it, and what lies above.
+    fn visible(&self, layers: &[DiffId]) -> Result<Vec<DiffId>, Error> {
+        for (at, layer) in layers.iter().enumerate().skip(1).rev() {
+            if self.layers.is_opaque(layer)? {
+                return Ok(layers[at..].to_vec());
+            }
+        }
+        Ok(layers.to_vec())
     }
 
     /// What to mount for a container; layers that are not mounted yet are.

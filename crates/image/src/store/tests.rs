@@ -356,3 +356,20 @@ fn gzip_seed(noise: &[u8], number: usize) -> Vec<u8> {
     let name = format!("noise-{number}");
     tar(&[(&name, &noise[number..])])
 }
+
+#[test]
+fn a_layer_with_an_opaque_root_hides_what_is_below() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let layers = vec![
+        tar(&[("below", b"1")]),
+        tar(&[(".wh..wh..opq", b""), ("middle", b"2")]),
+        tar(&[("above", b"3")]),
+    ];
+    load(&store, &docker_old(&Sample::new(&layers), &["app:1"])).unwrap();
+    let image = store.resolve("app:1").unwrap();
+    store.create_snapshot("one", &image).unwrap();
+    assert_eq!(store.snapshot_layers("one").unwrap(), image.layers[1..]);
+    store.remove_snapshot("one").unwrap();
+    assert_clean_after_removal(&store, root.path());
+}
