@@ -96,3 +96,30 @@ fn a_base_image_from_the_host_runs_its_package_manager() {
     let secrets = "cut -d: -f2 /etc/shadow 2>/dev/null | grep -c '[$]' ; ls /root/.ssh 2>/dev/null; cat /etc/machine-id 2>/dev/null";
     assert_eq!(engine.corten(&["run", "--rm", "base:1", "sh", "-c", secrets]).stdout.trim(), "0");
 }
+
+#[test]
+fn a_gigabyte_goes_in_runs_and_comes_out() {
+    let engine = TestEngine::with_busybox();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (root, archive, saved) = (dir.path().join("root"), dir.path().join("big.tar"), dir.path().join("saved.tar"));
+    corten_tests::busybox_rootfs(&root);
+    let noise = fs::read("/bin/busybox").unwrap();
+    fs::create_dir(root.join("data")).unwrap();
+    for number in 0..1024_u32 {
+        let mut content = noise.repeat((1 << 20) / noise.len() + 1);
+        content.truncate(1 << 20);
+        content[..4].copy_from_slice(&number.to_le_bytes());
+        fs::write(root.join(format!("data/{number}")), content).unwrap();
+    }
+    tar_of(&root, &archive);
+    let sum = "find /data -type f | sort | xargs cat | sha256sum";
+    let expected = run(Command::new("sh").arg("-c").arg(format!("cd {} && {}", root.display(), sum.replace("/data", "data")))).ok();
+    fs::remove_dir_all(&root).unwrap();
+    engine.corten(&["import", &archive.display().to_string(), "big"]).ok();
+    fs::remove_file(&archive).unwrap();
+    assert_eq!(engine.corten(&["run", "--rm", "big", "sh", "-c", sum]).ok(), expected);
+    engine.docker(&["save", "-o", &saved.display().to_string(), "big"]).ok();
+    engine.corten(&["rmi", "big"]).ok();
+    engine.corten(&["load", "-i", &saved.display().to_string()]).ok();
+    assert_eq!(engine.docker(&["run", "--rm", "big", "sh", "-c", sum]).ok(), expected);
+}
