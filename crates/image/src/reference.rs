@@ -111,7 +111,9 @@ impl Reference {
 
     /// The name as people type it: `busybox`.
     pub fn familiar_name(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
+        // A path that begins like a domain would be read as one.
+        let first = self.path.split_once('/').map_or("", |(first, _)| first);
+        if self.domain != DEFAULT_DOMAIN || first.contains(['.', ':']) || first == "localhost" {
             return self.name();
         }
         match self.path.strip_prefix(OFFICIAL_PREFIX) {
