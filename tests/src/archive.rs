@@ -42,6 +42,7 @@ pub fn busybox_archive(directory: &Path) -> PathBuf {
 /// # Panics
 /// When tar fails.
 pub fn tar_of(directory: &Path, archive: &Path) {
-    let status = Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(archive).arg(".").status().expect("tar");
+    let status =
+        Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(archive).arg(".").status().expect("tar");
     assert!(status.success());
 }

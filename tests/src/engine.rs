@@ -77,7 +77,8 @@ impl TestEngine {
     }
 
     fn launch(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("engine log");
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("engine log");
         let process = Command::new(binary("corten"))
             .args(["daemon", "-H", &self.host(), "--data-root"])
             .arg(self.data.path())
@@ -93,7 +94,8 @@ impl TestEngine {
         eventually("the engine answers", || {
             let ended = self.process.as_mut().and_then(|p| p.try_wait().ok().flatten());
             assert!(ended.is_none(), "the engine ended: {}", self.log());
-            run(Command::new(binary("corten")).args(["-H", &self.host(), "--no-autostart", "version"])).code == 0
+            run(Command::new(binary("corten")).args(["-H", &self.host(), "--no-autostart", "version"])).code
+                == 0
         });
     }
 
@@ -216,7 +218,8 @@ impl Drop for TestEngine {
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
         for (directory, what) in [("containers", "container"), ("snapshots", "snapshot")] {
             let path = self.data.path().join(directory);
-            let files: Vec<_> = std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect();
+            let files: Vec<_> =
+                std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect();
             assert!(files.is_empty(), "{what} files left behind: {files:?}");
         }
     }
@@ -224,8 +227,8 @@ impl Drop for TestEngine {
 
 /// A binary of the build under test.
 fn binary(name: &str) -> PathBuf {
-    let directory = std::env::var_os("CORTEN_BIN").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release")
-    });
+    let directory = std::env::var_os("CORTEN_BIN")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"));
     directory.join(name)
 }

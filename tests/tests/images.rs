@@ -11,7 +11,10 @@ fn an_image_is_imported_tagged_listed_and_removed() {
     let id = engine.corten(&["images", "-q", "--no-trunc", "busybox"]).ok();
     for client in [TestEngine::corten, TestEngine::docker] {
         assert_eq!(client(&engine, &["images", "-q", "--no-trunc"]).ok(), id);
-        assert_eq!(client(&engine, &["inspect", "-f", "{{.Id}} {{.Os}}", "busybox"]).ok(), format!("{id} linux"));
+        assert_eq!(
+            client(&engine, &["inspect", "-f", "{{.Id}} {{.Os}}", "busybox"]).ok(),
+            format!("{id} linux")
+        );
         assert!(client(&engine, &["history", "busybox"]).ok().contains("Imported from"));
         client(&engine, &["tag", "busybox", "team/tool:1.0"]).ok();
         assert!(client(&engine, &["images", "team/tool"]).ok().contains("1.0"));
@@ -32,7 +35,8 @@ fn an_image_travels_between_engines() {
     let archive = dir.path().join("busybox.tar").display().to_string();
     here.docker(&["save", "-o", &archive, "busybox"]).ok();
     assert!(there.docker(&["load", "-i", &archive]).ok().contains("Loaded image: busybox:latest"));
-    let id = |engine: &TestEngine| engine.corten(&["inspect", "-f", "{{.Id}} {{.RootFS.Layers}}", "busybox"]).ok();
+    let id =
+        |engine: &TestEngine| engine.corten(&["inspect", "-f", "{{.Id}} {{.RootFS.Layers}}", "busybox"]).ok();
     assert_eq!(id(&here), id(&there));
     assert_eq!(there.corten(&["run", "--rm", "busybox", "echo", "arrived"]).ok(), "arrived");
     let again = dir.path().join("again.tar").display().to_string();
@@ -54,7 +58,10 @@ fn broken_archives_leave_nothing() {
     let whole = dir.path().join("whole.tar");
     engine.corten(&["save", "-o", &whole.display().to_string(), "busybox"]).ok();
     engine.corten(&["rmi", "busybox"]).ok();
-    let used = || run(Command::new("du").args(["-s", "--apparent-size"]).arg(engine.data_root().join("image/layers"))).ok();
+    let used = || {
+        run(Command::new("du").args(["-s", "--apparent-size"]).arg(engine.data_root().join("image/layers")))
+            .ok()
+    };
     let before = used();
     let bytes = fs::read(&whole).unwrap();
     let broken = dir.path().join("broken.tar");
@@ -101,7 +108,8 @@ fn a_base_image_from_the_host_runs_its_package_manager() {
 fn a_gigabyte_goes_in_runs_and_comes_out() {
     let engine = TestEngine::with_busybox();
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let (root, archive, saved) = (dir.path().join("root"), dir.path().join("big.tar"), dir.path().join("saved.tar"));
+    let (root, archive, saved) =
+        (dir.path().join("root"), dir.path().join("big.tar"), dir.path().join("saved.tar"));
     corten_tests::busybox_rootfs(&root);
     let noise = fs::read("/bin/busybox").unwrap();
     fs::create_dir(root.join("data")).unwrap();
@@ -113,7 +121,12 @@ fn a_gigabyte_goes_in_runs_and_comes_out() {
     }
     tar_of(&root, &archive);
     let sum = "find /data -type f | sort | xargs cat | sha256sum";
-    let expected = run(Command::new("sh").arg("-c").arg(format!("cd {} && {}", root.display(), sum.replace("/data", "data")))).ok();
+    let expected = run(Command::new("sh").arg("-c").arg(format!(
+        "cd {} && {}",
+        root.display(),
+        sum.replace("/data", "data")
+    )))
+    .ok();
     fs::remove_dir_all(&root).unwrap();
     engine.corten(&["import", &archive.display().to_string(), "big"]).ok();
     fs::remove_file(&archive).unwrap();

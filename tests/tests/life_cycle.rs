@@ -11,7 +11,14 @@ fn exit_codes_are_dockers() {
     let engine = TestEngine::with_busybox();
     for client in [TestEngine::corten, TestEngine::docker] {
         assert_eq!(client(&engine, &["run", "--rm", "busybox", "sh", "-c", "exit 42"]).code, 42);
-        assert_eq!(client(&engine, &["run", "--rm", "busybox", "sh", "-c", "(sleep 1000; true) & kill -9 $!; wait $!"]).code, 137);
+        assert_eq!(
+            client(
+                &engine,
+                &["run", "--rm", "busybox", "sh", "-c", "(sleep 1000; true) & kill -9 $!; wait $!"]
+            )
+            .code,
+            137
+        );
         let missing = client(&engine, &["run", "--rm", "busybox", "no-such-program"]);
         assert!(missing.fails(127).contains("no-such-program"));
         let not_executable = client(&engine, &["run", "--rm", "busybox", "/etc/passwd"]);
@@ -54,7 +61,10 @@ fn detached_containers_are_listed_stopped_and_removed() {
     for client in [TestEngine::corten, TestEngine::docker] {
         assert_eq!(client(&engine, &["ps", "-q", "--no-trunc"]).ok(), id);
         assert_eq!(client(&engine, &["ps", "--format", "{{.Names}} {{.State}}"]).ok(), "web running");
-        assert_eq!(client(&engine, &["inspect", "-f", "{{.Name}} {{.State.Running}}", "web"]).ok(), "/web true");
+        assert_eq!(
+            client(&engine, &["inspect", "-f", "{{.Name}} {{.State.Running}}", "web"]).ok(),
+            "/web true"
+        );
     }
     let conflict = engine.corten(&["run", "-d", "--name", "web", "busybox"]);
     assert!(conflict.fails(125).contains("already in use"));
@@ -79,14 +89,40 @@ fn exec_runs_beside_and_reports_its_end() {
     engine.corten(&["run", "-d", "--name", "one", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
     for client in [TestEngine::corten, TestEngine::docker] {
         assert_eq!(client(&engine, &["exec", "one", "sh", "-c", "echo $A; exit 3"]).code, 3);
-        assert_eq!(client(&engine, &["exec", "-e", "B=2", "-w", "/tmp", "-u", "app", "one", "sh", "-c", "echo $A $B; pwd; id -un"]).ok(), "1 2\n/tmp\napp");
+        assert_eq!(
+            client(
+                &engine,
+                &[
+                    "exec",
+                    "-e",
+                    "B=2",
+                    "-w",
+                    "/tmp",
+                    "-u",
+                    "app",
+                    "one",
+                    "sh",
+                    "-c",
+                    "echo $A $B; pwd; id -un"
+                ]
+            )
+            .ok(),
+            "1 2\n/tmp\napp"
+        );
         assert_eq!(client(&engine, &["exec", "one", "no-such-program"]).code, 127);
     }
-    let mut client = engine.docker_command(&["exec", "-i", "one", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut client = engine
+        .docker_command(&["exec", "-i", "one", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     client.stdin.take().unwrap().write_all(b"through").unwrap();
     assert_eq!(client.wait_with_output().unwrap().stdout, b"through");
     engine.docker(&["exec", "-d", "one", "touch", "/made"]).ok();
-    eventually("the detached exec has run", || engine.corten(&["exec", "one", "test", "-e", "/made"]).code == 0);
+    eventually("the detached exec has run", || {
+        engine.corten(&["exec", "one", "test", "-e", "/made"]).code == 0
+    });
 }
 
 #[test]
@@ -103,7 +139,11 @@ fn logs_in_all_ways() {
             let tail = client(&engine, &["logs", "--tail", "2", name]);
             assert_eq!((tail.stdout.as_str(), tail.stderr.as_str()), ("line 5\n", "bad\n"));
             let stamped = client(&engine, &["logs", "-t", "--tail", "1", name]);
-            assert!(stamped.stderr.starts_with("20") && stamped.stderr.ends_with("Z bad\n"), "{}", stamped.stderr);
+            assert!(
+                stamped.stderr.starts_with("20") && stamped.stderr.ends_with("Z bad\n"),
+                "{}",
+                stamped.stderr
+            );
             assert_eq!(client(&engine, &["logs", "--since", "2099-01-01T00:00:00Z", name]).stdout, "");
         }
     }
@@ -115,8 +155,11 @@ fn logs_in_all_ways() {
 #[test]
 fn following_ends_with_the_container() {
     let engine = TestEngine::with_busybox();
-    engine.corten(&["run", "-d", "--name", "one", "busybox", "sh", "-c", "echo first; sleep 1; echo last"]).ok();
-    for mut command in [engine.command(&["logs", "-f", "one"]), engine.docker_command(&["logs", "-f", "one"])] {
+    engine
+        .corten(&["run", "-d", "--name", "one", "busybox", "sh", "-c", "echo first; sleep 1; echo last"])
+        .ok();
+    for mut command in [engine.command(&["logs", "-f", "one"]), engine.docker_command(&["logs", "-f", "one"])]
+    {
         assert_eq!(corten_tests::run(&mut command).ok(), "first\nlast");
     }
 }
@@ -124,11 +167,33 @@ fn following_ends_with_the_container() {
 #[test]
 fn containers_outlive_the_engine() {
     let mut engine = TestEngine::with_busybox();
-    engine.corten(&["run", "-d", "--name", "long", "-p", "127.0.0.1::80", "busybox", "sh", "-c", "echo hello > /index.html; httpd -f -p 80 -h /"]).ok();
-    engine.corten(&["run", "-d", "--name", "short", "-i", "busybox", "sh", "-c", "echo before; read x; exit 7"]).ok();
+    engine
+        .corten(&[
+            "run",
+            "-d",
+            "--name",
+            "long",
+            "-p",
+            "127.0.0.1::80",
+            "busybox",
+            "sh",
+            "-c",
+            "echo hello > /index.html; httpd -f -p 80 -h /",
+        ])
+        .ok();
+    engine
+        .corten(&["run", "-d", "--name", "short", "-i", "busybox", "sh", "-c", "echo before; read x; exit 7"])
+        .ok();
     engine.corten(&["run", "-d", "--name", "brief", "busybox", "sh", "-c", "sleep 1; exit 9"]).ok();
     let port = engine.corten(&["port", "long", "80"]).ok();
-    let fetch = || corten_tests::run(std::process::Command::new("curl").args(["-s", "--max-time", "5", &format!("http://{port}/")]));
+    let fetch = || {
+        corten_tests::run(std::process::Command::new("curl").args([
+            "-s",
+            "--max-time",
+            "5",
+            &format!("http://{port}/"),
+        ]))
+    };
     eventually("the server answers", || fetch().stdout == "hello\n");
     let pid = engine.corten(&["inspect", "-f", "{{.State.Pid}}", "long"]).ok();
     engine.kill();
@@ -140,7 +205,10 @@ fn containers_outlive_the_engine() {
     engine.restart();
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.Pid}}", "long"]).ok(), pid);
     assert_eq!(fetch().stdout, "hello\n");
-    assert_eq!(engine.corten(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief"]).ok(), "exited 9");
+    assert_eq!(
+        engine.corten(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief"]).ok(),
+        "exited 9"
+    );
     assert_eq!(engine.corten(&["logs", "short"]).ok(), "before");
     assert_eq!(engine.corten(&["exec", "long", "echo", "still here"]).ok(), "still here");
     let mut attached = engine.command(&["attach", "short"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -155,12 +223,36 @@ fn containers_outlive_the_engine() {
 #[test]
 fn stopping_waits_as_long_as_was_said() {
     let engine = TestEngine::with_busybox();
-    engine.corten(&["run", "-d", "--name", "stubborn", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]).ok();
+    engine
+        .corten(&[
+            "run",
+            "-d",
+            "--name",
+            "stubborn",
+            "busybox",
+            "sh",
+            "-c",
+            "trap '' TERM; while :; do sleep 1; done",
+        ])
+        .ok();
     let before = Instant::now();
     engine.corten(&["stop", "-t", "1", "stubborn"]).ok();
     let took = before.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
-    engine.corten(&["run", "-d", "--name", "polite", "--stop-signal", "USR1", "busybox", "sh", "-c", "trap 'exit 5' USR1; while :; do sleep 0.1; done"]).ok();
+    engine
+        .corten(&[
+            "run",
+            "-d",
+            "--name",
+            "polite",
+            "--stop-signal",
+            "USR1",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 5' USR1; while :; do sleep 0.1; done",
+        ])
+        .ok();
     engine.docker(&["stop", "polite"]).ok();
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.ExitCode}}", "polite"]).ok(), "5");
 }
@@ -168,12 +260,27 @@ fn stopping_waits_as_long_as_was_said() {
 #[test]
 fn events_tell_the_story() {
     let engine = TestEngine::with_busybox();
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
     engine.corten(&["run", "--rm", "--name", "told", "busybox", "true"]).ok();
     // In the future, as the docker CLI cuts it to whole seconds.
     let until = (since.parse::<u64>().unwrap() + 2).to_string();
     for client in [TestEngine::corten, TestEngine::docker] {
-        let story = client(&engine, &["events", "--since", &since, "--until", &until, "--filter", "container=told", "--format", "{{.Action}}"]).ok();
+        let story = client(
+            &engine,
+            &[
+                "events",
+                "--since",
+                &since,
+                "--until",
+                &until,
+                "--filter",
+                "container=told",
+                "--format",
+                "{{.Action}}",
+            ],
+        )
+        .ok();
         assert_eq!(story, "create\nattach\nstart\ndie\ndestroy");
     }
 }

@@ -19,12 +19,17 @@ fn serve(engine: &TestEngine, name: &str, options: &[&str]) {
 fn containers_reach_each_other_and_the_host_reaches_them() {
     let engine = TestEngine::with_busybox();
     serve(&engine, "web", &[]);
-    let ip = engine.docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "web"]).ok();
+    let ip = engine
+        .docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "web"])
+        .ok();
     eventually("the server answers the host", || fetch(&ip) == "web\n");
     let url = format!("http://{ip}/");
     assert_eq!(engine.corten(&["run", "--rm", "busybox", "wget", "-qO-", &url]).ok(), "web");
     assert!(engine.corten(&["network", "inspect", "bridge"]).ok().contains(&ip));
-    assert_eq!(engine.docker(&["network", "ls", "--format", "{{.Name}} {{.Driver}}"]).ok(), "bridge bridge\nhost host\nnone null");
+    assert_eq!(
+        engine.docker(&["network", "ls", "--format", "{{.Name}} {{.Driver}}"]).ok(),
+        "bridge bridge\nhost host\nnone null"
+    );
 }
 
 #[test]
@@ -34,11 +39,20 @@ fn ports_are_published_in_every_form() {
     let port = engine.docker(&["port", "any", "80/tcp"]).ok();
     let number = port.lines().next().unwrap().rsplit(':').next().unwrap().to_owned();
     eventually("by 127.0.0.1", || fetch(&format!("127.0.0.1:{number}")) == "any\n");
-    let gateway = engine.corten(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]).ok();
+    let gateway =
+        engine.corten(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]).ok();
     assert_eq!(fetch(&format!("{gateway}:{number}")), "any\n", "by an address of the host");
     let hairpin = format!("http://{gateway}:{number}/");
-    assert_eq!(engine.corten(&["exec", "any", "wget", "-qO-", &hairpin]).ok(), "any", "from the container itself");
-    assert_eq!(engine.corten(&["run", "--rm", "busybox", "wget", "-qO-", &hairpin]).ok(), "any", "from another one");
+    assert_eq!(
+        engine.corten(&["exec", "any", "wget", "-qO-", &hairpin]).ok(),
+        "any",
+        "from the container itself"
+    );
+    assert_eq!(
+        engine.corten(&["run", "--rm", "busybox", "wget", "-qO-", &hairpin]).ok(),
+        "any",
+        "from another one"
+    );
     engine.corten(&["rm", "-f", "any"]).ok();
     assert!(TcpStream::connect(format!("127.0.0.1:{number}")).is_err(), "nothing listens any more");
     serve(&engine, "all", &["--expose", "80", "-P"]);
@@ -50,7 +64,9 @@ fn udp_is_published_too() {
     let engine = TestEngine::start();
     engine.corten(&["image", "create-base", "base:1"]).ok();
     let echo = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(9, INADDR_ANY)) or die; while ($from = recv(S, $b, 999, 0)) { send(S, $b, 0, $from) }";
-    engine.corten(&["run", "-d", "--name", "echo", "-p", "127.0.0.1::9/udp", "base:1", "perl", "-e", echo]).ok();
+    engine
+        .corten(&["run", "-d", "--name", "echo", "-p", "127.0.0.1::9/udp", "base:1", "perl", "-e", echo])
+        .ok();
     let address = engine.corten(&["port", "echo", "9/udp"]).ok();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
@@ -67,7 +83,8 @@ fn a_taken_port_is_named_with_its_owner() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let publish = format!("127.0.0.1:{port}:80");
-    let refused = engine.corten(&["run", "-d", "--name", "late", "-p", &publish, "busybox", "true"]).fails(125);
+    let refused =
+        engine.corten(&["run", "-d", "--name", "late", "-p", &publish, "busybox", "true"]).fails(125);
     assert!(refused.contains(&port.to_string()) && refused.contains("in use"), "{refused}");
     drop(listener);
     engine.corten(&["start", "late"]).ok();

@@ -28,12 +28,33 @@ fn redis_in_debian_keeps_its_data_in_a_volume() {
     engine.corten(&["image", "create-base", "debian:base"]).ok();
     let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null && exec redis-server --bind 0.0.0.0 --protected-mode no --dir /data --appendonly yes --daemonize no";
     let start = |name: &str| {
-        engine.corten(&["run", "-d", "--name", name, "-p", "127.0.0.1::6379", "-v", "store:/data", "--memory", "512m", "debian:base", "sh", "-c", install]).ok();
+        engine
+            .corten(&[
+                "run",
+                "-d",
+                "--name",
+                name,
+                "-p",
+                "127.0.0.1::6379",
+                "-v",
+                "store:/data",
+                "--memory",
+                "512m",
+                "debian:base",
+                "sh",
+                "-c",
+                install,
+            ])
+            .ok();
         let address = engine.corten(&["port", name, "6379"]).ok();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(240);
         while redis(&address, "PING").as_deref() != Some("+PONG") {
             let running = engine.corten(&["inspect", "-f", "{{.State.Running}}", name]).ok();
-            assert!(running == "true" && std::time::Instant::now() < deadline, "{}", engine.corten(&["logs", name]).stderr);
+            assert!(
+                running == "true" && std::time::Instant::now() < deadline,
+                "{}",
+                engine.corten(&["logs", name]).stderr
+            );
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         address

@@ -23,9 +23,15 @@ fn identity_environment_and_user() {
     both(&engine, &sh(&["-u", "7:8"], "id -u; id -g"), "7\n8");
     both(&engine, &sh(&["--group-add", "extra"], "id -G"), "0 2000");
     both(&engine, &sh(&["--entrypoint", "echo"], "x"), "sh -c x");
-    both(&engine, &sh(&["--label", "a=b", "--domainname", "example.org"], "grep -c example.org /etc/hosts"), "1");
+    both(
+        &engine,
+        &sh(&["--label", "a=b", "--domainname", "example.org"], "grep -c example.org /etc/hosts"),
+        "1",
+    );
     let missing = engine.corten(&sh(&["-u", "nobody-here"], "true"));
-    assert!(missing.fails(125).contains("unable to find user nobody-here: no matching entries in passwd file"));
+    assert!(
+        missing.fails(125).contains("unable to find user nobody-here: no matching entries in passwd file")
+    );
 }
 
 #[test]
@@ -37,14 +43,31 @@ fn files_and_mounts() {
     std::fs::write(tree.join("x"), "in the tree").unwrap();
     std::fs::write(&file, "one file").unwrap();
     let (tree, file) = (tree.display().to_string(), file.display().to_string());
-    both(&engine, &sh(&["-v", &format!("{tree}:/t"), "-v", &format!("{file}:/etc/one")], "cat /t/x; cat /etc/one"), "in the treeone file");
-    both(&engine, &sh(&["-v", &format!("{tree}:/t:ro")], "touch /t/y 2>/dev/null || echo refused"), "refused");
-    both(&engine, &sh(&["--mount", &format!("type=bind,src={tree},dst=/t,readonly")], "cat /t/x"), "in the tree");
-    both(&engine, &sh(&["--tmpfs", "/scratch:size=1m"], "df -k /scratch | tail -1 | awk '{print $2}'"), "1024");
+    both(
+        &engine,
+        &sh(&["-v", &format!("{tree}:/t"), "-v", &format!("{file}:/etc/one")], "cat /t/x; cat /etc/one"),
+        "in the treeone file",
+    );
+    both(
+        &engine,
+        &sh(&["-v", &format!("{tree}:/t:ro")], "touch /t/y 2>/dev/null || echo refused"),
+        "refused",
+    );
+    both(
+        &engine,
+        &sh(&["--mount", &format!("type=bind,src={tree},dst=/t,readonly")], "cat /t/x"),
+        "in the tree",
+    );
+    both(
+        &engine,
+        &sh(&["--tmpfs", "/scratch:size=1m"], "df -k /scratch | tail -1 | awk '{print $2}'"),
+        "1024",
+    );
     both(&engine, &sh(&["--mount", "type=tmpfs,dst=/s,tmpfs-mode=700"], "stat -c %a /s"), "700");
     both(&engine, &sh(&["--read-only"], "touch /x 2>/dev/null || echo refused"), "refused");
     both(&engine, &sh(&["--shm-size", "2m"], "df -k /dev/shm | tail -1 | awk '{print $2}'"), "2048");
-    let missing = engine.corten(&["run", "--rm", "--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"]);
+    let missing =
+        engine.corten(&["run", "--rm", "--mount", "type=bind,src=/no/such,dst=/x", "busybox", "true"]);
     assert!(missing.fails(125).contains("/no/such"));
 }
 
@@ -83,9 +106,25 @@ fn limits_are_in_force() {
     both(&engine, &sh(&["--pids-limit", "50"], &cgroup("pids")), "50");
     both(&engine, &sh(&["--cpuset-cpus", "0"], &cgroup("cpus")), "0");
     both(&engine, &sh(&["--ulimit", "nofile=512:1024"], "ulimit -Sn; ulimit -Hn"), "512\n1024");
-    both(&engine, &sh(&["--sysctl", "net.ipv4.ip_default_ttl=99"], "cat /proc/sys/net/ipv4/ip_default_ttl"), "99");
+    both(
+        &engine,
+        &sh(&["--sysctl", "net.ipv4.ip_default_ttl=99"], "cat /proc/sys/net/ipv4/ip_default_ttl"),
+        "99",
+    );
     both(&engine, &sh(&["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj"), "500");
-    let killed = engine.corten(&["run", "--name", "hungry", "--memory", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", "tail /dev/zero"]);
+    let killed = engine.corten(&[
+        "run",
+        "--name",
+        "hungry",
+        "--memory",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        "tail /dev/zero",
+    ]);
     assert_eq!(killed.code, 137);
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.OOMKilled}}", "hungry"]).ok(), "true");
 }
@@ -97,9 +136,17 @@ fn privileges_are_what_was_asked() {
     both(&engine, &sh(&[], caps), "00000000a80425fb");
     both(&engine, &sh(&["--cap-drop", "ALL"], caps), "0000000000000000");
     both(&engine, &sh(&["--cap-drop", "ALL", "--cap-add", "net_bind_service"], caps), "0000000000000400");
-    both(&engine, &sh(&["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status | cut -f2"), "1");
+    both(
+        &engine,
+        &sh(&["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status | cut -f2"),
+        "1",
+    );
     both(&engine, &sh(&[], "grep Seccomp: /proc/self/status | cut -f2"), "2");
-    both(&engine, &sh(&["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status | cut -f2"), "0");
+    both(
+        &engine,
+        &sh(&["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status | cut -f2"),
+        "0",
+    );
     both(&engine, &sh(&["--device", "/dev/null:/dev/mine"], "echo x > /dev/mine && echo written"), "written");
     both(&engine, &sh(&[], "mknod /tmp/m c 1 1 && cat /tmp/m 2>/dev/null || echo refused"), "refused");
     both(&engine, &sh(&["--privileged"], "mount -t tmpfs none /tmp && echo mounted"), "mounted");
@@ -142,6 +189,14 @@ fn an_init_reaps_and_forwards() {
 fn names_of_hosts_and_resolver() {
     let engine = TestEngine::with_busybox();
     both(&engine, &sh(&["--add-host", "db:10.9.8.7"], "grep db /etc/hosts | cut -f1"), "10.9.8.7");
-    both(&engine, &sh(&["--dns", "10.1.1.1", "--dns-search", "corp.example"], "cat /etc/resolv.conf"), "nameserver 10.1.1.1\nsearch corp.example");
-    both(&engine, &sh(&["--mac-address", "02:42:0a:01:02:03"], "cat /sys/class/net/eth0/address"), "02:42:0a:01:02:03");
+    both(
+        &engine,
+        &sh(&["--dns", "10.1.1.1", "--dns-search", "corp.example"], "cat /etc/resolv.conf"),
+        "nameserver 10.1.1.1\nsearch corp.example",
+    );
+    both(
+        &engine,
+        &sh(&["--mac-address", "02:42:0a:01:02:03"], "cat /sys/class/net/eth0/address"),
+        "02:42:0a:01:02:03",
+    );
 }

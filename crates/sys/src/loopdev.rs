@@ -55,10 +55,8 @@ impl LoopDevice {
     pub fn attach(file: BorrowedFd<'_>, block_size: u32) -> std::io::Result<LoopDevice> {
         let control = File::options().read(true).write(true).open("/dev/loop-control")?;
         for _ in 0..ATTEMPTS_MAX {
-            let number = numbers(
-                libc::SYS_ioctl,
-                [control.as_raw_fd() as usize, LOOP_CTL_GET_FREE, 0, 0, 0, 0],
-            )?;
+            let number =
+                numbers(libc::SYS_ioctl, [control.as_raw_fd() as usize, LOOP_CTL_GET_FREE, 0, 0, 0, 0])?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = File::options().read(true).open(&path)?;
             let mut flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;

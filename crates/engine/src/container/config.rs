@@ -30,10 +30,10 @@ pub fn merge(config: &mut ContainerConfig, image: &ImageConfig) {
         config.entrypoint = corten_api::List::default();
     }
     for (port, empty) in image.exposed_ports.iter() {
-        config.exposed_ports.entry(port.clone()).or_insert_with(|| empty.clone());
+        config.exposed_ports.entry(port.clone()).or_insert(*empty);
     }
     for (path, empty) in image.volumes.iter() {
-        config.volumes.entry(path.clone()).or_insert_with(|| empty.clone());
+        config.volumes.entry(path.clone()).or_insert(*empty);
     }
     for (name, value) in image.labels.iter() {
         config.labels.entry(name.clone()).or_insert_with(|| value.clone());

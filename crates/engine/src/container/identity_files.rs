@@ -93,12 +93,12 @@ fn resolv_conf(dns: &Dns<'_>, host: &str, share_host_network: bool) -> String {
         dns.servers.to_vec()
     };
     let search: Vec<String> = if dns.search.is_empty() {
-        lines("search").last().or_else(|| lines("domain").last()).unwrap_or_default()
+        lines("search").next_back().or_else(|| lines("domain").next_back()).unwrap_or_default()
     } else {
         dns.search.iter().filter(|domain| *domain != ".").cloned().collect()
     };
     let options: Vec<String> = if dns.options.is_empty() {
-        lines("options").last().unwrap_or_default()
+        lines("options").next_back().unwrap_or_default()
     } else {
         dns.options.to_vec()
     };
