@@ -69,10 +69,8 @@ pub(super) fn write_config(run_dir: &Path, spec: &Spec) -> io::Result<()> {
 
 /// Removes what is in the run directory of a container that has ended.
 pub(super) fn clear(run_dir: &Path) -> io::Result<()> {
-    [STATE, CONFIG, super::SOCKET]
-        .into_iter()
-        .map(|name| remove(run_dir, name))
-        .fold(Ok(()), |all, one| all.and(one))
+    // All of them are tried before the first failure is told.
+    [STATE, CONFIG, super::SOCKET].map(|name| remove(run_dir, name)).into_iter().collect()
 }
 
 /// Field 22 of `/proc/<pid>/stat`.

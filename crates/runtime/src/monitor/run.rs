@@ -225,6 +225,10 @@ impl Monitor {
             Some(at) => self.broadcast(&Event::Started { pid, at }),
             None => self.broadcast(&Event::Created { pid }),
         }
+        if self.lines.is_empty() {
+            // The engine was gone before it could hear of this start: nobody knows of it, and nobody will ask.
+            let _ = process::pidfd_send_signal(pending.child.pidfd.as_fd(), 9);
+        }
         if self.sessions[0].process.is_none() {
             match pending.child.pidfd.try_clone() {
                 Ok(pidfd) => self.watch_process(CONTAINER, pidfd),

@@ -207,3 +207,18 @@ fn a_slow_client_slows_the_container_down_and_gets_everything() {
     assert_eq!(container.exited().code, 0);
     container.gone();
 }
+
+#[test]
+fn a_stuck_client_stops_the_others_for_some_seconds_only() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (stuck, first) = client(output());
+    let (mut reads, second) = client(output());
+    let container = host.start(host.launch("seq 300000"), vec![first, second]);
+    assert_eq!(read_frames(&mut reads).0.lines().count(), 300_000);
+    assert_eq!(container.exited().code, 0);
+    container.gone();
+    drop(stuck);
+}

@@ -14,6 +14,7 @@ use crate::Global;
 use crate::arguments::Arguments;
 use crate::console;
 use crate::failure::{Failure, Outcome};
+use crate::host_mounts;
 use crate::store::{Container, Record, Reservation};
 
 pub fn create(global: &Global, arguments: &Arguments) -> Outcome<u8> {
@@ -45,7 +46,11 @@ impl Bundle {
         let file = path.join("config.json");
         let text = fs::read(&file).map_err(Failure::during(file.display()))?;
         let mut spec: Spec = serde_json::from_slice(&text).map_err(Failure::during(file.display()))?;
-        // The process may have a terminal only where somebody can have its other end.
+        // Other major versions may mean anything; development versions of Podman and Docker end with `-dev`.
+        if !spec.oci_version.is_empty() && !spec.oci_version.starts_with("1.") {
+            let message = format!("{}: ociVersion {:?} is not supported", file.display(), spec.oci_version);
+            return Err(Failure::new(message));
+        }
         if let Some(process) = &mut spec.process
             && let Ok(count) = std::env::var("LISTEN_FDS")
         {
@@ -54,9 +59,19 @@ impl Bundle {
         Ok(Self { path, spec })
     }
 
+    /// The root file system's absolute path.
+    pub fn rootfs(&self) -> PathBuf {
+        rootfs(&self.path, &self.spec)
+    }
+
     pub fn terminal(&self) -> bool {
         self.spec.process.as_ref().is_some_and(|p| p.terminal)
     }
+}
+
+/// The root file system of a bundle at `path`.
+pub fn rootfs(path: &Path, spec: &Spec) -> PathBuf {
+    path.join(spec.root.as_ref().map_or("", |r| r.path.as_str()))
 }
 
 /// A container that holds or runs.
@@ -71,6 +86,7 @@ pub fn begin(global: &Global, arguments: &Arguments, bundle: &Bundle, hold: bool
         return Err(Failure::new("--no-pivot is not supported: the root is always changed by pivot_root"));
     }
     let reservation = Reservation::new(global, arguments.id())?;
+    let root_mounts = host_mounts::before(bundle)?;
     let path = group_path(global, arguments.id(), &bundle.spec)?;
     let resources = bundle.spec.linux.as_ref().and_then(|l| l.resources.as_ref());
     let (cgroup, warnings) = control_group(&path, resources.unwrap_or(&Resources::default()))?;
@@ -84,6 +100,7 @@ pub fn begin(global: &Global, arguments: &Arguments, bundle: &Bundle, hold: bool
             created: Timestamp::now(),
             cgroup: path,
             owner: rustix::process::getuid().as_raw(),
+            root_mounts,
             config: bundle.spec.clone(),
         };
         write_pid(arguments, child.pid)?;
@@ -97,6 +114,7 @@ pub fn begin(global: &Global, arguments: &Arguments, bundle: &Bundle, hold: bool
         }
         Err(failure) => {
             // The first error is the one to report.
+            let _ = host_mounts::remove(&bundle.rootfs(), root_mounts);
             let _ = remove_group(&cgroup);
             Err(failure)
         }

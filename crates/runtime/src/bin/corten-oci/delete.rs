@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::Global;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
+use crate::host_mounts;
 use crate::store::{Container, Status};
 
 const SIGKILL: i32 = 9;
@@ -59,12 +60,16 @@ pub fn remove(container: &Container, kill: bool) -> Outcome<()> {
     if let Ok(cgroup) = container.cgroup() {
         remove_group(&cgroup)?;
     }
+    host_mounts::remove(&container.rootfs(), container.record.root_mounts)?;
     let hooks = container.record.config.hooks.as_ref();
     // The container is gone whatever its hooks say; the failure is told all the same.
     let stopped =
         hooks.map(|h| hooks::run("poststop", &h.poststop, &container.hook_state(spec::Status::Stopped)));
     std::fs::remove_dir_all(&container.directory).map_err(Failure::during(container.directory.display()))?;
-    Ok(stopped.transpose()?.unwrap_or_default())
+    if let Some(stopped) = stopped {
+        stopped?;
+    }
+    Ok(())
 }
 
 fn await_end(pidfd: &std::os::fd::OwnedFd) -> Outcome<()> {

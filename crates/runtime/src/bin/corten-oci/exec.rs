@@ -65,6 +65,7 @@ fn spawn(container: &Container, arguments: &Arguments, process: &Process) -> Out
     request.cgroup = Some(group(&container.cgroup()?, arguments)?);
     request.seccomp = filter(&container.record.config)?;
     request.preserve_fds = preserved(arguments)?;
+    request.memory_policy = container.record.config.linux.as_ref().and_then(|l| l.memory_policy.as_ref());
     Ok(Prepared::new(request)?.spawn()?)
 }
 

@@ -13,6 +13,7 @@ mod exec;
 mod failure;
 mod features;
 mod forward;
+mod host_mounts;
 mod kill;
 mod limits;
 mod list;

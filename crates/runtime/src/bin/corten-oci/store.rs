@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use corten_runtime::cgroup::Cgroup;
 use corten_runtime::monitor::protocol::Timestamp;
@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::Global;
+use crate::create::rootfs;
 use crate::failure::{Failure, Outcome};
 
 const STATE: &str = "state.json";
@@ -34,6 +35,9 @@ pub struct Record {
     /// In the form that [`Cgroup::open`] takes.
     pub cgroup: PathBuf,
     pub owner: u32,
+    /// Without a mount namespace: how many mounts the root directory had on it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mounts: Option<usize>,
     pub config: Spec,
 }
 
@@ -189,8 +193,7 @@ impl Container {
 
     /// The root file system's absolute path.
     pub fn rootfs(&self) -> PathBuf {
-        let root = self.record.config.root.as_ref().map_or("", |r| r.path.as_str());
-        self.record.bundle.join(Path::new(root))
+        rootfs(&self.record.bundle, &self.record.config)
     }
 }
 

@@ -1,0 +1,6 @@
+//! `corten-oci` as its callers use it: command lines in, exit codes, JSON and descriptors out. Needs root.
+
+mod bundle;
+mod commands;
+mod processes;
+mod terminals;
