@@ -2,7 +2,7 @@
 //!
 //! The engine holds a [`Zygote`] and one [`Connection`] per running container; what they say is in [`protocol`].
 //! Inside the process `corten-shim`: [`serve_zygote`] forks, `start` brings the container up, and `run` is the loop that lives as
-//! long as the container: `streams` and `attached` carry its output and input, `control` talks to engines, `execs`
+//! long as the container: `streams` and `attached` carry its output and input, `control` and `requests` talk to engines, `execs`
 //! runs further processes, `record` writes what has to be found again. docs/monitor.md tells what clients may expect.
 //!
 //! Everything is single-threaded and small: a monitor stands beside every container. Knows nothing of HTTP, tokio and images.
@@ -17,13 +17,11 @@ mod execs;
 mod poll;
 pub mod protocol;
 mod record;
+mod requests;
 mod run;
 mod start;
 mod streams;
 mod zygote;
-
-#[cfg(test)]
-mod tests;
 
 pub use connection::Connection;
 pub use record::{RunState, read_exit, read_state, start_ticks};

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::poll::{Id, Ready, Token};
 use super::protocol::{Attach, Event, ExecStatus, Stdio, Step, StepError};
-use super::run::{CONTAINER, Monitor, refused};
+use super::requests::refused;
+use super::run::{CONTAINER, Monitor};
 use super::start::group_entry;
 use super::streams::{self, Session};
 use crate::exec;

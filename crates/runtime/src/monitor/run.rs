@@ -12,7 +12,7 @@ use corten_sys::{process, signal};
 use super::attached::Attached;
 use super::control::{self, ControlLine, encode};
 use super::poll::{BATCH, Id, Poll, Ready, Token};
-use super::protocol::{Event, ExecStatus, Launch, LaunchFd, Request, Step, StepError, Timestamp};
+use super::protocol::{Event, ExecStatus, Launch, LaunchFd, Step, StepError, Timestamp};
 use super::start::{self, Begun};
 use super::streams::Session;
 use super::{execs, record};
@@ -289,7 +289,7 @@ impl Monitor {
     }
 
     /// Lets a held container run.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         let Some(mut pending) = self.pending.take() else { return };
         match pending.child.release() {
             Ok(()) => {
@@ -337,128 +337,6 @@ impl Monitor {
         }
     }
 
-    fn accept(&mut self) {
-        let Some(socket) = self.listener.as_ref().and_then(control::accept) else { return };
-        let id = self.next_id();
-        if let Ok(line) = ControlLine::new(id, socket)
-            && self.poll.add(&line, Token::Control(id), Ready::IN).is_ok()
-        {
-            self.lines.push(line);
-        }
-    }
-
-    fn line_ready(&mut self, id: Id, ready: Ready) {
-        let Some(line) = self.lines.iter_mut().find(|l| l.id == id) else { return };
-        if ready.contains(Ready::OUT) {
-            let useful = line.flush();
-            let interest = line.interest();
-            if !useful || self.poll.set(&*line, Token::Control(id), interest).is_err() {
-                return self.drop_line(id);
-            }
-        }
-        if !ready.intersects(Ready::IN | Ready::HUP | Ready::ERR) {
-            return;
-        }
-        match line.receive() {
-            Ok(Some((request, fds))) => self.handle(id, request, fds),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            // A packet that is no request ends the line, too: it must be another version of the protocol.
-            Ok(None) | Err(_) => self.drop_line(id),
-        }
-    }
-
-    pub(super) fn drop_line(&mut self, id: Id) {
-        if let Some(at) = self.lines.iter().position(|l| l.id == id) {
-            let line = self.lines.swap_remove(at);
-            self.poll.remove(&line);
-        }
-    }
-
-    fn handle(&mut self, line: Id, request: Request, fds: Vec<OwnedFd>) {
-        let answer = match request {
-            Request::Start => return self.release(),
-            Request::Signal { seq, signal } => self.send_signal(seq, CONTAINER, signal),
-            Request::SignalExec { seq, exec, signal } => match self.find_exec(&exec) {
-                Some(id) => self.send_signal(seq, id, signal),
-                None => no_such_exec(seq, &exec),
-            },
-            Request::Attach { seq, exec, attach } => match self.find(exec.as_deref()) {
-                Some(session) => match fds.into_iter().next() {
-                    Some(fd) => {
-                        self.attach(session, attach, fd);
-                        Event::Done { seq }
-                    }
-                    None => refused(seq, Step::Monitor, "attach", "no connection came with the request"),
-                },
-                None => no_such_exec(seq, &exec.unwrap_or_default()),
-            },
-            Request::Resize { seq, exec, rows, columns } => {
-                let session = self.find(exec.as_deref()).and_then(|id| self.session(id));
-                match session.map(|s| s.resize(rows, columns)) {
-                    Some(Ok(())) => Event::Done { seq },
-                    Some(Err(e)) => {
-                        Event::Refused { seq, error: StepError::of(Step::Console, "terminal", e) }
-                    }
-                    None => no_such_exec(seq, &exec.unwrap_or_default()),
-                }
-            }
-            Request::Exec { seq, exec, process, user, groups, stdio, attach } => {
-                let wish = execs::Wish { seq, line, exec, process, user, groups, stdio, attach };
-                match self.begin_exec(wish, fds) {
-                    Ok(()) => return,
-                    Err(event) => event,
-                }
-            }
-            Request::Status { seq } => self.status(seq),
-        };
-        self.tell(line, &answer);
-    }
-
-    fn send_signal(&self, seq: u64, session: Id, signal: i32) -> Event {
-        let Some(pidfd) = self.session(session).and_then(|s| s.process.as_ref()) else {
-            return refused(seq, Step::Monitor, "signal", "the process has ended");
-        };
-        match process::pidfd_send_signal(pidfd.as_fd(), signal) {
-            Ok(()) => Event::Done { seq },
-            Err(e) => {
-                Event::Refused { seq, error: StepError::of(Step::Monitor, format!("signal {signal}"), e) }
-            }
-        }
-    }
-
-    fn status(&self, seq: u64) -> Event {
-        let running = self.sessions.iter().filter_map(|s| {
-            Some(ExecStatus { exec: s.exec.clone()?, pid: s.pid, code: s.code.filter(|_| s.is_over()) })
-        });
-        Event::Status {
-            seq,
-            pid: self.sessions.iter().find(|s| s.id == CONTAINER).map_or(0, |s| s.pid),
-            started: self.started.unwrap_or_default(),
-            execs: running.chain(self.ended_execs.iter().cloned()).collect(),
-        }
-    }
-
-    /// Tells all engines.
-    pub(super) fn broadcast(&mut self, event: &Event) {
-        let event = encode(event);
-        let ids: Vec<Id> = self.lines.iter().map(|l| l.id).collect();
-        for id in ids {
-            self.send_line(id, &event);
-        }
-    }
-
-    pub(super) fn tell(&mut self, line: Id, event: &Event) {
-        self.send_line(line, &encode(event));
-    }
-
-    fn send_line(&mut self, id: Id, event: &[u8]) {
-        let Some(line) = self.lines.iter_mut().find(|l| l.id == id) else { return };
-        let useful = line.send(event);
-        if !useful || self.poll.set(&*line, Token::Control(id), line.interest()).is_err() {
-            self.drop_line(id);
-        }
-    }
-
     pub(super) fn session(&self, id: Id) -> Option<&Session> {
         self.sessions.iter().find(|s| s.id == id)
     }
@@ -471,7 +349,7 @@ impl Monitor {
         self.sessions.iter().find(|s| s.exec.as_deref() == Some(exec)).map(|s| s.id)
     }
 
-    fn find(&self, exec: Option<&str>) -> Option<Id> {
+    pub(super) fn find(&self, exec: Option<&str>) -> Option<Id> {
         exec.map_or(Some(CONTAINER), |exec| self.find_exec(exec))
     }
 
@@ -597,15 +475,4 @@ impl Monitor {
             let _ = writeln!(file, "{now} {what}: {why}");
         }
     }
-}
-
-pub(super) fn refused(seq: u64, step: Step, object: &str, message: &str) -> Event {
-    Event::Refused {
-        seq,
-        error: StepError { step, object: object.to_owned(), errno: 0, message: message.to_owned() },
-    }
-}
-
-fn no_such_exec(seq: u64, exec: &str) -> Event {
-    refused(seq, Step::Monitor, exec, "no such exec is running")
 }
