@@ -28,9 +28,16 @@ def processes(pattern):
                 pass
 
 
-def memory(pattern, fields):
+def parent(pid):
+    try:
+        return pathlib.Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[1]
+    except OSError:
+        return None
+
+
+def memory(members, fields):
     total = []
-    for _, path in processes(pattern):
+    for _, path in members:
         try:
             lines = open(path).read().splitlines()[1:]
         except OSError:
@@ -58,12 +65,18 @@ class Engine:
             time.sleep(0.05)
         raise RuntimeError(f"{self.name} does not come up")
 
+    def members(self):
+        """(pid, path of smaps_rollup) of the engine's own processes."""
+        return list(processes(self.processes))
+
     def memory_kb(self):
-        return sum(memory(self.processes, ["Pss"]))
+        return sum(memory(self.members(), ["Pss"]))
 
     def monitor_private_kb(self):
         """The median monitor's memory that it shares with nobody."""
-        each = sorted(memory(self.monitors, ["Private_Clean", "Private_Dirty"]))
+        monitors = {pid for pid, _ in processes(self.monitors)}
+        members = [member for member in self.members() if member[0] in monitors]
+        each = sorted(memory(members, ["Private_Clean", "Private_Dirty"]))
         return float(each[len(each) // 2]) if each else 0.0
 
     def remove_all(self):
@@ -107,6 +120,14 @@ class Corten(Engine):
             stdout=log, stderr=log)
         self.wait_until_ready()
         self.call(f"import -c 'CMD [\"sh\"]' {tarball} {self.image}")
+
+    def members(self):
+        # The engine, its zygote, and the monitors that this forked; other engines may run on the host.
+        family = {str(self.daemon.pid)}
+        parents = {pid: parent(pid) for pid, _ in processes(self.processes)}
+        while more := {pid for pid, its in parents.items() if its in family} - family:
+            family |= more
+        return [(pid, f"/proc/{pid}/smaps_rollup") for pid in family]
 
     def stop(self):
         super().stop()
