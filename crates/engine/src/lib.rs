@@ -26,10 +26,12 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use corten_api::Timestamp;
 use corten_image::mounts::LayerMounts;
 use corten_network::Networks;
+use tokio::sync::watch;
 
 pub use container::{AttachTicket, Connection, LogStream};
 pub use error::{Error, ErrorKind, Result};
@@ -42,6 +44,9 @@ use store::StateStore;
 use system::Host;
 use volume::Volumes;
 use zygote::ZygoteKeeper;
+
+/// How long the end of an engine waits for monitors whose containers have ended.
+const CLEARING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// One engine. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -65,6 +70,8 @@ pub struct Inner {
     /// Exec id → container id.
     pub(crate) execs: Mutex<HashMap<String, String>>,
     pub(crate) events: Events,
+    /// How many monitors have a line to this engine.
+    pub(crate) monitors: watch::Sender<usize>,
     collector: RwLock<Collector>,
 }
 
@@ -129,6 +136,7 @@ impl Engine {
                 containers: container::Registry::default(),
                 execs: Mutex::default(),
                 events: Events::default(),
+                monitors: watch::Sender::new(0),
                 collector: RwLock::new(collector),
                 options,
             }),
@@ -137,7 +145,11 @@ impl Engine {
 
     /// Ends the engine; running containers go on.
     pub async fn shutdown(&self) {
-        let running = self.containers.all().iter().any(|container| container.phase().is_alive());
+        let running = self.containers.all().iter().filter(|container| container.phase().is_alive()).count();
+        // Those that have just ended still remove their control groups, without which the parent can't go.
+        let mut monitors = self.monitors.subscribe();
+        let _ = tokio::time::timeout(CLEARING_DEADLINE, monitors.wait_for(|count| *count <= running)).await;
+        let running = running > 0;
         let engine = self.clone();
         let _ = image::blocking(move || {
             engine.collector.write().unwrap_or_else(PoisonError::into_inner).stop();

@@ -127,7 +127,10 @@ impl Volumes {
     pub fn sweep(&self) {
         let Ok(entries) = std::fs::read_dir(&self.root) else { return };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().ends_with(".removed") {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // No volume's name begins with a dot, but one may well end like this.
+            if name.starts_with('.') && name.ends_with(".removed") {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }

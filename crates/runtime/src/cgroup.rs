@@ -19,6 +19,7 @@ mod tests;
 mod v1;
 mod v2;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -162,6 +163,16 @@ impl Cgroup {
     /// The group's directory in each hierarchy, with what the hierarchy controls (`cpu,cpuacct`, `name=systemd`, ``).
     pub fn paths(&self) -> impl Iterator<Item = (String, &Path)> {
         self.groups.iter().map(|group| (group.label(), group.path.as_path()))
+    }
+
+    /// The names of the groups directly below, in whatever hierarchy they are.
+    pub fn children(&self) -> Result<BTreeSet<String>, Error> {
+        let mut names = BTreeSet::new();
+        for group in &self.groups {
+            let paths = processes::children(&group.path)?;
+            names.extend(paths.iter().filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())));
+        }
+        Ok(names)
     }
 
     /// Is version 2 the only one?

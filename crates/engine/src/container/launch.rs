@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_api::Timestamp;
 use corten_runtime::monitor::protocol::{self, Launch, LaunchFd, Stdio, Step, StepError};
@@ -16,6 +17,9 @@ use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::MonitorLink;
 use crate::spec;
+
+/// A monitor that has told of its container's end is gone in milliseconds, unless the disk is slow.
+const CLEARING_DEADLINE: Duration = Duration::from_secs(30);
 
 impl Engine {
     pub async fn container_start(&self, key: &str) -> Result<()> {
@@ -42,6 +46,12 @@ impl Engine {
                     phase.name()
                 ))),
             };
+        }
+        if !container.unmonitored(CLEARING_DEADLINE).await {
+            return Err(Error::internal(format!(
+                "container {} can't be started: the monitor of its last run has not ended; a process of it may hang in the kernel (state D in ps)",
+                crate::id::short(&container.id)
+            )));
         }
         let Err(failure) = self.launch(container).await else {
             self.container_event(container, "start", &[]);

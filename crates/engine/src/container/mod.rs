@@ -6,6 +6,7 @@ mod create;
 mod identity_files;
 mod inspect;
 mod launch;
+mod leftovers;
 mod lifecycle;
 mod list;
 mod logs;
@@ -23,6 +24,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use corten_api::container::{ContainerConfig, HostConfig};
 use corten_api::network::EndpointSettings;
@@ -100,6 +102,8 @@ pub struct Container {
     /// Life-cycle operations of one container follow each other.
     pub(crate) operation: tokio::sync::Mutex<()>,
     pub(crate) link: Mutex<Option<MonitorLink>>,
+    /// A monitor of it exists. One that has told of the end still clears away what the next start would make again.
+    pub(crate) monitored: channel::Sender<bool>,
     /// Sends what waiters want to know.
     pub(crate) progress: channel::Sender<Progress>,
     pub(crate) execs: Mutex<HashMap<String, crate::exec::Exec>>,
@@ -130,6 +134,7 @@ impl Container {
             record: RwLock::new(record),
             operation: tokio::sync::Mutex::new(()),
             link: Mutex::new(None),
+            monitored: channel::Sender::new(false),
             progress: channel::Sender::new(progress),
             execs: Mutex::default(),
             early: Mutex::default(),
@@ -143,6 +148,12 @@ impl Container {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Record> {
         self.record.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no monitor of an earlier start is left; false when it does not go.
+    pub(crate) async fn unmonitored(&self, patience: Duration) -> bool {
+        let mut monitored = self.monitored.subscribe();
+        tokio::time::timeout(patience, monitored.wait_for(|monitored| !monitored)).await.is_ok()
     }
 
     pub fn name(&self) -> String {

@@ -45,6 +45,10 @@ impl Registry {
         !self.index.read().unwrap_or_else(PoisonError::into_inner).ids_by_name.contains_key(name)
     }
 
+    pub fn knows(&self, id: &str) -> bool {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).by_id.contains_key(id)
+    }
+
     pub fn remove(&self, id: &str) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(container) = index.by_id.remove(id) {

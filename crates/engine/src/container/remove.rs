@@ -16,21 +16,30 @@ impl Engine {
             return Err(Error::unsupported("links are not supported by this engine"));
         }
         let container = self.containers.find(key)?;
-        if container.phase().is_alive() {
-            if !options.force {
-                let state = container.phase().name();
-                return Err(Error::conflict(format!(
-                    "cannot remove container \"{key}\": container is {state}: stop the container before removing or force remove"
-                )));
+        loop {
+            if container.phase().is_alive() {
+                self.end_for_removal(&container, key, options.force).await?;
             }
-            self.signal(&container, super::stop::SIGKILL).await?;
-            if !super::stop::wait_end(&container, Some(std::time::Duration::from_secs(20))).await {
-                return Err(Error::internal(format!(
-                    "cannot remove container \"{key}\": it did not end after SIGKILL"
-                )));
+            match self.discard(&container, options.volumes).await {
+                // A start was on its way.
+                Err(_) if options.force && container.phase().is_alive() => {}
+                outcome => return outcome,
             }
         }
-        self.discard(&container, options.volumes).await
+    }
+
+    async fn end_for_removal(&self, container: &Arc<Container>, key: &str, force: bool) -> Result<()> {
+        if !force {
+            let state = container.phase().name();
+            return Err(Error::conflict(format!(
+                "cannot remove container \"{key}\": container is {state}: stop the container before removing or force remove"
+            )));
+        }
+        self.signal(container, super::stop::SIGKILL).await?;
+        if super::stop::wait_end(container, Some(std::time::Duration::from_secs(20))).await {
+            return Ok(());
+        }
+        Err(Error::internal(format!("cannot remove container \"{key}\": it did not end after SIGKILL")))
     }
 
     /// Forgets a container that has ended; its files go to the collector.

@@ -7,7 +7,7 @@ use corten_runtime::monitor::Connection;
 use corten_runtime::monitor::protocol::{Event, Request};
 use tracing::{info, warn};
 
-use super::{Container, Phase, Record, lock};
+use super::{Container, Record, lock};
 use crate::Engine;
 use crate::error::Result;
 use crate::exec::{Exec, ExecPhase};
@@ -20,7 +20,7 @@ impl Engine {
         for id in self.store.garbage()? {
             self.collector().discard(id);
         }
-        let mut living = Vec::new();
+        let (mut living, mut resting) = (Vec::new(), Vec::new());
         for record in self.store.containers::<Record>()? {
             let container = Arc::new(Container::new(record));
             if let Err(error) = self.containers.insert(container.clone()) {
@@ -29,11 +29,14 @@ impl Engine {
             }
             match container.phase() {
                 phase if phase.is_alive() => living.push(container),
-                // Removal had begun when the engine ended.
-                Phase::Removing => drop(self.discard(&container, false).await),
-                _ => {}
+                _ => resting.push(container),
             }
         }
+        for container in &resting {
+            self.undo_start(container).await;
+            self.finish_removal(container).await;
+        }
+        self.sweep_directories();
         let endpoints: Vec<RestoredEndpoint> = living.iter().filter_map(|c| restored(&c.read())).collect();
         let mut found = Vec::new();
         for container in living {
@@ -52,6 +55,7 @@ impl Engine {
         if !found.is_empty() {
             info!(containers = found.len(), "running containers found again");
         }
+        self.sweep_groups().await;
         for (container, link) in found {
             *lock(&container.link) = Some(link.clone());
             self.watch(container, link, None);

@@ -151,6 +151,9 @@ impl Engine {
         }
         id::check_name("container", new)?;
         let _turn = container.operation.lock().await;
+        if container.progress.borrow().removed {
+            return Err(Error::no_such_container(key));
+        }
         let old = container.name();
         if old == new {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));

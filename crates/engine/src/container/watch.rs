@@ -27,7 +27,15 @@ impl Engine {
     /// Listens until the container has ended. `launch` hears of its start.
     pub(super) fn watch(&self, container: Arc<Container>, link: MonitorLink, launch: Option<LaunchSender>) {
         let engine = self.clone();
-        tokio::spawn(async move { engine.listen(&container, &link, launch).await });
+        container.monitored.send_replace(true);
+        self.monitors.send_modify(|count| *count += 1);
+        tokio::spawn(async move {
+            engine.listen(&container, &link, launch).await;
+            // The line's end is the monitor's: until then it removes files, and a control group with all that is in it.
+            while link.next().await.is_some() {}
+            container.monitored.send_replace(false);
+            engine.monitors.send_modify(|count| *count -= 1);
+        });
     }
 
     async fn listen(&self, container: &Arc<Container>, link: &MonitorLink, mut launch: Option<LaunchSender>) {
@@ -71,13 +79,8 @@ impl Engine {
     pub(super) async fn settle_ended(&self, container: &Arc<Container>) {
         let exit = self.exit_record(container).unwrap_or_else(|| killed_monitor(container));
         let path = self.cgroups_path(&container.read());
-        let swept = crate::image::blocking(move || {
-            // Without its parent nobody would reap, log or limit what still runs.
-            let Ok(group) = corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path)) else {
-                return Ok(());
-            };
-            group.kill_all().and_then(|()| group.remove()).map_err(|e| crate::Error::internal(e.to_string()))
-        });
+        // Without its parent nobody would reap, log or limit what still runs.
+        let swept = crate::image::blocking(move || super::leftovers::end_group(&path));
         if let Err(error) = swept.await {
             warn!(container = container.id, %error, "what a killed monitor left behind");
         }
@@ -102,6 +105,8 @@ impl Engine {
 
     /// The container is over: settles its record, its network, and who waits.
     pub(super) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
+        // Or a start that comes in between would lose its network and its monitor to this end.
+        let turn = container.operation.lock().await;
         let auto_remove = {
             let mut record = container.write();
             let Some(phase) = record.state.phase.after(Change::Exit) else { return };
@@ -132,6 +137,7 @@ impl Engine {
             progress.exits += 1;
             progress.exit_code = exit.code;
         });
+        drop(turn);
         if auto_remove {
             if let Err(error) = self.discard(container, true).await {
                 warn!(container = container.id, %error, "automatic removal");
