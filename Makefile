@@ -3,9 +3,6 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# The programs beside every container are static against musl; without that target, static against glibc.
-SHIM_TARGET := $(shell scripts/shim-target)
-SHIM_DIR := $(TARGET_DIR)/$(SHIM_TARGET)/release
 BIN := $(TARGET_DIR)/release
 
 .PHONY: all build fast demo test unit-test product-test lint deny bench install uninstall setup clean
@@ -16,15 +13,11 @@ setup:
 	@scripts/setup
 
 build: setup
-	cargo build --release --locked -p corten
-	$(if $(findstring gnu,$(SHIM_TARGET)),RUSTFLAGS="-C target-feature=+crt-static" )cargo build --release --locked --target $(SHIM_TARGET) -p corten-runtime --bins
-	@install -m 755 $(SHIM_DIR)/corten-shim $(SHIM_DIR)/corten-oci $(BIN)/
+	@scripts/build release
 
-# The same, built in a fraction of the time; run the product tests on it with CORTEN_BIN=target/fast.
-fast:
-	cargo build --profile fast --locked -p corten
-	cargo build --profile fast --locked --target $(SHIM_TARGET) -p corten-runtime --bins
-	@install -m 755 $(TARGET_DIR)/$(SHIM_TARGET)/fast/corten-{shim,oci} $(TARGET_DIR)/fast/
+# The same, built in a fraction of the time; run the product tests on it with `make product-test BIN=target/fast`.
+fast: setup
+	@scripts/build fast
 
 demo: build
 	@scripts/demo $(BIN)
@@ -32,10 +25,10 @@ demo: build
 test: build unit-test product-test
 
 unit-test:
-	cargo test --locked --workspace --exclude corten-tests
+	cargo test --locked --no-fail-fast --workspace --exclude corten-tests
 
 product-test:
-	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked -p corten-tests
+	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked --no-fail-fast -p corten-tests
 
 lint:
 	cargo fmt --all --check
