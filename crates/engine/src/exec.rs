@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use corten_api::exec::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest};
 use corten_runtime::monitor::protocol::{Attach, Event, Request, Stdio, Step};
@@ -17,9 +18,14 @@ use crate::spec::{Security, capabilities};
 #[derive(Clone, Debug)]
 pub struct Exec {
     pub request: ExecCreateRequest,
-    pub phase: ExecPhase,
+    phase: ExecPhase,
+    /// When it got into this phase.
+    since: Instant,
     pub pid: i32,
 }
+
+/// How long an ended exec can be asked about, as in Docker.
+const KEPT: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecPhase {
@@ -30,10 +36,28 @@ pub enum ExecPhase {
 }
 
 impl Exec {
+    fn new(request: ExecCreateRequest) -> Self {
+        Self { request, phase: ExecPhase::Created, since: Instant::now(), pid: 0 }
+    }
+
+    /// One that an earlier engine started: what was asked for is not known any more.
+    pub fn found(pid: i32) -> Self {
+        Self { pid, ..Self::new(ExecCreateRequest::default()) }
+    }
+
+    pub fn set_phase(&mut self, phase: ExecPhase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+
+    fn is_forgettable(&self) -> bool {
+        matches!(self.phase, ExecPhase::Ended(_)) && self.since.elapsed() > KEPT
+    }
+
     /// What was running when the container ended was killed with it.
     pub fn container_ended(&mut self) {
         if self.phase == ExecPhase::Running {
-            self.phase = ExecPhase::Ended(137);
+            self.set_phase(ExecPhase::Ended(137));
         }
     }
 }
@@ -58,7 +82,8 @@ impl Engine {
         }
         detach_keys(&request.detach_keys)?;
         let id = id::random();
-        let exec = Exec { request, phase: ExecPhase::Created, pid: 0 };
+        let exec = Exec::new(request);
+        self.forget_old_execs(&container);
         let command = exec.request.cmd.join(" ");
         lock(&container.execs).insert(id.clone(), exec);
         lock(&self.execs).insert(id.clone(), container.id.clone());
@@ -87,7 +112,14 @@ impl Engine {
     }
 
     pub async fn exec_inspect(&self, exec: &str) -> Result<ExecInspect> {
-        let (container, state) = self.find_exec(exec)?;
+        let (container, mut state) = self.find_exec(exec)?;
+        // A client that has seen the end of its stream asks at once: what the monitor said before must have been heard by then.
+        if state.phase == ExecPhase::Running
+            && let Some(link) = container.link()
+        {
+            let _ = link.ask(|seq| Request::Status { seq }, &[]).await;
+            state = self.find_exec(exec)?.1;
+        }
         let (entrypoint, arguments) =
             state.request.cmd.split_first().map(|(e, a)| (e.clone(), a.to_vec())).unwrap_or_default();
         Ok(ExecInspect {
@@ -125,7 +157,7 @@ impl Engine {
 
     pub(crate) fn exec_ended(&self, container: &Container, exec: &str, code: i32) {
         if let Some(state) = lock(&container.execs).get_mut(exec) {
-            state.phase = ExecPhase::Ended(code);
+            state.set_phase(ExecPhase::Ended(code));
             state.pid = 0;
         }
         let code = code.to_string();
@@ -135,6 +167,18 @@ impl Engine {
     pub(crate) fn exec_ids(&self, container: &Container) -> Vec<String> {
         let execs = lock(&container.execs);
         execs.iter().filter(|(_, e)| e.phase == ExecPhase::Running).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A probe every few seconds must not fill the memory of an engine that runs for years.
+    fn forget_old_execs(&self, container: &Container) {
+        let mut execs = lock(&container.execs);
+        let old: Vec<String> =
+            execs.iter().filter(|(_, exec)| exec.is_forgettable()).map(|(id, _)| id.clone()).collect();
+        let mut index = lock(&self.execs);
+        for id in old {
+            execs.remove(&id);
+            index.remove(&id);
+        }
     }
 
     /// The container is gone, and its execs with it.
@@ -191,6 +235,7 @@ impl Engine {
             rlimits: crate::spec::resources::rlimits(host, &self.options.defaults.ulimits)?,
             no_new_privileges: security.no_new_privileges,
             apparmor_profile: security.apparmor_profile,
+            oom_score_adj: Some(host.oom_score_adj),
             ..Process::default()
         })
     }
@@ -208,7 +253,7 @@ impl ExecTicket {
             if state.phase != ExecPhase::Created {
                 return Err(Error::conflict(format!("exec {exec} has already been started")));
             }
-            state.phase = ExecPhase::Running;
+            state.set_phase(ExecPhase::Running);
             state.request.clone()
         };
         let outcome = run(&engine, &container, &exec, &request, size, connection).await;
@@ -224,7 +269,7 @@ impl ExecTicket {
             }
             Err((_, code)) => {
                 if let Some(state) = lock(&container.execs).get_mut(&exec) {
-                    state.phase = ExecPhase::Ended(*code);
+                    state.set_phase(ExecPhase::Ended(*code));
                 }
             }
         }

@@ -414,18 +414,40 @@ fn matches_reference(name: &str, pattern: &str) -> bool {
     glob(pattern.as_bytes(), name.as_bytes()) || glob(pattern.as_bytes(), repository.as_bytes())
 }
 
-/// `*` and `?` within one part of a path.
+/// `*` and `?` within the parts of a path, which both must have the same number of.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            glob(rest, text)
-                || text.split_first().is_some_and(|(byte, after)| *byte != b'/' && glob(pattern, after))
+    let (mut patterns, mut texts) = (pattern.split(|b| *b == b'/'), text.split(|b| *b == b'/'));
+    loop {
+        match (patterns.next(), texts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(text)) if glob_part(pattern, text) => {}
+            _ => return false,
         }
-        (Some((b'?', rest)), Some((byte, after))) => *byte != b'/' && glob(rest, after),
-        (Some((wanted, rest)), Some((byte, after))) => wanted == byte && glob(rest, after),
-        _ => false,
     }
+}
+
+/// Goes back to the last star only, so that no pattern takes longer than pattern times text.
+fn glob_part(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                (p, t) = (at + 1, from + 1);
+            }
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -439,5 +461,6 @@ mod tests {
         }
         assert!(!matches_reference("team/busybox:latest", "busy*"));
         assert!(matches_reference("team/busybox:latest", "*/busybox"));
+        assert!(!matches_reference("busybox", &"*a".repeat(60_000)));
     }
 }

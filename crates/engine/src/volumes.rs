@@ -11,7 +11,7 @@ use crate::volume::disk_usage;
 
 impl Engine {
     pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Volume> {
-        let (volume, new) = self.volumes.create(&request, false)?;
+        let (volume, new) = self.volumes.create(&request, request.name.is_empty())?;
         if new {
             self.volume_event(&volume.name, "create", &[("driver", "local")]);
         }

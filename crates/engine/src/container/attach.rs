@@ -102,15 +102,19 @@ impl AttachTicket {
             stdin_head: connection.head,
         };
         engine.container_event(&container, "attach", &[]);
-        if let Some(link) = container.link() {
-            let fds = [fd.as_fd()];
-            return done(link.ask(|seq| Request::Attach { seq, exec: None, attach }, &fds).await?);
-        }
-        if container.phase() == Phase::Created || container.phase() == Phase::Exited {
-            lock(&container.early).push(Early { attach, connection: fd });
-            return Ok(());
-        }
-        Err(Error::conflict("the container has ended"))
+        let link = {
+            // A launch sets the link before it looks for latecomers: under this lock nobody falls in between.
+            let mut early = lock(&container.early);
+            match container.link() {
+                Some(link) => link,
+                None => {
+                    early.push(Early { attach, connection: fd });
+                    return Ok(());
+                }
+            }
+        };
+        let fds = [fd.as_fd()];
+        done(link.ask(|seq| Request::Attach { seq, exec: None, attach }, &fds).await?)
     }
 }
 

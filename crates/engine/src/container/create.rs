@@ -215,6 +215,21 @@ impl Engine {
             }
         }
         warnings.extend(self.host.limits_warnings(host));
+        if !matches!(host.restart_policy.name.as_str(), "" | "no") {
+            warnings.push(format!(
+                "The restart policy \"{}\" is kept, but this version of the engine does not act on it yet.",
+                host.restart_policy.name
+            ));
+        }
+        if config
+            .healthcheck
+            .as_ref()
+            .is_some_and(|health| !matches!(health.test.first().map(String::as_str), None | Some("NONE")))
+        {
+            warnings.push(
+                "The health check is kept, but this version of the engine does not run it yet.".to_owned(),
+            );
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! `start`: everything a container needs is gathered, and handed to a monitor in one message.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::MonitorLink;
 use crate::spec;
+
+/// How many clients go along with a launch; others are handed over when it runs.
+const EARLY_MAX: usize = 8;
 
 /// A monitor that has told of its container's end is gone in milliseconds, unless the disk is slow.
 const CLEARING_DEADLINE: Duration = Duration::from_secs(30);
@@ -79,13 +83,22 @@ impl Engine {
     async fn launch(&self, container: &Arc<Container>) -> std::result::Result<(), Failure> {
         let rootfs = self.images.rootfs(&container.id, &self.layers).map_err(crate::image::failed)?;
         let joined = self.join_network(container)?;
-        let record = container.read().clone();
+        let mut record = container.read().clone();
         self.write_identity(&record, &joined)?;
+        self.pin_subpaths(&mut record)?;
+        if !record.state.started.is_zero() {
+            // A volatile overlay refuses to be mounted a second time until this mark is gone (overlayfs, "volatile mount").
+            let _ = std::fs::remove_dir_all(rootfs.work.join("work/incompat/volatile"));
+        }
         let spec = self.spec(&record, &joined)?;
         let places = self.places(&record.id);
         std::fs::create_dir_all(&places.run).map_err(|e| Error::io("create", &places.run, e))?;
         super::attach::expected_clients(container).await;
-        let early = std::mem::take(&mut *lock(&container.early));
+        let early: Vec<Early> = {
+            let mut waiting = lock(&container.early);
+            let count = waiting.len().min(EARLY_MAX);
+            waiting.drain(..count).collect()
+        };
         let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(early.len() + 1);
         let mut wanted = Vec::with_capacity(early.len() + 1);
         if let Joined::Namespace(netns) = &joined {
@@ -110,6 +123,7 @@ impl Engine {
             },
             user: Some(record.config.user.clone()).filter(|user| !user.is_empty()),
             groups: record.host_config.group_add.to_vec(),
+            strict: spec::resources::strict(&record.host_config),
             create_cwd: true,
             init: record.host_config.init.unwrap_or(self.options.defaults.init),
             stdio: stdio(&record),
@@ -124,27 +138,52 @@ impl Engine {
         let (sender, receiver) = oneshot::channel();
         self.watch(container.clone(), link, Some(sender));
         let outcome = receiver.await.unwrap_or(Launched::Lost);
+        self.release_subpaths(&record);
         match outcome {
             Launched::Started | Launched::Created => {
-                self.save_if_alive(container);
-                Ok(())
+                self.attach_late(container).await;
+                self.save_start(container).await.map_err(Failure::Other)
             }
             failed => {
                 *lock(&container.link) = None;
-                Err(match failed {
-                    Launched::Failed(error) => Failure::Step(error),
-                    _ => Failure::Other(Error::internal(
+                let Launched::Failed(error) = failed else {
+                    // Whoever killed the monitor may have left a process on its way to becoming the container's.
+                    let path = self.cgroups_path(&record);
+                    let swept = crate::image::blocking(move || super::leftovers::end_group(&path)).await;
+                    if let Err(error) = swept {
+                        tracing::warn!(container = record.id, %error, "what a killed monitor left behind");
+                    }
+                    return Err(Failure::Other(Error::internal(
                         "the container's monitor ended before the container was started",
-                    )),
-                })
+                    )));
+                };
+                Err(Failure::Step(error))
             }
         }
     }
 
-    /// A container that is over already has been saved, or is gone with `--rm`.
-    fn save_if_alive(&self, container: &Container) {
-        if container.phase().is_alive() {
-            self.save(container);
+    /// Writes the start down. A container that runs without a record would be ended by the next engine: rather now, and with an
+    /// answer. One that is over already has been saved, or is gone with `--rm`.
+    async fn save_start(&self, container: &Arc<Container>) -> Result<()> {
+        if !container.phase().is_alive() {
+            return Ok(());
+        }
+        let saved = self.store.put_container(&container.id, &*container.read());
+        if saved.is_err() {
+            let _ = self.signal(container, super::stop::SIGKILL).await;
+        }
+        saved
+    }
+
+    /// Hands over clients that came while the launch was on its way.
+    async fn attach_late(&self, container: &Arc<Container>) {
+        let late = std::mem::take(&mut *lock(&container.early));
+        let Some(link) = container.link() else { return };
+        for Early { attach, connection } in late {
+            let request = |seq| protocol::Request::Attach { seq, exec: None, attach };
+            if let Err(error) = link.ask(request, &[connection.as_fd()]).await {
+                tracing::debug!(container = container.id, %error, "a client came too late");
+            }
         }
     }
 
@@ -208,6 +247,37 @@ impl Engine {
         }
     }
 
+    /// Resolves subpaths of volumes beneath the volume and pins what is there in our mount namespace. Whoever writes to the volume
+    /// may put links in the way at any time, so that a path of it must not be looked up in the host's tree.
+    fn pin_subpaths(&self, record: &mut Record) -> Result<()> {
+        let id = record.id.clone();
+        for (number, mount) in
+            record.mounts.iter_mut().enumerate().filter(|(_, mount)| !mount.subpath.is_empty())
+        {
+            let subpath = std::mem::take(&mut mount.subpath);
+            let pinned =
+                self.layers.pin(&subpath_name(&id, number), Path::new(&mount.source), Path::new(&subpath));
+            let pinned = pinned.map_err(|e| {
+                let cause =
+                    std::error::Error::source(&e).map(|cause| format!(": {cause}")).unwrap_or_default();
+                Error::invalid(format!("cannot access path {subpath} of volume {}: {e}{cause}", mount.volume))
+            })?;
+            mount.source = pinned.display().to_string();
+        }
+        Ok(())
+    }
+
+    /// The container has them mounted by now, or never will.
+    fn release_subpaths(&self, record: &Record) {
+        for number in 0..record.mounts.len() {
+            if record.mounts[number].source.contains("/subpath-")
+                && let Err(error) = self.layers.unpin(&subpath_name(&record.id, number))
+            {
+                tracing::warn!(container = record.id, %error, "a volume's subpath");
+            }
+        }
+    }
+
     /// The first process of a container that others refer to.
     pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
         let partner = self.containers.find(name)?;
@@ -248,6 +318,10 @@ impl Engine {
         };
         identity_files::write(&places.directory, &identity, matches!(joined, Joined::Host))
     }
+}
+
+fn subpath_name(id: &str, number: usize) -> String {
+    format!("subpath-{id}-{number}")
 }
 
 /// `name:address` pairs; `host-gateway` stands for the host as its containers see it.

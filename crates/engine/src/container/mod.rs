@@ -23,6 +23,7 @@ mod watch;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -109,6 +110,8 @@ pub struct Container {
     pub(crate) execs: Mutex<HashMap<String, crate::exec::Exec>>,
     /// Clients that attached before the start; they go along with the launch.
     pub(crate) early: Mutex<Vec<attach::Early>>,
+    /// Stopped only to be started again: not the end that `--rm` waits for.
+    pub(crate) restarting: AtomicBool,
     /// Clients that have leave to attach and whose connection is still to come: a start waits for them.
     pub(crate) expected: channel::Sender<usize>,
 }
@@ -138,6 +141,7 @@ impl Container {
             progress: channel::Sender::new(progress),
             execs: Mutex::default(),
             early: Mutex::default(),
+            restarting: AtomicBool::new(false),
             expected: channel::Sender::new(0),
         }
     }

@@ -107,9 +107,13 @@ impl Engine {
                     &record.host_config,
                     record.networks.values().next(),
                 )?;
-                let endpoint = self.networks.attach(&request).map_err(failed)?;
+                let endpoint_id = id::random();
+                let endpoint = self
+                    .networks
+                    .attach(&request)
+                    .map_err(|error| attach_failed(error, &record.name, &endpoint_id))?;
                 container.write().endpoint = Some(EndpointRecord {
-                    endpoint_id: id::random(),
+                    endpoint_id,
                     ip: endpoint.ip,
                     prefix_len: endpoint.prefix_len,
                     gateway: endpoint.gateway,
@@ -216,9 +220,27 @@ fn parse_host_port(text: &str) -> Result<HostPort> {
     }
 }
 
+/// A refusal with Docker's words around it; tools look for them, and for status 500.
+fn attach_failed(error: corten_network::Error, name: &str, endpoint: &str) -> Error {
+    use corten_network::Error as Cause;
+    match error {
+        Cause::PortAllocated { .. }
+        | Cause::PortInUse { .. }
+        | Cause::PortsExhausted { .. }
+        | Cause::HoldPort { .. } => Error::internal(format!(
+            "driver failed programming external connectivity on endpoint {name} ({endpoint}): {error}"
+        )),
+        other => failed(other),
+    }
+}
+
 fn failed(error: corten_network::Error) -> Error {
-    // What the network refuses is nearly always something taken: a port, an address.
-    Error::conflict(error.to_string())
+    let message = error.to_string();
+    match error {
+        error if error.is_conflict() => Error::conflict(message),
+        error if error.is_invalid() => Error::invalid(message),
+        _ => Error::internal(message),
+    }
 }
 
 #[cfg(test)]

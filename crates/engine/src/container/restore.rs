@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::exec::{Exec, ExecPhase};
 use crate::link::MonitorLink;
 
+/// How long a monitor may take to say what it has.
+const STATUS_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Engine {
     /// Brings every container of the database back, and finds out what became of those that ran.
     pub(crate) async fn restore(&self) -> Result<()> {
@@ -63,19 +66,40 @@ impl Engine {
         Ok(())
     }
 
-    /// The line to the monitor of a container that should be running.
-    async fn reconnect(&self, container: &Arc<Container>) -> Option<MonitorLink> {
+    /// A line to the monitor of a container that should be running; `None` only when nobody listens there.
+    pub(super) async fn reconnect(&self, container: &Arc<Container>) -> Option<MonitorLink> {
         let connection = Connection::open(&self.places(&container.id).run).ok()?;
         let link = MonitorLink::new(connection).ok()?;
         link.send(&Request::Status { seq: 0 }, &[]).await.ok()?;
-        let status = tokio::time::timeout(std::time::Duration::from_secs(5), link.receive()).await.ok()??;
-        let Event::Status { pid, execs, .. } = status else { return None };
+        let mut ended = Vec::new();
+        let status = async {
+            loop {
+                match link.receive().await? {
+                    Event::Status { pid, execs, .. } => return Some((pid, execs)),
+                    Event::ExecExited { exec, code } => ended.push((exec, code)),
+                    // The watcher finds the exit record when the line ends behind this.
+                    _ => {}
+                }
+            }
+        };
+        let (pid, execs) = match tokio::time::timeout(STATUS_DEADLINE, status).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                // Slow is not dead: the container goes on, and what its monitor says is heard when it comes.
+                warn!(container = container.id, "the monitor of a running container does not answer yet");
+                return Some(link);
+            }
+        };
         container.write().state.pid = pid;
         let mut known = lock(&container.execs);
         for exec in execs {
             lock(&self.execs).insert(exec.exec.clone(), container.id.clone());
             let phase = exec.code.map_or(ExecPhase::Running, ExecPhase::Ended);
-            known.insert(exec.exec, Exec { request: Default::default(), phase, pid: exec.pid });
+            known.entry(exec.exec).or_insert_with(|| Exec::found(exec.pid)).set_phase(phase);
+        }
+        drop(known);
+        for (exec, code) in ended {
+            self.exec_ended(container, &exec, code);
         }
         Some(link)
     }

@@ -1,6 +1,7 @@
 //! Ending, pausing and renaming: everything that acts on a container that is there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use corten_api::container::StopOptions;
@@ -29,7 +30,10 @@ impl Engine {
     pub async fn container_restart(&self, key: &str, options: &StopOptions) -> Result<()> {
         let container = self.containers.find(key)?;
         if container.phase().is_alive() {
-            self.stop(&container, options).await?;
+            container.restarting.store(true, Ordering::Release);
+            let stopped = self.stop(&container, options).await;
+            container.restarting.store(false, Ordering::Release);
+            stopped?;
         }
         self.start(&container).await?;
         self.container_event(&container, "restart", &[]);
@@ -160,7 +164,12 @@ impl Engine {
         }
         self.containers.rename(&container.id, &old, new)?;
         container.write().name = new.to_owned();
-        self.save(&container);
+        let saved = self.store.put_container(&container.id, &*container.read());
+        if let Err(error) = saved {
+            container.write().name.clone_from(&old);
+            self.containers.rename(&container.id, new, &old)?;
+            return Err(error);
+        }
         self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

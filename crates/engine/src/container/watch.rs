@@ -1,6 +1,7 @@
 //! One task per running container: it hears what the monitor says and keeps the record true.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use corten_api::Timestamp;
 use corten_runtime::monitor::protocol::{Event, Exit, StepError};
@@ -20,6 +21,14 @@ pub(super) enum Launched {
     Lost,
 }
 
+/// How listening ended.
+enum Listened {
+    /// With the container.
+    Ended,
+    /// With the line.
+    Lost,
+}
+
 /// Where the first answers of a new monitor go.
 pub(super) type LaunchSender = oneshot::Sender<Launched>;
 
@@ -30,7 +39,22 @@ impl Engine {
         container.monitored.send_replace(true);
         self.monitors.send_modify(|count| *count += 1);
         tokio::spawn(async move {
-            engine.listen(&container, &link, launch).await;
+            let (mut link, mut launch) = (link, launch);
+            // A line can break without its monitor: then there is another one to be had.
+            while let Listened::Lost = engine.listen(&container, &link, &mut launch).await {
+                let Some(another) = engine.reconnect(&container).await else {
+                    if container.phase().is_alive() {
+                        engine.settle_ended(&container).await;
+                    }
+                    break;
+                };
+                warn!(container = container.id, "the line to a monitor broke, and was made anew");
+                *lock(&container.link) = Some(another.clone());
+                link = another;
+            }
+            if let Some(sender) = launch {
+                let _ = sender.send(Launched::Lost);
+            }
             // The line's end is the monitor's: until then it removes files, and a control group with all that is in it.
             while link.next().await.is_some() {}
             container.monitored.send_replace(false);
@@ -38,7 +62,12 @@ impl Engine {
         });
     }
 
-    async fn listen(&self, container: &Arc<Container>, link: &MonitorLink, mut launch: Option<LaunchSender>) {
+    async fn listen(
+        &self,
+        container: &Arc<Container>,
+        link: &MonitorLink,
+        launch: &mut Option<LaunchSender>,
+    ) -> Listened {
         let mut tell = |outcome| {
             if let Some(sender) = launch.take() {
                 // A client that gave up waiting does not undo the start.
@@ -57,22 +86,18 @@ impl Engine {
                 }
                 Event::Failed { error } => {
                     tell(Launched::Failed(error));
-                    return;
+                    return Listened::Ended;
                 }
                 Event::Exited { exit } => {
                     tell(Launched::Started);
                     self.ended(container, &exit).await;
-                    return;
+                    return Listened::Ended;
                 }
                 Event::ExecExited { exec, code } => self.exec_ended(container, &exec, code),
                 answer => debug!(?answer, "an answer that nobody waits for"),
             }
         }
-        // A monitor that is gone without a word has left its exit record, or was killed itself.
-        if container.phase().is_alive() {
-            self.settle_ended(container).await;
-        }
-        tell(Launched::Lost);
+        Listened::Lost
     }
 
     /// The container's monitor is gone: takes its exit record, or ends what it left running.
@@ -107,6 +132,7 @@ impl Engine {
     pub(super) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
         // Or a start that comes in between would lose its network and its monitor to this end.
         let turn = container.operation.lock().await;
+        let restarting = container.restarting.load(Ordering::Acquire);
         let auto_remove = {
             let mut record = container.write();
             let Some(phase) = record.state.phase.after(Change::Exit) else { return };
@@ -118,7 +144,7 @@ impl Engine {
             if record.state.started.is_zero() {
                 record.state.started = Timestamp::from_unix_nanos(exit.started.0);
             }
-            record.host_config.auto_remove
+            record.host_config.auto_remove && !restarting
         };
         *lock(&container.link) = None;
         self.release_network(container);

@@ -241,6 +241,13 @@ fn volume_mount(mount: &Mount, mut resolved: ResolvedMount) -> Result<ResolvedMo
     resolved.anonymous = mount.source.is_empty();
     resolved.volume.clone_from(&mount.source);
     resolved.copy_up = !options.no_copy;
+    let escapes = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
+    if escapes(&options.subpath) {
+        return Err(Error::invalid(format!(
+            "invalid mount config for type \"volume\": subpath must be a relative path within the volume: {}",
+            options.subpath
+        )));
+    }
     resolved.subpath = options.subpath;
     resolved.labels = options.labels.into_iter().collect();
     resolved.driver_options = driver.options.into_iter().collect();

@@ -104,7 +104,7 @@ fn process(
         no_new_privileges: security.no_new_privileges,
         apparmor_profile: security.apparmor_profile.clone(),
         selinux_label: security.selinux_label.clone(),
-        oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
+        oom_score_adj: Some(host.oom_score_adj),
         ..Process::default()
     })
 }

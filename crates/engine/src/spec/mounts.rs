@@ -12,6 +12,10 @@ pub fn mounts(record: &Record, context: &Context<'_>, modes: &Modes) -> Result<V
     list.extend(identity(context));
     // A mount of the user's takes the place of ours.
     list.retain(|ours| !record.mounts.iter().any(|own| own.destination == ours.destination));
+    // Nor may ours be put into a /dev of the host's.
+    if record.mounts.iter().any(|own| own.destination == "/dev") {
+        list.retain(|ours| !ours.destination.starts_with("/dev/"));
+    }
     list.extend(record.mounts.iter().map(own));
     list.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
     Ok(list)
@@ -109,12 +113,7 @@ fn own(own: &ResolvedMount) -> Mount {
             }
         }
     }
-    let source = if own.subpath.is_empty() {
-        own.source.clone()
-    } else {
-        format!("{}/{}", own.source, own.subpath.trim_start_matches('/'))
-    };
-    mount(&own.destination, "bind", &source, &options)
+    mount(&own.destination, "bind", &own.source, &options)
 }
 
 /// `exec` among the options takes `noexec` away.

@@ -171,6 +171,12 @@ pub fn rlimits(host: &HostConfig, defaults: &[(String, i64, i64)]) -> Result<Vec
         .collect()
 }
 
+/// What the user asked for by name, and so is not cut down to what the host allows.
+pub fn strict(host: &HostConfig) -> Vec<String> {
+    let limits = host.ulimits.iter().map(|limit| format!("RLIMIT_{}", limit.name.to_ascii_uppercase()));
+    limits.chain((host.oom_score_adj != 0).then(|| "oomScoreAdj".to_owned())).collect()
+}
+
 const ULIMITS: [&str; 16] = [
     "as",
     "core",

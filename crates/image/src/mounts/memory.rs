@@ -1,12 +1,14 @@
-//! Shared memory: a tmpfs in the thread's namespace that several containers can be given (`--ipc shareable`).
+//! What containers are given from the thread's namespace beside layers: shared memory for several of them
+//! (`--ipc shareable`), and parts of volumes that were looked up safely and are held in place.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
-use super::{LayerMounts, MountError, attach};
+use super::{LayerMounts, MountError, attach, open_in_root};
 
 impl LayerMounts {
     /// Mounts an empty tmpfs of at most `bytes`; one of that name that is there already is taken.
@@ -45,6 +47,35 @@ impl LayerMounts {
     pub fn find_memory(&self, name: &str) -> Result<Option<PathBuf>, MountError> {
         let target = self.memory(name);
         self.run(move || target.is_dir().then_some(target))
+    }
+
+    /// Looks `path` up beneath `directory`, following links only within it, and holds what is found in place under a name.
+    pub fn pin(&self, name: &str, directory: &Path, path: &Path) -> Result<PathBuf, MountError> {
+        let target = self.directory.join(name);
+        let (at, own, inside) = (target.clone(), directory.to_owned(), path.to_owned());
+        let pinned = self.run(move || -> io::Result<()> {
+            let directory = rustix::fs::open(&own, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let found = open_in_root(&directory, &inside, OFlags::PATH)?;
+            let is_directory = found.metadata()?.is_dir();
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+            let tree = rustix::mount::open_tree(&found, "", flags)?;
+            if is_directory { std::fs::create_dir(&at)? } else { drop(std::fs::File::create_new(&at)?) }
+            rustix::mount::move_mount(&tree, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            Ok(())
+        })?;
+        pinned.map_err(|source| MountError::Memory { target: path.to_owned(), source })?;
+        Ok(target)
+    }
+
+    /// Lets go of what was pinned; containers that have it keep it.
+    pub fn unpin(&self, name: &str) -> Result<(), MountError> {
+        let target = self.directory.join(name);
+        let at = target.clone();
+        let unpinned = self.run(move || -> io::Result<()> {
+            rustix::mount::unmount(&at, UnmountFlags::DETACH)?;
+            if at.is_dir() { std::fs::remove_dir(&at) } else { std::fs::remove_file(&at) }
+        })?;
+        unpinned.map_err(|source| MountError::Memory { target, source })
     }
 
     fn memory(&self, name: &str) -> PathBuf {

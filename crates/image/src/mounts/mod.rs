@@ -48,7 +48,7 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot mount or unmount the shared memory {target}")]
+    #[error("cannot mount or unmount {target}")]
     Memory {
         target: PathBuf,
         #[source]

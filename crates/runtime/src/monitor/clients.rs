@@ -115,6 +115,15 @@ impl Monitor {
         self.rearm(client.session);
     }
 
+    /// Lets go of a session's clients without a word: who asked for the session has their connections still, and tells them why
+    /// it came to nothing.
+    pub(super) fn forget_clients(&mut self, session: Id) {
+        for client in self.clients.iter().filter(|c| c.session == session) {
+            self.poll.remove(client);
+        }
+        self.clients.retain(|c| c.session != session);
+    }
+
     /// Lets go of the clients that have got everything.
     pub(super) fn finish_clients(&mut self, session: Id) {
         while let Some(done) = self.clients.iter().find(|c| c.session == session && c.is_done()).map(|c| c.id)

@@ -113,9 +113,9 @@ impl Monitor {
                 self.rearm(id);
             }
             Err(error) => {
-                self.tell(line, &Event::ExecFailed { seq, exec, error });
                 self.sessions.retain(|s| s.id != id);
-                self.close_clients(id);
+                self.forget_clients(id);
+                self.tell(line, &Event::ExecFailed { seq, exec, error });
             }
         }
     }

@@ -32,6 +32,9 @@ pub struct Launch {
     /// Supplementary groups by name or number (`--group-add`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// Limits that must be met or the start fails: `RLIMIT_…` kinds, `oomScoreAdj`. Others are cut down to what is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strict: Vec<String>,
     /// Create the working directory when the image lacks it, as Docker does.
     #[serde(default)]
     pub create_cwd: bool,

@@ -53,6 +53,7 @@ fn clone(
     let mut request = Request::new(&launch.id, &launch.state_dir, &launch.spec, &launch.rootfs);
     request.user = launch.user.as_deref();
     request.groups = &launch.groups;
+    request.strict = &launch.strict;
     request.create_cwd = launch.create_cwd;
     request.init = launch.init;
     request.stdio = stdio;
