@@ -284,3 +284,21 @@ fn events_tell_the_story() {
         assert_eq!(story, "create\nattach\nstart\ndie\ndestroy");
     }
 }
+
+#[test]
+fn restarting_keeps_what_would_go_with_its_end() {
+    let engine = TestEngine::with_busybox();
+    engine.corten(&["run", "-d", "--rm", "--name", "again", "busybox", "sleep", "1000"]).ok();
+    engine.corten(&["exec", "again", "touch", "/kept"]).ok();
+    engine.corten(&["restart", "-t", "0", "again"]).ok();
+    engine.corten(&["exec", "again", "test", "-e", "/kept"]).ok();
+    engine.docker(&["stop", "-t", "0", "again"]).ok();
+    eventually("it goes with its end", || engine.corten(&["ps", "-aq"]).ok().is_empty());
+}
+
+#[test]
+fn what_is_kept_but_not_acted_on_is_said() {
+    let engine = TestEngine::with_busybox();
+    let output = engine.docker(&["create", "--restart", "always", "--health-cmd", "true", "busybox"]);
+    assert!(output.stderr.contains("restart policy") && output.stderr.contains("health check"), "{}", output.stderr);
+}

@@ -200,3 +200,21 @@ fn names_of_hosts_and_resolver() {
         "02:42:0a:01:02:03",
     );
 }
+
+#[test]
+fn a_subpath_stays_within_its_volume() {
+    let engine = TestEngine::with_busybox();
+    let make = "mkdir -p /v/inner && echo inside > /v/inner/f && ln -s / /v/out && ln -s inner /v/in && ln -s /inner /v/rooted && echo one > /v/file";
+    engine.corten(&sh(&["-v", "shared:/v"], make)).ok();
+    let mount = |subpath: &str| format!("type=volume,src=shared,dst=/m,volume-subpath={subpath}");
+    for path in ["inner", "in", "rooted"] {
+        both(&engine, &sh(&["--mount", &mount(path)], "cat /m/f"), "inside");
+    }
+    both(&engine, &sh(&["--mount", &mount("file")], "cat /m"), "one");
+    // A link to the root leads to the root of the volume, not of the host.
+    both(&engine, &sh(&["--mount", &mount("out")], "ls /m"), "file\nin\ninner\nout\nrooted");
+    for path in ["../..", "/etc", "missing"] {
+        let refused = engine.corten(&["run", "--rm", "--mount", &mount(path), "busybox", "true"]);
+        assert!(refused.code != 0 && refused.stderr.contains(path), "{}", refused.stderr);
+    }
+}

@@ -12,9 +12,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 pub fn open_in_root(root: &impl AsFd, path: &Path, flags: OFlags) -> io::Result<File> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // Never waits for the other end of a fifo, never becomes somebody's terminal.
-    let flags = flags
-        | OFlags::CLOEXEC
-        | OFlags::NOCTTY
-        | if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
+    let more = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY | OFlags::NONBLOCK };
+    let flags = flags | OFlags::CLOEXEC | more;
     Ok(File::from(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?))
 }
