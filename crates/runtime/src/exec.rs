@@ -13,7 +13,7 @@ use crate::launch::{
 };
 use crate::monitor::protocol::{Step, StepError};
 use crate::plan::{Action, Host, Plan};
-use crate::spec::{Process, State};
+use crate::spec::{MemoryPolicy, Process, State};
 
 /// What is to be run, and where.
 pub struct Request<'a> {
@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub cgroup: Option<CgroupEntry>,
     pub seccomp: Option<Filter>,
     pub strict: &'a [String],
+    /// The container's `linux.memoryPolicy`.
+    pub memory_policy: Option<&'a MemoryPolicy>,
     pub preserve_fds: u32,
     pub death_signal: Option<i32>,
 }
@@ -45,6 +47,7 @@ impl<'a> Request<'a> {
             cgroup: None,
             seccomp: None,
             strict: &[],
+            memory_policy: None,
             preserve_fds: 0,
             death_signal: None,
         }

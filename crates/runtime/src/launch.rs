@@ -8,6 +8,7 @@ mod child;
 mod diagnosis;
 mod hold;
 mod idmapped;
+mod net_devices;
 mod parent;
 mod prepare;
 mod record;

@@ -38,8 +38,18 @@ pub struct Plan {
     pub namespaces: Namespaces,
     pub operations: Vec<Operation>,
     pub program: Program,
+    /// Moved by the parent.
+    pub net_devices: Vec<NetDevicePlan>,
     /// What was clamped or left out.
     pub warnings: Vec<String>,
+}
+
+/// An interface that goes into the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevicePlan {
+    /// Its name in the caller's network namespace.
+    pub outside: String,
+    pub inside: String,
 }
 
 /// One thing for the child to do.
@@ -75,6 +85,8 @@ pub enum Action {
     /// Changes the root directory to the prepared one.
     Chroot,
     UnshareCgroup,
+    /// Switches on `lo` of the new network namespace.
+    Loopback,
     NewSession,
     SessionKeyring {
         name: CString,
@@ -87,10 +99,12 @@ pub enum Action {
     ParentPrivate {
         path: CString,
     },
-    /// A bind mount of the directory onto itself becomes the root; without a mount namespace the directory as it is.
+    /// A bind mount of the directory onto itself becomes the root. Without a mount namespace it holds all mounts of the container, so that
+    /// unmounting it takes them along; the directory as it is when there are none.
     BindRoot {
         path: CString,
         bind: bool,
+        private: bool,
     },
     OverlayRoot(Box<OverlayRoot>),
     Mount(Box<MountAction>),
@@ -108,8 +122,8 @@ pub enum Action {
         columns: u16,
         mount: bool,
     },
-    /// The parent runs `prestart`, `createRuntime` and `createContainer` hooks.
-    AwaitCreateHooks,
+    /// The parent moves network devices, then runs `prestart`, `createRuntime` and `createContainer` hooks.
+    AwaitParent,
     Pivot,
     /// Without a mount namespace of its own there is nothing to pivot.
     ChangeRoot,
@@ -226,6 +240,12 @@ impl Plan {
         let process = spec.process.as_ref().ok_or_else(|| invalid("process", "is missing"))?;
         let linux = spec.linux.clone().unwrap_or_default();
         let mut warnings = Vec::new();
+        if linux.intel_rdt.is_some() {
+            return Err(invalid(
+                "linux.intelRdt",
+                "is not supported: this runtime does not manage Intel RDT",
+            ));
+        }
         let namespaces = Namespaces::plan(request, &linux)?;
         let program = Program::plan(process)?;
         let mut list = Vec::new();
@@ -238,16 +258,18 @@ impl Plan {
             system::console(&mut list, process, &request.stdio, true);
         }
         system::names(&mut list, spec)?;
-        if spec.hooks.as_ref().is_some_and(|h| {
+        let hooks = spec.hooks.as_ref().is_some_and(|h| {
             !(h.prestart.is_empty() && h.create_runtime.is_empty() && h.create_container.is_empty())
-        }) {
-            list.push(Operation::new(Step::Hook, "createRuntime", Action::AwaitCreateHooks));
+        });
+        let net_devices = system::net_devices(&linux, &namespaces)?;
+        if hooks || !net_devices.is_empty() {
+            list.push(Operation::new(Step::Hook, "createRuntime", Action::AwaitParent));
         }
         let pivot = if namespaces.has(NamespaceKind::Mount) { Action::Pivot } else { Action::ChangeRoot };
         list.push(Operation::new(Step::Rootfs, root_name(request), pivot));
         system::protect(&mut list, spec, &linux)?;
         sysctl::plan(&mut list, &linux, &namespaces)?;
-        system::memory_policy(&mut list, &linux)?;
+        system::memory_policy(&mut list, linux.memory_policy.as_ref())?;
         system::personality(&mut list, &linux)?;
         process::plan(
             &mut list,
@@ -266,7 +288,7 @@ impl Plan {
             host,
             &mut warnings,
         )?;
-        Ok(Self { namespaces, operations: list, program, warnings })
+        Ok(Self { namespaces, operations: list, program, net_devices, warnings })
     }
 
     /// What has to be done to run `request`'s process in a container whose namespaces `flags` name.
@@ -281,6 +303,8 @@ impl Plan {
         let mut list = Vec::new();
         process::before_entering(&mut list, request.process, request.strict, host, &mut warnings)?;
         list.push(Operation::new(Step::Cgroup, "cgroup", Action::EnterCgroups));
+        process::final_affinity(&mut list, request.process)?;
+        system::memory_policy(&mut list, request.memory_policy)?;
         list.push(Operation::new(Step::Namespace, "session", Action::NewSession));
         let object = format!("of process {}", request.pid);
         list.push(Operation::new(Step::Namespace, object, Action::JoinProcess { flags }));
@@ -307,7 +331,8 @@ impl Plan {
             host,
             &mut warnings,
         )?;
-        Ok(Self { namespaces: Namespaces::default(), operations: list, program, warnings })
+        let (namespaces, net_devices) = (Namespaces::default(), Vec::new());
+        Ok(Self { namespaces, operations: list, program, net_devices, warnings })
     }
 }
 

@@ -3,9 +3,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::raw::{Result, syscall};
 
 /// The calling thread's network namespace.
 pub fn current() -> io::Result<OwnedFd> {
@@ -22,4 +25,18 @@ pub fn unshare() -> io::Result<()> {
 /// Moves the calling thread into `namespace`.
 pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
+}
+
+/// Switches on the loopback interface of the calling thread's network namespace. Allocates nothing.
+pub fn loopback_up() -> Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all bytes zero are a valid `ifreq`, a structure of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let arguments =
+        [socket.as_raw_fd() as usize, libc::SIOCSIFFLAGS as usize, &raw const request as usize, 0, 0, 0];
+    // SAFETY: the socket is open, and the request is what this ioctl reads.
+    unsafe { syscall(libc::SYS_ioctl, arguments).map(drop) }
 }

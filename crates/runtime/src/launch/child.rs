@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::process::{self, Strings, namespace};
 use corten_sys::seccomp::{Flags, Instruction};
-use corten_sys::{fd, sched};
+use corten_sys::{fd, netns, sched};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
@@ -152,17 +152,18 @@ impl Child<'_> {
                 self.change_root()?;
             }
             Action::UnshareCgroup => process::unshare(namespace::CGROUP)?,
+            Action::Loopback => netns::loopback_up()?,
             Action::NewSession => rustix::process::setsid().map(drop)?,
             Action::SessionKeyring { name } => process::join_session_keyring(name)?,
             Action::Propagation { flags } => self.propagation(*flags)?,
             Action::ParentPrivate { path } => self.parent_private(path)?,
-            Action::BindRoot { path, bind } => self.bind_root(path, *bind)?,
+            Action::BindRoot { path, bind, private } => self.bind_root(path, *bind, *private)?,
             Action::OverlayRoot(overlay) => self.overlay_root(index, overlay)?,
             Action::Mount(mount) => self.mount(index, mount)?,
             Action::Device(device) => self.device(device)?,
             Action::Link { path, target, replace } => self.link(path, target, *replace)?,
             Action::Console { rows, columns, mount } => self.console(*rows, *columns, *mount)?,
-            Action::AwaitCreateHooks => self.ask(Kind::CreateHooks)?,
+            Action::AwaitParent => self.ask(Kind::CreateHooks)?,
             Action::Pivot => self.pivot()?,
             Action::ChangeRoot => self.change_root()?,
             Action::RootPropagation { flags } => corten_sys::mount::mount(None, c"/", None, *flags, None)?,

@@ -3,15 +3,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use corten_sys::{fd, process};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::PidfdGetfdFlags;
 
-use super::prepare::namespaces_of;
+use super::prepare::{errno_error, namespaces_of};
 use super::record::{DETAIL_BYTES_MAX, GO, HEADER_BYTES, Kind, Reason, Record};
-use super::{Listener, diagnosis};
+use super::{Listener, diagnosis, net_devices};
 use crate::hooks;
 use crate::monitor::protocol::{Step, StepError};
-use crate::plan::{Action, Operation};
+use crate::plan::{Action, NetDevicePlan, Operation};
 use crate::spec::{Hooks, State, Status};
 
 const SIGKILL: i32 = 9;
@@ -29,6 +30,7 @@ pub struct Child {
     pub(super) channel: OwnedFd,
     pub(super) operations: Vec<Operation>,
     pub(super) hooks: Option<Hooks>,
+    pub(super) net_devices: Vec<NetDevicePlan>,
     pub(super) state: State,
     pub(super) listener: Option<Listener>,
     /// The caller lets the child go.
@@ -94,6 +96,7 @@ impl Child {
                 }
                 Kind::Console => self.console = fds.pop(),
                 Kind::CreateHooks => {
+                    self.net_devices()?;
                     self.create_hooks()?;
                     self.go()?;
                 }
@@ -119,10 +122,22 @@ impl Child {
         State { status, pid: Some(self.pid), ..self.state.clone() }
     }
 
+    fn net_devices(&self) -> Result<(), StepError> {
+        if self.net_devices.is_empty() {
+            return Ok(());
+        }
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let namespace = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| errno_error(Step::Namespace, path.as_str(), errno))?;
+        net_devices::move_all(&self.net_devices, namespace.as_fd())
+    }
+
     fn create_hooks(&self) -> Result<(), StepError> {
         let Some(lists) = &self.hooks else { return Ok(()) };
         let state = self.state(Status::Creating);
-        hooks::run("prestart", &lists.prestart, &state)?;
+        // By the specification they come after the start was asked for, when a container is created already; in fact every runtime runs
+        // them here, as there is no other place for what they are used for: a network before the program is looked for.
+        hooks::run("prestart", &lists.prestart, &self.state(Status::Created))?;
         hooks::run("createRuntime", &lists.create_runtime, &state)?;
         self.inside("createContainer", &lists.create_container, &state)
     }

@@ -286,6 +286,7 @@ impl Equipment {
             pidfd: cloned.pidfd,
             console: None,
             warnings: self.plan.warnings,
+            net_devices: self.plan.net_devices,
             channel,
             operations: self.plan.operations,
             hooks,

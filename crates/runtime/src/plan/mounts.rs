@@ -120,7 +120,11 @@ pub(super) fn root(
         }
     }
     let action = match request.rootfs {
-        Rootfs::Directory => Action::BindRoot { path, bind: own_mounts },
+        Rootfs::Directory => {
+            let read_only = request.spec.root.as_ref().is_some_and(|r| r.readonly);
+            let bind = own_mounts || read_only || !request.spec.mounts.is_empty();
+            Action::BindRoot { path, bind, private: !own_mounts }
+        }
         Rootfs::Overlay { lower, upper, work, volatile, .. } => {
             let texts = |p: &std::path::Path| c_string("rootfs", p.as_os_str().as_encoded_bytes());
             let lower = lower.iter().map(|p| texts(p)).collect::<Result<Vec<_>, _>>()?;
@@ -189,8 +193,13 @@ pub(super) fn mounts(
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<(), StepError> {
-    if !namespaces.has(NamespaceKind::Mount) && !request.spec.mounts.is_empty() {
-        return Err(invalid("mounts", "need a mount namespace: they would stay on the host"));
+    if !namespaces.has(NamespaceKind::Mount)
+        && let Some(field) =
+            [("linux.maskedPaths", &linux.masked_paths), ("linux.readonlyPaths", &linux.readonly_paths)]
+                .iter()
+                .find_map(|(field, paths)| (!paths.is_empty()).then_some(*field))
+    {
+        return Err(invalid(field, "needs a mount namespace: they would be hidden from the host"));
     }
     let context = Context { request, linux, user_namespace: namespaces.has(NamespaceKind::User), host };
     for mount in &request.spec.mounts {

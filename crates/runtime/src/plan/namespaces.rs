@@ -142,6 +142,12 @@ impl Namespaces {
                 list.push(Operation::new(Step::Namespace, object, Action::JoinNamespace(join.kind)));
             }
         }
+        if self.clone_flags & namespace::NETWORK != 0 {
+            let mut loopback = Operation::new(Step::Namespace, "lo", Action::Loopback);
+            // A kernel may know no IPv4; then there is nothing to switch on.
+            loopback.lenient = true;
+            list.push(loopback);
+        }
         list.push(Operation::new(Step::Namespace, "session", Action::NewSession));
         if self.unshare_cgroup {
             list.push(Operation::new(Step::Namespace, "cgroup", Action::UnshareCgroup));

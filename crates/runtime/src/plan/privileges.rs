@@ -3,8 +3,6 @@
 use corten_sys::caps::{self, CapabilitySets};
 use corten_sys::process;
 
-use super::invalid;
-use crate::monitor::protocol::StepError;
 use crate::spec::{Capabilities, Process};
 
 /// What the machine and the caller's rights allow: the facts that a plan depends on.
@@ -69,46 +67,38 @@ pub struct Masks {
 }
 
 /// The sets that `process` wishes for, less what the kernel does not know or the caller does not have.
-pub fn masks(
-    process: &Process,
-    user_namespace: bool,
-    host: &Host,
-    warnings: &mut Vec<String>,
-) -> Result<Masks, StepError> {
+pub fn masks(process: &Process, user_namespace: bool, host: &Host, warnings: &mut Vec<String>) -> Masks {
     // As runc does: who names no sets gets none.
-    let Some(wish) = &process.capabilities else { return Ok(Masks::default()) };
+    let Some(wish) = &process.capabilities else { return Masks::default() };
     let known = if host.last_capability >= 63 { u64::MAX } else { (1 << (host.last_capability + 1)) - 1 };
     // Who makes a user namespace has every capability in it.
     let available = if user_namespace { known } else { host.permitted & known };
     let mut missing: Vec<String> = Vec::new();
-    let mut mask = |names: &[String]| -> Result<u64, StepError> {
+    let mut mask = |names: &[String]| {
         let mut mask = 0;
         for name in names {
-            let number = caps::number(name)
-                .ok_or_else(|| invalid("process.capabilities", format!("{name:?} is no capability")))?;
-            if available & 1 << number == 0 {
-                if !missing.contains(name) {
-                    missing.push(name.clone());
-                }
-            } else {
-                mask |= 1u64 << number;
+            match caps::number(name) {
+                Some(number) if available & 1 << number != 0 => mask |= 1u64 << number,
+                // Unknown ones too: "runtimes SHOULD NOT fail" (config.md, "capabilities").
+                _ if missing.contains(name) => {}
+                _ => missing.push(name.clone()),
             }
         }
-        Ok(mask)
+        mask
     };
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = wish;
     let masks = Masks {
-        bounding: mask(bounding)?,
+        bounding: mask(bounding),
         sets: CapabilitySets {
-            effective: mask(effective)?,
-            permitted: mask(permitted)?,
-            inheritable: mask(inheritable)?,
+            effective: mask(effective),
+            permitted: mask(permitted),
+            inheritable: mask(inheritable),
         },
-        ambient: mask(ambient)?,
+        ambient: mask(ambient),
     };
     if !missing.is_empty() {
         warnings
             .push(format!("capabilities that this host does not have are left out: {}", missing.join(", ")));
     }
-    Ok(masks)
+    masks
 }

@@ -84,7 +84,23 @@ pub(super) fn before_entering(
 ) -> Result<(), StepError> {
     limits(list, process, strict, host, warnings)?;
     oom_score(list, process, strict);
-    scheduling(list, process, true)
+    scheduling(list, process)?;
+    let wish = process.exec_cpu_affinity.as_ref();
+    affinity(list, wish.and_then(|a| a.initial.as_deref()))
+}
+
+/// Where an exec runs once it is in the container's control groups, whose CPUs the kernel has given it on entering.
+pub(super) fn final_affinity(list: &mut Vec<Operation>, process: &Process) -> Result<(), StepError> {
+    let wish = process.exec_cpu_affinity.as_ref();
+    affinity(list, wish.and_then(|a| a.last.as_deref()))
+}
+
+fn affinity(list: &mut Vec<Operation>, cpus: Option<&str>) -> Result<(), StepError> {
+    if let Some(cpus) = cpus.filter(|c| !c.is_empty()) {
+        let mask = parse_list("process.execCPUAffinity", cpus)?;
+        list.push(Operation::new(Step::Scheduler, format!("CPUs {cpus}"), Action::Affinity { mask }));
+    }
+    Ok(())
 }
 
 pub(super) fn plan(
@@ -97,7 +113,7 @@ pub(super) fn plan(
     if !wish.exec {
         limits(list, process, wish.strict, host, warnings)?;
         oom_score(list, process, wish.strict);
-        scheduling(list, process, false)?;
+        scheduling(list, process)?;
     }
     user(list, wish)?;
     list.push(Operation::new(Step::Console, "stdio", Action::Streams { terminal: process.terminal }));
@@ -107,9 +123,9 @@ pub(super) fn plan(
     }
     let action = Action::WorkingDirectory { path: c_string("process.cwd", cwd)?, create: wish.create_cwd };
     list.push(Operation::new(Step::WorkingDirectory, cwd, action));
-    labels(list, process, host, warnings)?;
+    labels(list, process, host)?;
 
-    let masks = masks(process, wish.user_namespace, host, warnings)?;
+    let masks = masks(process, wish.user_namespace, host, warnings);
     // The filter needs CAP_SYS_ADMIN unless no_new_privs is set; capset(2) gives both up afterwards.
     let keep = masks.sets.permitted | 1 << CAP_SYS_ADMIN | 1 << CAP_SETPCAP;
     let object = wish.user.map_or_else(|| process.user.uid.to_string(), str::to_owned);
@@ -201,7 +217,7 @@ fn oom_score(list: &mut Vec<Operation>, process: &Process, strict: &[String]) {
     }
 }
 
-fn scheduling(list: &mut Vec<Operation>, process: &Process, exec: bool) -> Result<(), StepError> {
+fn scheduling(list: &mut Vec<Operation>, process: &Process) -> Result<(), StepError> {
     if let Some(scheduler) = &process.scheduler {
         let action = Action::Scheduler(attributes(scheduler)?);
         list.push(Operation::new(Step::Scheduler, &scheduler.policy, action));
@@ -217,14 +233,6 @@ fn scheduling(list: &mut Vec<Operation>, process: &Process, exec: bool) -> Resul
             invalid("process.ioPriority.priority", format!("{} is not 0 to 7", priority.priority))
         })?;
         list.push(Operation::new(Step::Scheduler, &priority.class, Action::IoPriority { class, level }));
-    }
-    if let (Some(affinity), true) = (&process.exec_cpu_affinity, exec) {
-        // `initial` is meant for the time before the control group is entered, `final` for after: the last one wins, and
-        // nothing heavy runs in between.
-        for list_text in [&affinity.initial, &affinity.last].into_iter().flatten().filter(|l| !l.is_empty()) {
-            let mask = parse_list("process.execCPUAffinity", list_text)?;
-            list.push(Operation::new(Step::Scheduler, list_text, Action::Affinity { mask }));
-        }
     }
     Ok(())
 }
@@ -321,12 +329,9 @@ fn check_id(field: &str, number: u64) -> Result<u32, StepError> {
         .ok_or_else(|| invalid(field, format!("{number} is not between 0 and 4294967294")))
 }
 
-fn labels(
-    list: &mut Vec<Operation>,
-    process: &Process,
-    host: &Host,
-    warnings: &mut Vec<String>,
-) -> Result<(), StepError> {
+/// What the program is to be confined by. Who asks for a label on a host that does not know such labels is told: to run without would be to
+/// drop a protection in silence.
+fn labels(list: &mut Vec<Operation>, process: &Process, host: &Host) -> Result<(), StepError> {
     if let Some(profile) = process.apparmor_profile.as_deref().filter(|p| !p.is_empty()) {
         if host.apparmor {
             let action = Action::ExecLabel {
@@ -335,19 +340,24 @@ fn labels(
             };
             list.push(Operation::new(Step::Label, profile, action));
         } else if profile != "unconfined" {
-            warnings.push(format!("AppArmor profile {profile}: this host has no AppArmor"));
+            return Err(invalid(
+                "process.apparmorProfile",
+                format!("{profile:?}: AppArmor is not enabled on this host"),
+            ));
         }
     }
     if let Some(label) = process.selinux_label.as_deref().filter(|l| !l.is_empty()) {
-        if host.selinux {
-            let action = Action::ExecLabel {
-                file: c"thread-self/attr/exec".into(),
-                label: c_string("process.selinuxLabel", label)?,
-            };
-            list.push(Operation::new(Step::Label, label, action));
-        } else {
-            warnings.push(format!("SELinux label {label}: this host has no SELinux"));
+        if !host.selinux {
+            return Err(invalid(
+                "process.selinuxLabel",
+                format!("{label:?}: SELinux is not enabled on this host"),
+            ));
         }
+        let action = Action::ExecLabel {
+            file: c"thread-self/attr/exec".into(),
+            label: c_string("process.selinuxLabel", label)?,
+        };
+        list.push(Operation::new(Step::Label, label, action));
     }
     Ok(())
 }

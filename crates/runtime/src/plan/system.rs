@@ -3,12 +3,12 @@
 use std::ffi::CString;
 
 use super::{
-    Action, DeviceAction, MountOptions, Namespaces, Operation, below_root, c_string, invalid, mounts,
-    parse_list,
+    Action, DeviceAction, MountOptions, Namespaces, NetDevicePlan, Operation, below_root, c_string, invalid,
+    mounts, parse_list,
 };
 use crate::launch::Stdio;
 use crate::monitor::protocol::{Step, StepError};
-use crate::spec::{Device, DeviceKind, Linux, NamespaceKind, Process, Spec};
+use crate::spec::{Device, DeviceKind, Linux, MemoryPolicy, NamespaceKind, Process, Spec};
 
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
@@ -170,9 +170,37 @@ pub(super) fn protect(list: &mut Vec<Operation>, spec: &Spec, linux: &Linux) -> 
     Ok(())
 }
 
+/// Which interfaces are moved. Names as the kernel takes them (`dev_valid_name`).
+pub(super) fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<NetDevicePlan>, StepError> {
+    const NAME_BYTES_MAX: usize = 15;
+    let field = "linux.netDevices";
+    if !linux.net_devices.is_empty() && !namespaces.has(NamespaceKind::Network) {
+        return Err(invalid(field, "needs a network namespace: there is nowhere to move them to"));
+    }
+    let valid = |name: &str| {
+        !(name.is_empty() || name.len() > NAME_BYTES_MAX || matches!(name, "." | ".."))
+            && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_ascii_whitespace())
+    };
+    let mut plans: Vec<NetDevicePlan> = Vec::new();
+    for (outside, wish) in &linux.net_devices {
+        let inside = wish.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(outside);
+        if let Some(name) = [outside.as_str(), inside].into_iter().find(|name| !valid(name)) {
+            return Err(invalid(field, format!("{name:?} is no name of a network device")));
+        }
+        if plans.iter().any(|plan| plan.inside == inside) {
+            return Err(invalid(field, format!("two devices are to be named {inside}")));
+        }
+        plans.push(NetDevicePlan { outside: outside.clone(), inside: inside.to_owned() });
+    }
+    Ok(plans)
+}
+
 /// NUMA policy (include/uapi/linux/mempolicy.h).
-pub(super) fn memory_policy(list: &mut Vec<Operation>, linux: &Linux) -> Result<(), StepError> {
-    let Some(policy) = &linux.memory_policy else { return Ok(()) };
+pub(super) fn memory_policy(
+    list: &mut Vec<Operation>,
+    policy: Option<&MemoryPolicy>,
+) -> Result<(), StepError> {
+    let Some(policy) = policy else { return Ok(()) };
     let mut mode = match policy.mode.as_str() {
         "MPOL_DEFAULT" => 0,
         "MPOL_PREFERRED" => 1,

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::options::Bind;
 use super::*;
-use crate::spec::{Linux, Mount, Namespace, Rlimit, Root, Scheduler, Spec, TimeOffset, TimeOffsets};
+use crate::spec::{
+    Linux, Mount, Namespace, NetDevice, Rlimit, Root, Scheduler, Spec, TimeOffset, TimeOffsets,
+};
 
 fn host() -> Host {
     Host {
@@ -80,6 +82,17 @@ fn options_become_attributes() {
 }
 
 #[test]
+fn unknown_capabilities_are_left_out_with_a_warning() {
+    let mut spec = spec();
+    spec.process.as_mut().unwrap().capabilities = Some(crate::spec::Capabilities {
+        bounding: vec!["CAP_FLY".into(), "CAP_KILL".into()],
+        ..Default::default()
+    });
+    let plan = plan(&spec).unwrap();
+    assert!(plan.warnings.iter().any(|w| w.contains("left out: CAP_FLY")), "{:?}", plan.warnings);
+}
+
+#[test]
 fn every_word_of_the_specification_is_known() {
     for word in "async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime nodev nodiratime \
                  noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev \
@@ -105,14 +118,16 @@ fn nonsense_is_refused_in_words() {
             refused(process(|p| p.rlimits.push(Rlimit { kind: "RLIMIT_X".into(), ..Rlimit::default() }))),
             "\"RLIMIT_X\" is no resource limit",
         ),
+        (refused(process(|p| p.apparmor_profile = Some("strict".into()))), "AppArmor is not enabled"),
+        (refused(process(|p| p.selinux_label = Some("a:b:c:d".into()))), "SELinux is not enabled"),
+        (refused(linux(|l| l.intel_rdt = Some(Default::default()))), "linux.intelRdt: is not supported"),
         (
-            refused(process(|p| {
-                p.capabilities = Some(crate::spec::Capabilities {
-                    bounding: vec!["CAP_FLY".into()],
-                    ..Default::default()
-                });
+            refused(linux(|l| {
+                l.namespaces.push(Namespace { kind: NamespaceKind::Network, path: None });
+                let wish = NetDevice { name: Some("eth 0".into()) };
+                l.net_devices.insert("eth1".into(), wish);
             })),
-            "\"CAP_FLY\" is no capability",
+            "\"eth 0\" is no name of a network device",
         ),
         (
             refused(process(|p| {

@@ -45,7 +45,7 @@ impl Child<'_> {
         }
     }
 
-    pub(super) fn bind_root(&mut self, path: &CStr, bind: bool) -> Result<(), Errno> {
+    pub(super) fn bind_root(&mut self, path: &CStr, bind: bool, private: bool) -> Result<(), Errno> {
         let place =
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         if !bind {
@@ -53,6 +53,11 @@ impl Child<'_> {
             return Ok(());
         }
         let tree = mount::clone_tree(CWD, path, true)?;
+        if private {
+            // Else what is mounted on it would be mounted on the directory itself, too.
+            let change = MountAttr { propagation: propagation::PRIVATE, ..MountAttr::default() };
+            mount::set_attributes(tree.as_fd(), true, &change)?;
+        }
         mount::attach(tree.as_fd(), place.as_fd())?;
         self.root = Some(tree);
         Ok(())
