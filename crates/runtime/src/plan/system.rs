@@ -177,9 +177,9 @@ pub(super) fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<
     if !linux.net_devices.is_empty() && !namespaces.has(NamespaceKind::Network) {
         return Err(invalid(field, "needs a network namespace: there is nowhere to move them to"));
     }
+    let separates = |c: char| matches!(c, '/' | ':' | '\0') || c.is_ascii_whitespace();
     let valid = |name: &str| {
-        !(name.is_empty() || name.len() > NAME_BYTES_MAX || matches!(name, "." | ".."))
-            && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_ascii_whitespace())
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(separates)
     };
     let mut plans: Vec<NetDevicePlan> = Vec::new();
     for (outside, wish) in &linux.net_devices {
