@@ -28,7 +28,11 @@ impl Failure {
 
     /// For `map_err`: what could not be done, and the system's answer.
     pub fn during<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
-        move |error| Self::new(format!("{what}: {error}"))
+        move |error| {
+            let text = error.to_string();
+            // Without "(os error 2)", which says the same again.
+            Self::new(format!("{what}: {}", text.split(" (os error").next().unwrap_or_default()))
+        }
     }
 }
 

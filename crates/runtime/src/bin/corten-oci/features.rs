@@ -173,6 +173,7 @@ pub fn features(_: &Global, _: &Arguments) -> Outcome<u8> {
             "selinux": {"enabled": Path::new("/sys/fs/selinux").exists()},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": true},
         },
         "annotations": {"org.corten.version": env!("CARGO_PKG_VERSION")},
     });
