@@ -320,14 +320,20 @@ impl Shared {
 
     /// The interface stays on the list until it is gone: whoever wants its address meanwhile must find it there.
     fn bury(&self, host: &Socket, name: &str) -> Result<()> {
-        let result =
-            delete_link_if_there(host, name).map_err(Error::netlink(format!("delete the interface {name}")));
+        let deleted = delete_link_if_there(host, name);
         let mut shelf = self.lock();
         let at = shelf.retired.iter().position(|retired| retired.host_interface == name);
-        if let Some(ip) = at.and_then(|at| shelf.retired.remove(at)).and_then(|retired| retired.ip) {
+        let Some(mut retired) = at.and_then(|at| shelf.retired.remove(at)) else { return Ok(()) };
+        if let Err(error) = deleted {
+            // It still answers for its address: later, then.
+            retired.since = Instant::now();
+            shelf.retired.push_back(retired);
+            return Err(Error::netlink(format!("delete the interface {name}"))(error));
+        }
+        if let Some(ip) = retired.ip {
             shelf.ipam.release(ip);
         }
-        result
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {

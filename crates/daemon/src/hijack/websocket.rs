@@ -2,6 +2,7 @@
 
 use super::{PUMP_BUFFER, report, socket_pair};
 use crate::http::{ApiError, Body, Call, Reply};
+use bytes::Bytes;
 use corten_api::stream::{Demultiplexer, UnknownStream};
 use corten_engine::Connection;
 use futures_util::{SinkExt, StreamExt};
@@ -12,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use std::future::Future;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -58,15 +61,20 @@ async fn serve(upgrade: OnUpgrade, ours: UnixStream, tty: bool, binary: bool) {
 /// One task for both directions, as pings are answered by writing. Closing the WebSocket ends both: its protocol has no
 /// half-close. The end of the output closes it from our side.
 async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
-    let (mut output, mut input) = ours.into_split();
+    let (mut output, input) = ours.into_split();
+    // Written by a task of its own: while the container does not read, its output must still flow.
+    let (typed, typing) = mpsc::channel(1);
+    tokio::spawn(feed(input, typing));
     let mut frames = Demultiplexer::new();
     let mut buffer = vec![0; PUMP_BUFFER];
     loop {
         tokio::select! {
-            message = socket.next() => match message {
-                // A container that reads no more still writes.
+            (room, message) = async { (typed.reserve().await, socket.next().await) } => match message {
                 Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) => {
-                    let _ = input.write_all(&message.into_data()).await;
+                    // A container that reads no more still writes.
+                    if let Ok(room) = room {
+                        room.send(message.into_data());
+                    }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
@@ -85,6 +93,15 @@ async fn pump(mut socket: Socket, ours: UnixStream, tty: bool, binary: bool) {
     // The client may be gone already. When it closed first, the flush sends our half of the handshake.
     let _ = socket.close(None).await;
     let _ = socket.flush().await;
+}
+
+/// Gives the container what was typed, at the pace at which it reads.
+async fn feed(mut input: OwnedWriteHalf, mut typing: mpsc::Receiver<Bytes>) {
+    while let Some(data) = typing.recv().await {
+        if input.write_all(&data).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn message(payload: Vec<u8>, binary: bool) -> Message {

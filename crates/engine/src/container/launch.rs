@@ -72,10 +72,10 @@ impl Engine {
             record.state.finished = Timestamp::now();
         }
         drop(turn);
-        if container.read().host_config.auto_remove {
-            self.discard(container, true).await?;
-        } else {
+        if !container.read().host_config.auto_remove {
             self.save(container);
+        } else if let Err(error) = self.discard(container, true).await {
+            tracing::warn!(container = container.id, %error, "removal of a container that could not be started");
         }
         Err(error)
     }

@@ -7,7 +7,7 @@ use corten_runtime::monitor::Connection;
 use corten_runtime::monitor::protocol::{Event, Request};
 use tracing::{info, warn};
 
-use super::{Container, Record, lock};
+use super::{Container, Phase, Record, lock};
 use crate::Engine;
 use crate::error::Result;
 use crate::exec::{Exec, ExecPhase};
@@ -90,7 +90,13 @@ impl Engine {
                 return Some(link);
             }
         };
-        container.write().state.pid = pid;
+        // An engine that was killed while it paused or unpaused has not written down which it came to.
+        let frozen = self.cgroup(container).ok().and_then(|group| group.is_frozen().ok()).unwrap_or(false);
+        {
+            let mut record = container.write();
+            record.state.pid = pid;
+            record.state.phase = if frozen { Phase::Paused } else { Phase::Running };
+        }
         let mut known = lock(&container.execs);
         for exec in execs {
             lock(&self.execs).insert(exec.exec.clone(), container.id.clone());

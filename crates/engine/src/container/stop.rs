@@ -54,6 +54,9 @@ impl Engine {
         // With no time to react there is no point in asking first.
         if timeout_s != 0 {
             self.signal(container, signal).await?;
+            if container.phase() == Phase::Paused {
+                self.thaw(container).await?;
+            }
             // Negative: for ever.
             let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
             if wait_end(container, patience).await {
@@ -90,12 +93,13 @@ impl Engine {
     /// Sends a signal to the first process. A frozen one only hears SIGKILL once thawed.
     pub(super) async fn signal(&self, container: &Arc<Container>, number: i32) -> Result<()> {
         let Some(link) = container.link() else { return Err(not_running(container)) };
-        if container.phase() == Phase::Paused && number == SIGKILL {
-            self.thaw(container)?;
-        }
         match link.ask(|seq| Request::Signal { seq, signal: number }, &[]).await {
             Ok(event) => {
                 done(event)?;
+                if container.phase() == Phase::Paused && number == SIGKILL {
+                    // Sent first and thawed then: it hears nothing else in between. With version 1 a frozen one does not even die.
+                    self.thaw(container).await?;
+                }
                 self.container_event(container, "kill", &[("signal", &number.to_string())]);
                 Ok(())
             }
@@ -115,9 +119,10 @@ impl Engine {
                 _ => not_running(&container),
             });
         };
-        self.cgroup(&container)?
-            .freeze()
-            .map_err(|e| Error::internal(format!("Cannot pause container {key}: {e}")))?;
+        let group = self.cgroup(&container)?;
+        let frozen =
+            crate::image::blocking(move || group.freeze().map_err(|e| Error::internal(e.to_string())));
+        frozen.await.map_err(|e| Error::internal(format!("Cannot pause container {key}: {e}")))?;
         container.write().state.phase = paused;
         self.save(&container);
         self.container_event(&container, "pause", &[]);
@@ -130,15 +135,18 @@ impl Engine {
         if container.phase() != Phase::Paused {
             return Err(Error::conflict(format!("Container {} is not paused", container.id)));
         }
-        self.thaw(&container)?;
+        self.thaw(&container).await?;
         self.save(&container);
         self.container_event(&container, "unpause", &[]);
         Ok(())
     }
 
-    fn thaw(&self, container: &Container) -> Result<()> {
-        self.cgroup(container)?
-            .thaw()
+    async fn thaw(&self, container: &Container) -> Result<()> {
+        let group = self.cgroup(container)?;
+        // The freezer of version 1 has to be asked until it is done.
+        let thawed = crate::image::blocking(move || group.thaw().map_err(|e| Error::internal(e.to_string())));
+        thawed
+            .await
             .map_err(|e| Error::internal(format!("Cannot unpause container {}: {e}", container.id)))?;
         let mut record = container.write();
         if let Some(running) = record.state.phase.after(Change::Unpause) {
