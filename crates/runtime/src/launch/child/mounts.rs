@@ -75,7 +75,7 @@ impl Child<'_> {
                 let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
                 match overlay_parameters(context.as_fd(), overlay) {
                     Ok(()) => {}
-                    // Kernels before 6.8 know no `lowerdir+`, and no parameter is longer than 255 bytes.
+                    // Kernels before 6.7 know no `lowerdir+`, and no parameter is longer than 255 bytes.
                     Err(Errno::INVAL) => {
                         let target = overlay.mount_point.as_c_str();
                         let options = overlay.legacy_options.as_c_str();
@@ -348,6 +348,9 @@ impl Child<'_> {
 }
 
 fn overlay_parameters(context: BorrowedFd<'_>, overlay: &OverlayRoot) -> Result<(), Errno> {
+    if takes_any_parameter(context) {
+        return Err(Errno::INVAL);
+    }
     fsconfig_set_string(context, c"source", c"overlay")?;
     for layer in &overlay.lower {
         fsconfig_set_string(context, c"lowerdir+", layer.as_c_str())?;
@@ -358,6 +361,17 @@ fn overlay_parameters(context: BorrowedFd<'_>, overlay: &OverlayRoot) -> Result<
         fsconfig_set_flag(context, c"volatile")?;
     }
     Ok(())
+}
+
+/// Kernels before 6.5 parse overlay's parameters when it is made, and complain of a strange one in the kernel's log. Here they
+/// take any: that tells them without a word in that log.
+fn takes_any_parameter(context: BorrowedFd<'_>) -> bool {
+    if fsconfig_set_flag(context, c"corten").is_ok() {
+        return true;
+    }
+    // The refusal's message, lest it be taken for that of an error to come.
+    let _ = rustix::io::read(context, &mut [0; 128]);
+    false
 }
 
 fn configure(context: BorrowedFd<'_>, parameters: &[Parameter]) -> Result<(), Errno> {
