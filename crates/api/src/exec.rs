@@ -16,6 +16,8 @@ pub struct ExecCreateRequest {
     pub attach_stdin: bool,
     pub attach_stderr: bool,
     pub attach_stdout: bool,
+    /// Go takes names in any case, and docker-py relies on it here.
+    #[serde(alias = "detachKeys")]
     pub detach_keys: String,
     pub env: List<String>,
     pub working_dir: String,

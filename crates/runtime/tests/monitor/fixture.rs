@@ -72,6 +72,7 @@ impl Host {
             rootfs: Rootfs::Directory,
             user: None,
             groups: Vec::new(),
+            strict: Vec::new(),
             create_cwd: false,
             init: false,
             stdio: Stdio::default(),
