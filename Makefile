@@ -5,7 +5,7 @@ DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/release
 
-.PHONY: all build fast demo test unit-test product-test lint deny bench install uninstall setup clean
+.PHONY: all build fast demo test unit-test product-test guest-test lint deny bench install uninstall setup clean
 
 all: build
 
@@ -29,6 +29,11 @@ unit-test:
 
 product-test:
 	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked --no-fail-fast -p corten-tests
+
+# In a virtual machine with Debian's kernel and control groups of version 2 only; KERNEL=linux-image-... for another one.
+guest-test: build
+	@scripts/setup guest
+	CORTEN_BIN=$(abspath $(BIN)) tests/guest/run $(KERNEL)
 
 lint:
 	cargo fmt --all --check
