@@ -29,7 +29,13 @@ pub(crate) fn failed(error: corten_image::Error) -> Error {
         corten_image::ErrorKind::InvalidParameter => ErrorKind::InvalidParameter,
         corten_image::ErrorKind::Internal => ErrorKind::Internal,
     };
-    Error::new(kind, error.explain())
+    let message = error.explain();
+    if message.contains("database or disk is full") {
+        return Error::internal(
+            "image database: no space left on the data root's file system; free some and try again",
+        );
+    }
+    Error::new(kind, message)
 }
 
 impl Engine {

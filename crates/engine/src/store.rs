@@ -4,7 +4,7 @@
 //! and no commit waits for the disk. Records are JSON documents, so that a new field needs no migration; the
 //! schema version guards what does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -23,8 +23,13 @@ CREATE TABLE garbage (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// Kept free for removals: on a full disk they are what makes room, and both databases need some to note them.
+const RESERVE_BYTES: usize = 1 << 20;
+
 pub struct StateStore {
     connection: Mutex<Connection>,
+    /// A file of [`RESERVE_BYTES`], given up when a removal finds the disk full.
+    reserve: PathBuf,
 }
 
 impl StateStore {
@@ -47,7 +52,9 @@ impl StateStore {
                 )));
             }
         }
-        Ok(Self { connection: Mutex::new(connection) })
+        let store = Self { connection: Mutex::new(connection), reserve: path.with_extension("reserve") };
+        store.refill_reserve();
+        Ok(store)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -62,8 +69,23 @@ impl StateStore {
         self.put("INSERT OR REPLACE INTO container (id, record) VALUES (?1, ?2)", id, record)
     }
 
-    /// Forgets a container and remembers that its files must go.
+    /// Best effort: a disk that is too full for it is refilled after the next removal.
+    fn refill_reserve(&self) {
+        let whole = std::fs::metadata(&self.reserve).is_ok_and(|m| m.len() == RESERVE_BYTES as u64);
+        if !whole && std::fs::write(&self.reserve, vec![0; RESERVE_BYTES]).is_err() {
+            let _ = std::fs::remove_file(&self.reserve);
+        }
+    }
+
+    /// Forgets a container and remembers that its files must go; on a full disk with the room kept for this.
     pub fn discard_container(&self, id: &str) -> Result<()> {
+        self.try_discard(id).or_else(|error| {
+            std::fs::remove_file(&self.reserve).map_err(|_| error)?;
+            self.try_discard(id)
+        })
+    }
+
+    fn try_discard(&self, id: &str) -> Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction().map_err(failed)?;
         change.execute("DELETE FROM container WHERE id = ?1", [id]).map_err(failed)?;
@@ -85,7 +107,10 @@ impl StateStore {
         for id in ids {
             change.execute("DELETE FROM garbage WHERE id = ?1", [id]).map_err(failed)?;
         }
-        change.commit().map_err(failed)
+        change.commit().map_err(failed)?;
+        drop(connection);
+        self.refill_reserve();
+        Ok(())
     }
 
     pub fn volumes<T: DeserializeOwned>(&self) -> Result<Vec<T>> {

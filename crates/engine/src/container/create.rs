@@ -6,7 +6,7 @@ use corten_api::Timestamp;
 use corten_api::container::{ContainerCreateRequest, ContainerCreateResponse};
 use corten_api::volume::VolumeCreateRequest;
 
-use super::{Container, Record, config};
+use super::{Container, Phase, Record, config};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::id;
@@ -50,14 +50,20 @@ impl Engine {
             ..Record::default()
         };
         let container = Arc::new(Container::new(record));
+        // From the next line on others find it by its name: they may not start or remove what is half-made.
+        let turn = container.operation.lock().await;
         self.containers.insert(container.clone())?;
-        if let Err(error) = self.furnish(&container, &image).await {
+        let furnished = self.furnish(&container, &image).await;
+        if let Err(error) = furnished {
             // Nothing half-made stays: neither the name nor a file.
+            container.write().state.phase = Phase::Removing;
+            container.progress.send_modify(|progress| progress.removed = true);
             self.containers.remove(&id);
             let _ = self.store.discard_container(&id);
             self.collector().discard(id);
             return Err(error);
         }
+        drop(turn);
         self.container_event(&container, "create", &[]);
         Ok(ContainerCreateResponse { id, warnings: warnings.into() })
     }
