@@ -226,7 +226,7 @@ impl Drop for TestEngine {
 }
 
 /// A binary of the build under test.
-fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let directory = std::env::var_os("CORTEN_BIN")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"));

@@ -10,7 +10,7 @@ mod leaks;
 
 pub use archive::{busybox_archive, busybox_rootfs, tar_of};
 pub use client::{Output, run};
-pub use engine::TestEngine;
+pub use engine::{TestEngine, binary};
 
 use std::time::{Duration, Instant};
 
