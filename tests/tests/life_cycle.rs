@@ -300,5 +300,9 @@ fn restarting_keeps_what_would_go_with_its_end() {
 fn what_is_kept_but_not_acted_on_is_said() {
     let engine = TestEngine::with_busybox();
     let output = engine.docker(&["create", "--restart", "always", "--health-cmd", "true", "busybox"]);
-    assert!(output.stderr.contains("restart policy") && output.stderr.contains("health check"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("restart policy") && output.stderr.contains("health check"),
+        "{}",
+        output.stderr
+    );
 }

@@ -77,7 +77,9 @@ proptest::proptest! {
 
 #[test]
 fn a_familiar_name_is_read_as_the_same_reference() {
-    for text in ["busybox", "team/tool:1", "docker.io/quay.io/tool", "docker.io/localhost/tool", "quay.io/a/b"] {
+    for text in
+        ["busybox", "team/tool:1", "docker.io/quay.io/tool", "docker.io/localhost/tool", "quay.io/a/b"]
+    {
         let reference = Reference::parse(text).unwrap();
         assert_eq!(Reference::parse(&reference.familiar()).unwrap(), reference, "{text}");
     }
