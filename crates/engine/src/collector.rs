@@ -3,11 +3,12 @@
 //! A removed container is first entered in the database's garbage list, in the same transaction that forgets it;
 //! whatever is on that list when the engine starts is collected then. One thread, idle at low cost.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use corten_sys::tree;
 use tracing::warn;
 
 use crate::store::StateStore;
@@ -81,14 +82,7 @@ fn collect(receiver: &Receiver<String>, store: &StateStore, images: &corten_imag
 fn delete(id: &str, images: &corten_image::Store, places: &Places) -> Result<(), String> {
     images.remove_snapshot(id).map_err(|e| e.to_string())?;
     for parent in [&places.containers, &places.run] {
-        remove_tree(&parent.join(id)).map_err(|e| e.to_string())?;
+        tree::remove(&parent.join(id)).map_err(|e| e.to_string())?;
     }
     Ok(())
-}
-
-fn remove_tree(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

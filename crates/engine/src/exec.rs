@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use corten_api::exec::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest};
 use corten_runtime::monitor::protocol::{Attach, Event, Request, Stdio, Step};
 use corten_runtime::spec::{Capabilities, Process, User};
+use rustix::net::{SendFlags, Shutdown};
 
 use crate::Engine;
 use crate::container::{Connection, Container, Phase, detach_keys, lock};
@@ -64,6 +65,7 @@ impl Exec {
 
 /// Leave to start an exec; the client's connection is to follow.
 pub struct ExecTicket {
+    /// The stream is raw. As in Docker the start says so, whatever the exec's creation said of a terminal.
     pub tty: bool,
     pub detach: bool,
     engine: Engine,
@@ -102,7 +104,7 @@ impl Engine {
         let [height, width] = request.console_size.or(state.request.console_size).unwrap_or_default();
         let side = |value: u32| u16::try_from(value).unwrap_or(0);
         Ok(ExecTicket {
-            tty: state.request.tty,
+            tty: request.tty,
             detach: request.detach,
             engine: self.clone(),
             container,
@@ -244,7 +246,7 @@ impl Engine {
 impl ExecTicket {
     /// Starts the exec with the client's connection; without one, it runs for nobody to see.
     pub async fn connect(self, connection: Option<Connection>) -> Result<()> {
-        let Self { engine, container, exec, size, .. } = self;
+        let Self { tty, engine, container, exec, size, .. } = self;
         let request = {
             let mut execs = lock(&container.execs);
             let state = execs
@@ -256,7 +258,10 @@ impl ExecTicket {
             state.set_phase(ExecPhase::Running);
             state.request.clone()
         };
-        let outcome = run(&engine, &container, &exec, &request, size, connection).await;
+        let command = request.cmd.join(" ");
+        engine.container_event(&container, &format!("exec_start: {command}"), &[("execID", &exec)]);
+        let terms = Terms { raw: tty, size };
+        let outcome = run(&engine, &container, &exec, &request, terms, connection.as_ref()).await;
         match &outcome {
             Ok(pid) => {
                 if let Some(state) = lock(&container.execs).get_mut(&exec)
@@ -264,17 +269,38 @@ impl ExecTicket {
                 {
                     state.pid = *pid;
                 }
-                let command = request.cmd.join(" ");
-                engine.container_event(&container, &format!("exec_start: {command}"), &[("execID", &exec)]);
             }
-            Err((_, code)) => {
+            Err((error, code)) => {
                 if let Some(state) = lock(&container.execs).get_mut(&exec) {
                     state.set_phase(ExecPhase::Ended(*code));
+                }
+                if let Some(connection) = &connection {
+                    say(connection, tty, &error.message);
                 }
             }
         }
         outcome.map(drop).map_err(|(error, _)| error)
     }
+}
+
+/// Tells a client, whose connection is no HTTP any more, why there will be no output; then that was all.
+fn say(connection: &Connection, raw: bool, message: &str) {
+    let text = format!("{message}\r\n");
+    let [a, b, c, d] = (text.len() as u32).to_be_bytes();
+    let header = [1, 0, 0, 0, a, b, c, d];
+    let header = if raw { &header[..0] } else { &header[..] };
+    // So little fits into a new connection; a client that has gone needs no reason.
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let _ = rustix::net::send(&connection.fd, &[header, text.as_bytes()].concat(), flags);
+    let _ = rustix::net::shutdown(&connection.fd, Shutdown::Both);
+}
+
+/// What the start of an exec adds to its creation.
+struct Terms {
+    /// No frames around the output.
+    raw: bool,
+    /// Rows, columns.
+    size: (u16, u16),
 }
 
 /// The new process's number, or why not with the exit code that stands for it.
@@ -283,8 +309,8 @@ async fn run(
     container: &Container,
     exec: &str,
     request: &ExecCreateRequest,
-    size: (u16, u16),
-    connection: Option<Connection>,
+    terms: Terms,
+    connection: Option<&Connection>,
 ) -> std::result::Result<i32, (Error, i32)> {
     let other = |error: Error| (error, 126);
     let process = Box::new(engine.exec_process(container, request).map_err(other)?);
@@ -293,11 +319,11 @@ async fn run(
         "" => container.read().config.user.clone(),
         own => own.to_owned(),
     };
-    let attach = connection.as_ref().map(|connection| Attach {
+    let attach = connection.map(|connection| Attach {
         stdin: request.attach_stdin,
         stdout: request.attach_stdout,
         stderr: request.attach_stderr,
-        raw: request.tty,
+        raw: terms.raw,
         detach_keys: if request.tty {
             detach_keys(&request.detach_keys).unwrap_or_default()
         } else {
@@ -315,7 +341,7 @@ async fn run(
                 process,
                 user: Some(user).filter(|user| !user.is_empty()),
                 groups,
-                stdio: Stdio { tty: request.tty, size, open_stdin: request.attach_stdin, stdin_once: true },
+                stdio: Stdio { tty: request.tty, size: terms.size, open_stdin: request.attach_stdin, stdin_once: true },
                 attach,
             },
             &fds,
@@ -326,7 +352,7 @@ async fn run(
         Event::ExecStarted { pid, .. } => Ok(pid),
         Event::ExecFailed { error, .. } | Event::Refused { error, .. } => {
             let missing = error.step == Step::Exec && [2, 20].contains(&error.errno);
-            let message = format!("exec failed: {error}");
+            let message = format!("OCI runtime exec failed: exec failed: {error}");
             Err((Error::new(ErrorKind::InvalidParameter, message), if missing { 127 } else { 126 }))
         }
         _ => Err(other(Error::internal("unexpected answer of the container's monitor"))),

@@ -1,14 +1,13 @@
 //! Volumes of the local driver: directories under the data root that outlive containers.
 
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use corten_api::filters::Filters;
 use corten_api::volume::{Volume, VolumeCreateRequest};
 use corten_api::{Map, Timestamp};
+use corten_sys::tree;
 use serde::{Deserialize, Serialize};
 
 use crate::container::lock;
@@ -115,7 +114,7 @@ impl Volumes {
         self.store.remove_volume(name)?;
         records.remove(name);
         drop(records);
-        let _ = std::fs::remove_dir_all(&doomed);
+        let _ = tree::remove(&doomed);
         Ok(true)
     }
 
@@ -131,7 +130,7 @@ impl Volumes {
             let name = name.to_string_lossy();
             // No volume's name begins with a dot, but one may well end like this.
             if name.starts_with('.') && name.ends_with(".removed") {
-                let _ = std::fs::remove_dir_all(entry.path());
+                let _ = tree::remove(&entry.path());
             }
         }
     }
@@ -156,19 +155,18 @@ fn no_such_volume(name: &str) -> Error {
 
 /// Bytes of all files below a directory, as the disk counts them.
 pub fn disk_usage(path: &Path) -> u64 {
-    sum(path, &|metadata| metadata.blocks() * 512)
+    sum(path, |stat| stat.st_blocks as u64 * 512)
 }
 
 /// Bytes of all regular files below a directory, as programs see them.
 pub fn file_bytes(path: &Path) -> u64 {
-    sum(path, &|metadata| if metadata.is_file() { metadata.size() } else { 0 })
+    let is_file = |mode| rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile;
+    sum(path, |stat| if is_file(stat.st_mode) { stat.st_size as u64 } else { 0 })
 }
 
-fn sum(path: &Path, bytes: &dyn Fn(&Metadata) -> u64) -> u64 {
-    let Ok(entries) = std::fs::read_dir(path) else { return 0 };
-    entries
-        .flatten()
-        .filter_map(|entry| Some((entry.path(), entry.path().symlink_metadata().ok()?)))
-        .map(|(path, metadata)| bytes(&metadata) + if metadata.is_dir() { sum(&path, bytes) } else { 0 })
-        .sum()
+fn sum(path: &Path, bytes: impl Fn(&rustix::fs::Stat) -> u64) -> u64 {
+    let mut total = 0;
+    // What can't be read is not counted.
+    let _ = tree::visit(path, &mut |stat| total += bytes(stat));
+    total
 }

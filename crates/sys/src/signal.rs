@@ -1,5 +1,7 @@
 //! Signals: dispositions and masks.
 
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
 use crate::raw::{Result, syscall};
 
 /// Kernel's set of 64 signals; bit n is signal n + 1.
@@ -50,4 +52,26 @@ pub fn wait(set: SignalSet) -> Result<i32> {
     // SAFETY: the set is 8 bytes; no siginfo and no timeout are asked for.
     let signal = unsafe { syscall(libc::SYS_rt_sigtimedwait, [&raw const set as usize, 0, 0, 8, 0, 0])? };
     Ok(signal as i32)
+}
+
+/// A descriptor from which the signals in `set` (which have to be blocked) can be taken; never blocks.
+pub fn queue(set: SignalSet) -> Result<OwnedFd> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the set is 8 bytes; the result is a new descriptor.
+    let fd = unsafe {
+        syscall(libc::SYS_signalfd4, [usize::MAX, &raw const set as usize, 8, flags as usize, 0, 0])?
+    };
+    // SAFETY: the kernel has just made it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The next signal from a [`queue`]; `None` when none is there.
+pub fn take(queue: BorrowedFd<'_>) -> Result<Option<i32>> {
+    // struct signalfd_siginfo, which begins with the number.
+    let mut info = [0u8; 128];
+    match rustix::io::read(queue, &mut info) {
+        Ok(_) => Ok(info.first_chunk().map(|number| i32::from_ne_bytes(*number))),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

@@ -45,20 +45,12 @@ pub fn merge(config: &mut ContainerConfig, image: &ImageConfig) {
     }
 }
 
-/// The image's variables, then the request's; a later one of the same name replaces, a name alone removes.
+/// The request's variables, then those of the image that it says nothing of. A name alone stays: it says that the container is
+/// to be without that variable.
 fn environment(own: &[String], image: &[String]) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut merged: Vec<String> = image.to_vec();
-    for entry in own {
-        let at = merged.iter().position(|known| name(known) == name(entry));
-        match (entry.contains('='), at) {
-            (true, Some(at)) => merged[at].clone_from(entry),
-            (true, None) => merged.push(entry.clone()),
-            (false, Some(at)) => drop(merged.remove(at)),
-            (false, None) => {}
-        }
-    }
-    merged
+    let silent = |entry: &&String| !own.iter().any(|known| name(known) == name(entry));
+    own.iter().chain(image.iter().filter(silent)).cloned().collect()
 }
 
 fn health(own: Option<HealthConfig>, image: Option<&HealthConfig>) -> Option<HealthConfig> {
@@ -123,7 +115,7 @@ mod tests {
     fn variables_replace_and_unset() {
         let mut config = ContainerConfig { env: list(&["A=2", "B=3", "PATH"]), ..ContainerConfig::default() };
         merge(&mut config, &image());
-        assert_eq!(config.env.as_slice(), ["A=2", "B=3"]);
+        assert_eq!(config.env.as_slice(), ["A=2", "B=3", "PATH"]);
         assert_eq!(config.user, "app");
     }
 }

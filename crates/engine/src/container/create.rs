@@ -38,6 +38,7 @@ impl Engine {
         }
         let inherited = self.inherited_mounts(&host_config.volumes_from)?;
         let mounts = resolve(&config, &host_config, inherited)?;
+        check_volume_driver(&host_config.volume_driver, &mounts)?;
         let record = Record {
             id: id.clone(),
             name,
@@ -200,7 +201,6 @@ impl Engine {
             (!host.device_requests.is_empty(), "device requests (--gpus)"),
             (!host.links.is_empty(), "links"),
             (!host.storage_opt.is_empty(), "storage options (--storage-opt)"),
-            (!host.volume_driver.is_empty() && host.volume_driver != "local", "volume drivers"),
             (config.network_disabled, "NetworkDisabled (use --network none)"),
             (
                 host.cpu_count != 0 || host.cpu_percent != 0,
@@ -261,6 +261,14 @@ impl Engine {
         }
         Ok(inherited)
     }
+}
+
+/// A driver of others is of no matter to a container without volumes.
+fn check_volume_driver(driver: &str, mounts: &[ResolvedMount]) -> Result<()> {
+    if matches!(driver, "" | "local") || mounts.iter().all(|mount| mount.kind != MountKind::Volume) {
+        return Ok(());
+    }
+    Err(Error::not_found(format!("error looking up volume plugin {driver}: plugin \"{driver}\" not found")))
 }
 
 fn check_restart_policy(host: &corten_api::container::HostConfig) -> Result<()> {

@@ -44,7 +44,7 @@ pub fn check_config(config: &LogConfig) -> Result<(LogDriver, u64, u32)> {
         "none" => LogDriver::None,
         other => {
             return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered; this engine has local, json-file and none"
+                "logger: no log driver named '{other}' is registered"
             )));
         }
     };

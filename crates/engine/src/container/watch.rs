@@ -164,10 +164,8 @@ impl Engine {
             progress.exit_code = exit.code;
         });
         drop(turn);
-        if auto_remove {
-            if let Err(error) = self.discard(container, true).await {
-                warn!(container = container.id, %error, "automatic removal");
-            }
+        if auto_remove && let Err(error) = self.discard(container, true).await {
+            warn!(container = container.id, %error, "automatic removal");
         }
     }
 

@@ -137,7 +137,14 @@ pub fn environment(
     if tty && !has("TERM") {
         env.push("TERM=xterm".to_owned());
     }
-    env.extend(config.env.iter().cloned());
+    for entry in &config.env {
+        let name = entry.split('=').next().unwrap_or_default();
+        env.retain(|known| known.split('=').next() != Some(name));
+        // A name alone removes.
+        if entry.contains('=') {
+            env.push(entry.clone());
+        }
+    }
     env
 }
 

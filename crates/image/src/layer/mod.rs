@@ -239,7 +239,7 @@ impl Layers {
             for entry in fs::read_dir(directory)? {
                 let entry = entry?;
                 if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
-                    fs::remove_dir_all(entry.path())?;
+                    corten_sys::tree::remove(&entry.path())?;
                 }
             }
             Ok(())
@@ -331,7 +331,7 @@ impl Layers {
         // Renamed first: a crash leaves no half layer under its name.
         let temporary = Temporary::new(&self.directory)?;
         fs::rename(&path, temporary.0.join("layer"))
-            .and_then(|()| fs::remove_dir_all(&temporary.0))
+            .and_then(|()| corten_sys::tree::remove(&temporary.0))
             .map_err(|error| LayerError::write(path.display().to_string(), error))
     }
 
@@ -438,11 +438,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.0.display(), %error, "cannot remove a half-made layer");
-            }
-            _ => {}
+        if let Err(error) = corten_sys::tree::remove(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot remove a half-made layer");
         }
     }
 }

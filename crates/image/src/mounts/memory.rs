@@ -54,12 +54,19 @@ impl LayerMounts {
         let target = self.directory.join(name);
         let (at, own, inside) = (target.clone(), directory.to_owned(), path.to_owned());
         let pinned = self.run(move || -> io::Result<()> {
-            let directory = rustix::fs::open(&own, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let directory =
+                rustix::fs::open(&own, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             let found = open_in_root(&directory, &inside, OFlags::PATH)?;
             let is_directory = found.metadata()?.is_dir();
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH;
             let tree = rustix::mount::open_tree(&found, "", flags)?;
-            if is_directory { std::fs::create_dir(&at)? } else { drop(std::fs::File::create_new(&at)?) }
+            if is_directory {
+                std::fs::create_dir(&at)?
+            } else {
+                drop(std::fs::File::create_new(&at)?)
+            }
             rustix::mount::move_mount(&tree, "", CWD, &at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
             Ok(())
         })?;

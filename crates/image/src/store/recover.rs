@@ -112,7 +112,7 @@ fn sweep_snapshots(database: &mut Database, snapshots: &Path) -> Result<(), Erro
         let known = rows.iter().any(|row| name == row.id.as_str());
         let ours = entry.path().join("upper").is_dir() || name.to_string_lossy().starts_with(TRASH_PREFIX);
         if !known && (ours || entry.path().join("work").is_dir()) {
-            fs::remove_dir_all(entry.path()).map_err(file_error("remove", &entry.path()))?;
+            corten_sys::tree::remove(&entry.path()).map_err(file_error("remove", &entry.path()))?;
         }
     }
     let lost: Vec<_> = rows.into_iter().filter(|row| !snapshots.join(&row.id).is_dir()).collect();

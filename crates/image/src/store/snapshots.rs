@@ -136,7 +136,7 @@ fn discard_directory(snapshots: &Path, id: &str) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed.map_err(file_error("remove", &directory))?,
     }
-    fs::remove_dir_all(&trash).map_err(file_error("remove", &trash))
+    corten_sys::tree::remove(&trash).map_err(file_error("remove", &trash))
 }
 
 /// A snapshot's name becomes a directory's name.
