@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,9 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
 
 fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<File> {
     let temporary = directory.join(format!(".{name}.new"));
-    let mut file = File::create(&temporary)?;
+    // The configuration has the environment, and so a container's secrets.
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     std::fs::rename(&temporary, directory.join(name))?;
     Ok(file)

@@ -403,10 +403,7 @@ impl Monitor {
     fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let drains = self.sessions.iter().filter_map(|s| s.drain_until);
-        let waits = self.clients.iter().filter_map(|c| {
-            let patience = if self.session(c.session).is_some() { STUCK } else { LINGER };
-            c.waiting_since.map(|since| since + patience)
-        });
+        let waits = self.clients.iter().filter_map(|client| self.gives_up_at(client));
         let next = drains.chain(waits).chain(self.ending.deadline()).min();
         let next = next.map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)));
         if self.buffer_used { Some(next.map_or(IDLE, |n| n.min(IDLE))) } else { next }
@@ -443,14 +440,18 @@ impl Monitor {
 
     /// A client that nobody else has to wait for may take its time, as long as its container lives.
     fn is_stuck(&self, client: &Attached, now: Instant) -> bool {
-        let Some(since) = client.waiting_since else { return false };
-        let waited = now.saturating_duration_since(since);
+        self.gives_up_at(client).is_some_and(|at| at <= now)
+    }
+
+    /// When a client that does not read is let go. Never while it holds nobody up but the container that it watches.
+    fn gives_up_at(&self, client: &Attached) -> Option<Instant> {
+        let since = client.waiting_since?;
         if self.session(client.session).is_none() {
-            return waited >= LINGER;
+            return Some(since + LINGER);
         }
         let others =
             self.clients.iter().any(|c| c.session == client.session && c.id != client.id && !c.is_full());
-        client.is_full() && others && waited >= STUCK
+        (client.is_full() && others).then(|| since + STUCK)
     }
 
     /// Lends the buffer for input; to be returned by [`Monitor::return_input`].

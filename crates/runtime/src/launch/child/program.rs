@@ -18,6 +18,9 @@ const CAPABILITIES_MAX: u32 = 63;
 impl Child<'_> {
     /// From here on the process is the user's, but for the capabilities that the last steps need.
     pub(super) fn identity(&mut self, bounding: u64, umask: Option<u32>, keep: u64) -> Result<(), Errno> {
+        // From here on its rights are the container's, its descriptors still the host's: nobody in a process namespace that it
+        // shares may look into it. The exec makes it like any other process again.
+        process::set_dumpable(false)?;
         rustix::process::umask(Mode::from_raw_mode(umask.unwrap_or(DEFAULT_UMASK)));
         for number in 0..=CAPABILITIES_MAX {
             if bounding & 1 << number == 0 {
