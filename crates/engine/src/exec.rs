@@ -341,7 +341,12 @@ async fn run(
                 process,
                 user: Some(user).filter(|user| !user.is_empty()),
                 groups,
-                stdio: Stdio { tty: request.tty, size: terms.size, open_stdin: request.attach_stdin, stdin_once: true },
+                stdio: Stdio {
+                    tty: request.tty,
+                    size: terms.size,
+                    open_stdin: request.attach_stdin,
+                    stdin_once: true,
+                },
                 attach,
             },
             &fds,

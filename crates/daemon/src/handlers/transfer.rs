@@ -20,8 +20,15 @@ pub async fn load(call: Call) -> Reply {
     let platform = platform(&call)?;
     let quiet = call.query.flag_or("quiet", true);
     let Call { engine, body, .. } = call;
-    with_progress(quiet, |progress| {
-        with_body(body, move |reader| async move { engine.image_load(reader, platform, progress).await })
+    with_progress(quiet, |progress| async move {
+        let messages = progress.clone();
+        let loaded =
+            with_body(body, move |reader| async move { engine.image_load(reader, platform, progress).await });
+        // Docker tells every failure of a load in the stream, and docker-py looks for it only there.
+        if let Err(error) = loaded.await {
+            let _ = messages.send(JsonMessage::failed(error.message)).await;
+        }
+        Ok(())
     })
     .await
 }

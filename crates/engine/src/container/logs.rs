@@ -43,9 +43,7 @@ pub fn check_config(config: &LogConfig) -> Result<(LogDriver, u64, u32)> {
         "json-file" => LogDriver::JsonFile,
         "none" => LogDriver::None,
         other => {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
+            return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));
         }
     };
     let (mut bytes_max, mut files_max) = (BYTES_MAX, FILES_MAX);
