@@ -31,6 +31,7 @@ use std::time::Duration;
 use corten_api::Timestamp;
 use corten_image::mounts::LayerMounts;
 use corten_network::Networks;
+use corten_sys::private;
 use tokio::sync::watch;
 
 pub use container::{AttachTicket, Connection, LogStream};
@@ -93,10 +94,17 @@ impl Engine {
 
     fn assemble(options: EngineOptions) -> Result<Self> {
         let root = &options.data_root;
-        for directory in
-            [root.join("containers"), options.exec_root.join("containers"), options.exec_root.join("rootfs")]
-        {
-            std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        // Environments, logs and set-user-ID files of containers are nobody else's. The way to the socket stays open.
+        for (directory, mode) in [
+            (root.clone(), 0o710),
+            (root.join("containers"), 0o700),
+            (root.join("image"), 0o700),
+            (root.join("snapshots"), 0o700),
+            (root.join("volumes"), 0o700),
+            (options.exec_root.join("containers"), 0o700),
+            (options.exec_root.join("rootfs"), 0o755),
+        ] {
+            private::directory(&directory, mode).map_err(|e| Error::io("create", &directory, e))?;
         }
         let store = Arc::new(StateStore::open(&root.join("engine.db"))?);
         let (instance, created) = identity(&store)?;

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use corten_sys::private;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,8 @@ pub struct StateStore {
 impl StateStore {
     /// Opens or makes the database; refuses one that a newer version has written.
     pub fn open(path: &Path) -> Result<Self> {
+        // Records have environments, and so secrets; SQLite gives the files beside it the rights of this one.
+        make_private(path).map_err(|e| Error::io("open", path, e))?;
         let connection =
             Connection::open(path).map_err(|e| Error::internal(format!("open {}: {e}", path.display())))?;
         prepare(&connection).map_err(|e| Error::internal(format!("prepare {}: {e}", path.display())))?;
@@ -161,6 +164,19 @@ impl StateStore {
         }
         Ok(records)
     }
+}
+
+fn make_private(path: &Path) -> std::io::Result<()> {
+    private::file(path)?;
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        match private::reduce(Path::new(&beside), 0o600) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {

@@ -87,8 +87,9 @@ impl Store {
     ///
     /// Whatever an interrupted process left half-made is deleted here.
     pub fn open(root: &Path, snapshots: &Path, options: StoreOptions) -> Result<Store, Error> {
+        // What images and containers hold is for who may talk to the engine, not for every user of the host.
         for path in [root, snapshots] {
-            fs::create_dir_all(path).map_err(file_error("create", path))?;
+            corten_sys::private::directory(path, 0o700).map_err(file_error("create", path))?;
         }
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(file_error("open", &lock_path))?;
@@ -98,7 +99,9 @@ impl Store {
         let driver = recover::settle_driver(root, options.driver)?;
         let blobs = Arc::new(Blobs::open(&root.join("blobs"))?);
         let layers = Arc::new(Layers::open(&root.join("layers"), driver)?);
-        let mut database = Database::open(&root.join("images.db"))?;
+        let database_path = root.join("images.db");
+        corten_sys::private::file(&database_path).map_err(file_error("open", &database_path))?;
+        let mut database = Database::open(&database_path)?;
         recover::sweep(&mut database, &blobs, &layers, snapshots, &boot)?;
         let (catalogue, rows) = (read_catalogue(&database)?, database.snapshots()?);
         let unsynced = database.pending_sync()?;

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod private;
 pub mod process;
 pub mod sched;
 pub mod seccomp;
