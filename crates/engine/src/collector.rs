@@ -1,9 +1,10 @@
-//! The collector: deletes the files of containers that are gone, off everybody's path.
+//! The collector: deletes the files of containers and volumes that are gone, off everybody's path.
 //!
 //! A removed container is first entered in the database's garbage list, in the same transaction that forgets it;
-//! whatever is on that list when the engine starts is collected then. One thread, idle at low cost.
+//! whatever is on that list when the engine starts is collected then. A volume's directory has a name that tells the same. One thread, idle
+//! at low cost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -19,8 +20,14 @@ pub struct Places {
     pub run: PathBuf,
 }
 
+enum Garbage {
+    /// By its id.
+    Container(String),
+    Directory(PathBuf),
+}
+
 pub struct Collector {
-    sender: Option<Sender<String>>,
+    sender: Option<Sender<Garbage>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,7 +37,7 @@ impl Collector {
         images: Arc<corten_image::Store>,
         places: Places,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = channel::<String>();
+        let (sender, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("collector".to_owned())
             .stack_size(256 << 10)
@@ -40,9 +47,18 @@ impl Collector {
 
     /// The files of container `id` may go.
     pub fn discard(&self, id: String) {
+        self.collect(Garbage::Container(id));
+    }
+
+    /// This directory, which has a name that the next start knows as garbage, may go.
+    pub fn discard_directory(&self, path: PathBuf) {
+        self.collect(Garbage::Directory(path));
+    }
+
+    fn collect(&self, garbage: Garbage) {
         if let Some(sender) = &self.sender {
             // The receiver only ends after the sender; an entry that got lost would be found at the next start.
-            let _ = sender.send(id);
+            let _ = sender.send(garbage);
         }
     }
 
@@ -61,21 +77,30 @@ impl Drop for Collector {
     }
 }
 
-fn collect(receiver: &Receiver<String>, store: &StateStore, images: &corten_image::Store, places: &Places) {
+fn collect(receiver: &Receiver<Garbage>, store: &StateStore, images: &corten_image::Store, places: &Places) {
     while let Ok(first) = receiver.recv() {
         let mut gone = Vec::new();
         // What has piled up meanwhile goes in one transaction.
-        for id in std::iter::once(first).chain(receiver.try_iter()) {
-            match delete(&id, images, places) {
-                Ok(()) => gone.push(id),
-                Err(error) => {
-                    warn!(container = id, %error, "files of a removed container stay until the next start")
-                }
+        for garbage in std::iter::once(first).chain(receiver.try_iter()) {
+            match garbage {
+                Garbage::Container(id) => match delete(&id, images, places) {
+                    Ok(()) => gone.push(id),
+                    Err(error) => {
+                        warn!(container = id, %error, "files of a removed container stay until the next start")
+                    }
+                },
+                Garbage::Directory(path) => delete_directory(&path),
             }
         }
         if let Err(error) = store.garbage_collected(&gone) {
             warn!(%error, "garbage list");
         }
+    }
+}
+
+fn delete_directory(path: &Path) {
+    if let Err(error) = tree::remove(path) {
+        warn!(path = %path.display(), %error, "files of a removed volume stay until the next start");
     }
 }
 

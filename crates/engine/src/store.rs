@@ -125,7 +125,12 @@ impl StateStore {
     }
 
     pub fn remove_volume(&self, name: &str) -> Result<()> {
-        self.lock().execute("DELETE FROM volume WHERE name = ?1", [name]).map(drop).map_err(failed)
+        let remove =
+            || self.lock().execute("DELETE FROM volume WHERE name = ?1", [name]).map(drop).map_err(failed);
+        remove().or_else(|error| {
+            std::fs::remove_file(&self.reserve).map_err(|_| error)?;
+            remove()
+        })
     }
 
     pub fn setting(&self, name: &str) -> Result<Option<String>> {

@@ -1,6 +1,11 @@
 //! Volumes of the local driver: directories under the data root that outlive containers.
+//!
+//! `<name>/_data` is what containers see. Beside it, while a volume is filled, lie `.partial` (half a copy: worth nothing)
+//! and `.filled` (a whole one, on its way into `_data`). `.removed-<8 digits>-<name>` is a volume that is gone for
+//! everybody. Knows containers only as the names of users that its callers count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -8,12 +13,26 @@ use corten_api::filters::Filters;
 use corten_api::volume::{Volume, VolumeCreateRequest};
 use corten_api::{Map, Timestamp};
 use corten_sys::tree;
+use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::container::lock;
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::StateStore;
+
+/// Removed volumes wait under this prefix, which no volume's name has, while their files are deleted.
+const TRASH_PREFIX: &str = ".removed-";
+const TRASH_DIGITS: usize = 8;
+
+/// The longest name for which there is room behind [`TRASH_PREFIX`] in a file's name of 255 bytes.
+const NAME_BYTES_MAX: usize = 255 - TRASH_PREFIX.len() - TRASH_DIGITS - 1;
+
+const PARTIAL: &str = ".partial";
+const FILLED: &str = ".filled";
+
+/// Who uses the volume of a name.
+pub type Users<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VolumeRecord {
@@ -58,6 +77,12 @@ impl Volumes {
         }
         let name = if request.name.is_empty() { id::random() } else { request.name.clone() };
         id::check_name("volume", &name)?;
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "volume name is too long: {} bytes, at most {NAME_BYTES_MAX}",
+                name.len()
+            )));
+        }
         let mut records = lock(&self.records);
         if let Some(known) = records.get(&name) {
             return Ok((self.describe(known), false));
@@ -66,7 +91,12 @@ impl Volumes {
         std::fs::create_dir_all(&data).map_err(|e| Error::io("create", &data, e))?;
         let labels = if request.labels.is_empty() { Map::default() } else { request.labels.clone() };
         let record = VolumeRecord { name: name.clone(), created: Timestamp::now(), labels, anonymous };
-        self.store.put_volume(&name, &record)?;
+        if let Err(error) = self.store.put_volume(&name, &record) {
+            // Only what is empty goes: files that are there without a record are somebody's.
+            let _ = std::fs::remove_dir(&data);
+            let _ = std::fs::remove_dir(self.root.join(&name));
+            return Err(error);
+        }
         let volume = self.describe(&record);
         records.insert(name, record);
         Ok((volume, true))
@@ -96,14 +126,22 @@ impl Volumes {
             .collect())
     }
 
-    /// The caller knows that no container uses it.
-    pub fn remove(&self, name: &str, force: bool) -> Result<bool> {
+    /// Forgets a volume that nobody uses; gives the directory whose files may be deleted, if there was a volume.
+    ///
+    /// Users are counted under the lock that [`Volumes::create`] takes: a container names its volumes before it makes them, so
+    /// it either is counted here or finds the volume gone and makes it anew.
+    pub fn remove(&self, name: &str, force: bool, users: Users<'_>) -> Result<Option<PathBuf>> {
         let mut records = lock(&self.records);
-        if !records.contains_key(name) {
-            return if force { Ok(false) } else { Err(no_such_volume(name)) };
+        let users = users(name);
+        if !users.is_empty() {
+            return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
         }
-        // Out of sight first, so that a crash half-way leaves a directory to be swept and not half a volume.
-        let doomed = self.root.join(format!(".{name}.removed"));
+        if !records.contains_key(name) {
+            return if force { Ok(None) } else { Err(no_such_volume(name)) };
+        }
+        // Out of sight first: after a crash in between, the name of what is found tells which record has to go.
+        let digits = &id::random()[..TRASH_DIGITS];
+        let doomed = self.root.join(format!("{TRASH_PREFIX}{digits}-{name}"));
         let directory = self.root.join(name);
         match std::fs::rename(&directory, &doomed) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -111,28 +149,70 @@ impl Volumes {
             }
             _ => {}
         }
-        self.store.remove_volume(name)?;
+        if let Err(error) = self.store.remove_volume(name) {
+            let _ = std::fs::rename(&doomed, &directory);
+            return Err(error);
+        }
         records.remove(name);
-        drop(records);
-        let _ = tree::remove(&doomed);
-        Ok(true)
+        Ok(Some(doomed))
+    }
+
+    /// Gives an empty volume its first content, all of it or nothing. `copy` makes it in a directory and tells whether there
+    /// was any. Takes as long as that takes.
+    pub fn fill(&self, name: &str, copy: impl FnOnce(&Path) -> Result<bool>) -> Result<()> {
+        let volume = self.root.join(name);
+        let (data, partial, filled) = (self.data(name), volume.join(PARTIAL), volume.join(FILLED));
+        // Two containers may be made at once.
+        let _turn = turn(&volume).map_err(|e| Error::io("lock", &volume, e))?;
+        if !filled.exists() {
+            if std::fs::read_dir(&data).map_err(|e| Error::io("read", &data, e))?.next().is_some() {
+                return Ok(());
+            }
+            if !on_one_mount(&volume, &data).map_err(|e| Error::io("look at", &data, e))? {
+                // Somebody has mounted a file system there, into which nothing can be moved.
+                return copy(&data).map(drop);
+            }
+            tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e))?;
+            std::fs::create_dir(&partial).map_err(|e| Error::io("create", &partial, e))?;
+            if !copy(&partial).inspect_err(|_| drop(tree::remove(&partial)))? {
+                return tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e));
+            }
+            std::fs::rename(&partial, &filled).map_err(|e| Error::io("rename", &partial, e))?;
+        }
+        settle(&filled, &data).map_err(|e| Error::io("fill", &data, e))
     }
 
     pub fn is_anonymous(&self, name: &str) -> bool {
         lock(&self.records).get(name).is_some_and(|volume| volume.anonymous)
     }
 
-    /// Deletes what a removal left behind.
-    pub fn sweep(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            // No volume's name begins with a dot, but one may well end like this.
-            if name.starts_with('.') && name.ends_with(".removed") {
-                let _ = tree::remove(&entry.path());
+    /// Finishes what a killed engine had begun; gives the directories whose files may be deleted.
+    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
+        let failed = |e| Error::io("read", &self.root, e);
+        let mut records = lock(&self.records);
+        let mut doomed = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let file_name = entry.file_name();
+            let Some(trash) = file_name.to_str().and_then(|name| name.strip_prefix(TRASH_PREFIX)) else {
+                continue;
+            };
+            let name = trash.get(TRASH_DIGITS + 1..).unwrap_or_default();
+            if records.contains_key(name) && !self.root.join(name).exists() {
+                self.store.remove_volume(name)?;
+                records.remove(name);
+            }
+            doomed.push(entry.path());
+        }
+        for name in records.keys() {
+            let filled = self.root.join(name).join(FILLED);
+            if filled.exists()
+                && let Err(error) = settle(&filled, &self.data(name))
+            {
+                tracing::warn!(volume = name, %error, "a volume that was being filled");
             }
         }
+        Ok(doomed)
     }
 
     fn describe(&self, record: &VolumeRecord) -> Volume {
@@ -153,6 +233,23 @@ fn no_such_volume(name: &str) -> Error {
     Error::not_found(format!("get {name}: no such volume"))
 }
 
+/// Waits until nobody else fills this volume, as long as the answer lives.
+fn turn(volume: &Path) -> std::io::Result<std::fs::File> {
+    let directory = std::fs::File::open(volume)?;
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(directory)
+}
+
+fn on_one_mount(one: &Path, other: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::metadata(one)?.dev() == std::fs::metadata(other)?.dev())
+}
+
+/// Moves a whole copy's content to where containers see it. What they have written there meanwhile stays.
+fn settle(filled: &Path, data: &Path) -> std::io::Result<()> {
+    corten_image::mounts::move_contents(filled, data)?;
+    tree::remove(filled)
+}
+
 /// Bytes of all files below a directory, as the disk counts them.
 pub fn disk_usage(path: &Path) -> u64 {
     sum(path, |stat| stat.st_blocks as u64 * 512)
@@ -160,13 +257,22 @@ pub fn disk_usage(path: &Path) -> u64 {
 
 /// Bytes of all regular files below a directory, as programs see them.
 pub fn file_bytes(path: &Path) -> u64 {
-    let is_file = |mode| rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile;
+    let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
     sum(path, |stat| if is_file(stat.st_mode) { stat.st_size as u64 } else { 0 })
 }
 
-fn sum(path: &Path, bytes: impl Fn(&rustix::fs::Stat) -> u64) -> u64 {
-    let mut total = 0;
+/// A file with several names counts once.
+fn sum(path: &Path, bytes: impl Fn(&Stat) -> u64) -> u64 {
+    let (mut total, mut linked) = (0, HashSet::new());
     // What can't be read is not counted.
-    let _ = tree::visit(path, &mut |stat| total += bytes(stat));
+    let _ = tree::visit(path, &mut |stat| {
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if directory || stat.st_nlink == 1 || linked.insert((stat.st_dev, stat.st_ino)) {
+            total += bytes(stat);
+        }
+    });
     total
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,14 +28,17 @@ impl Engine {
     }
 
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
-        let users = self.volume_users(name);
-        if !users.is_empty() {
-            return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
-        }
-        if self.volumes.remove(name, force)? {
-            self.volume_event(name, "destroy", &[("driver", "local")]);
-        }
-        Ok(())
+        self.drop_volume(name, force).map(drop)
+    }
+
+    /// Removes a volume that no container uses; false when there was none. Its files go to the collector.
+    pub(crate) fn drop_volume(&self, name: &str, force: bool) -> Result<bool> {
+        let Some(directory) = self.volumes.remove(name, force, &|name| self.volume_users(name))? else {
+            return Ok(false);
+        };
+        self.collector().discard_directory(directory);
+        self.volume_event(name, "destroy", &[("driver", "local")]);
+        Ok(true)
     }
 
     /// Removes what no container uses: anonymous volumes, with the filter `all` named ones too.
@@ -53,11 +56,17 @@ impl Engine {
             if !wanted || !self.volume_users(&volume.name).is_empty() {
                 continue;
             }
-            let bytes = disk_usage(&self.volumes.data(&volume.name));
-            if self.volumes.remove(&volume.name, true)? {
-                self.volume_event(&volume.name, "destroy", &[("driver", "local")]);
-                report.space_reclaimed += bytes;
-                deleted.push(volume.name);
+            let data = self.volumes.data(&volume.name);
+            let bytes = crate::image::blocking(move || Ok(disk_usage(&data))).await?;
+            match self.drop_volume(&volume.name, true) {
+                Ok(true) => {
+                    report.space_reclaimed += bytes;
+                    deleted.push(volume.name);
+                }
+                // Somebody was faster with it: to remove it, or to use it.
+                Ok(false) => {}
+                Err(error) if error.kind == crate::ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
             }
         }
         report.volumes_deleted = deleted.into();
@@ -77,19 +86,18 @@ impl Engine {
 
     /// Fills an empty volume with what the image has at its place, as its first container sees it.
     pub(crate) async fn copy_up(&self, container: &Container, mount: &ResolvedMount) -> Result<()> {
-        let data = self.volumes.data(&mount.volume);
-        let empty = std::fs::read_dir(&data).map_err(|e| Error::io("read", &data, e))?.next().is_none();
-        if !empty {
-            return Ok(());
-        }
         let rootfs = self.images.rootfs(&container.id, &self.layers).map_err(crate::image::failed)?;
-        let (layers, inside, id) = (self.layers.clone(), mount.destination.clone(), container.id.clone());
+        let (engine, id) = (self.clone(), container.id.clone());
+        let (name, inside) = (mount.volume.clone(), mount.destination.clone());
         crate::image::blocking(move || {
-            let root = layers
-                .detached_root(&rootfs, true)
-                .map_err(|e| Error::internal(format!("look into the image of container {id}: {e}")))?;
-            corten_image::mounts::copy_tree(&root, std::path::Path::new(&inside), &data).map_err(|e| {
-                Error::internal(format!("copy {inside} of the image into the volume {}: {e}", data.display()))
+            engine.volumes.fill(&name, |target| {
+                let root = engine
+                    .layers
+                    .detached_root(&rootfs, true)
+                    .map_err(|e| Error::internal(format!("look into the image of container {id}: {e}")))?;
+                corten_image::mounts::copy_tree(&root, std::path::Path::new(&inside), target).map_err(|e| {
+                    Error::internal(format!("copy {inside} of the image into the volume {name}: {e}"))
+                })
             })
         })
         .await

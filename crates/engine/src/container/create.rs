@@ -37,7 +37,13 @@ impl Engine {
             config.hostname = self.host.name.clone();
         }
         let inherited = self.inherited_mounts(&host_config.volumes_from)?;
-        let mounts = resolve(&config, &host_config, inherited)?;
+        let mut mounts = resolve(&config, &host_config, inherited)?;
+        // Named now, so that the record tells whose they are even before they are made.
+        for mount in &mut mounts {
+            if mount.kind == MountKind::Volume && mount.volume.is_empty() {
+                mount.volume = id::random();
+            }
+        }
         check_volume_driver(&host_config.volume_driver, &mounts)?;
         let record = Record {
             id: id.clone(),
@@ -60,6 +66,7 @@ impl Engine {
             container.write().state.phase = Phase::Removing;
             container.progress.send_modify(|progress| progress.removed = true);
             self.containers.remove(&id);
+            self.remove_anonymous_volumes(&container);
             let _ = self.store.discard_container(&id);
             self.collector().discard(id);
             return Err(error);

@@ -15,7 +15,13 @@ impl Engine {
         let record = container.read().clone();
         let places = self.places(&record.id);
         let args = super::config::arguments(&record.config).unwrap_or_default();
-        let sizes = size.then(|| self.sizes(&container, &record));
+        let sizes = match size {
+            true => {
+                let (engine, id, image_id) = (self.clone(), record.id.clone(), record.image_id.clone());
+                Some(crate::image::blocking(move || Ok(engine.sizes(&id, &image_id))).await?)
+            }
+            false => None,
+        };
         let exec_ids = self.exec_ids(&container);
         let has_log = record.host_config.log_config.kind != "none";
         let path = |name: &str| places.directory.join(name).display().to_string();

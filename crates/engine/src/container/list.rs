@@ -1,14 +1,12 @@
 //! `ps`: which containers, in which order, with what people want to know of them.
 
-use std::sync::Arc;
-
 use corten_api::container::{
     ContainerListOptions, ContainerSummary, HostConfigSummary, NetworkSettingsSummary, Port,
 };
 use corten_api::filters::Filters;
 use corten_api::{List, Timestamp};
 
-use super::{Container, Phase, Record, State};
+use super::{Phase, Record, State};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::mounts::MountKind;
@@ -54,13 +52,22 @@ impl Engine {
             if list.len() == limit {
                 break;
             }
-            list.push(self.summary(&container, &record, options.size));
+            list.push(self.summary(&record));
         }
-        Ok(list)
+        if !options.size {
+            return Ok(list);
+        }
+        let engine = self.clone();
+        crate::image::blocking(move || {
+            for summary in &mut list {
+                (summary.size_rw, summary.size_root_fs) = engine.sizes(&summary.id, &summary.image_id);
+            }
+            Ok(list)
+        })
+        .await
     }
 
-    fn summary(&self, container: &Arc<Container>, record: &Record, size: bool) -> ContainerSummary {
-        let (size_rw, size_root_fs) = if size { self.sizes(container, record) } else { (0, 0) };
+    fn summary(&self, record: &Record) -> ContainerSummary {
         let args = super::config::arguments(&record.config).unwrap_or_default();
         ContainerSummary {
             id: record.id.clone(),
@@ -70,8 +77,6 @@ impl Engine {
             command: args.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
             created: record.created.unix(),
             ports: ports(record),
-            size_rw,
-            size_root_fs,
             labels: record.config.labels.clone(),
             state: record.state.phase.name().to_owned(),
             status: status(&record.state, Timestamp::now()),
@@ -85,11 +90,11 @@ impl Engine {
         }
     }
 
-    /// Bytes of the writable layer, and of all layers together.
-    pub(super) fn sizes(&self, container: &Container, record: &Record) -> (i64, i64) {
-        let upper = self.options.data_root.join("snapshots").join(&container.id).join("upper");
+    /// Bytes of the writable layer, and of all layers together. Reads the whole writable layer.
+    pub(super) fn sizes(&self, id: &str, image_id: &str) -> (i64, i64) {
+        let upper = self.options.data_root.join("snapshots").join(id).join("upper");
         let rw = crate::volume::file_bytes(&upper);
-        let image = self.images.resolve(&record.image_id).map_or(0, |image| image.size);
+        let image = self.images.resolve(image_id).map_or(0, |image| image.size);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         (signed(rw), signed(rw + image))
     }

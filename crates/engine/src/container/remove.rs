@@ -6,7 +6,7 @@ use corten_api::container::RemoveOptions;
 
 use super::{Change, Container, Phase};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id;
 use crate::mounts::MountKind;
 
@@ -75,14 +75,15 @@ impl Engine {
         Ok(())
     }
 
-    fn remove_anonymous_volumes(&self, container: &Container) {
+    /// Removes what was made for this container alone, unless others use it too.
+    pub(super) fn remove_anonymous_volumes(&self, container: &Container) {
         let mounts = container.read().mounts.clone();
         for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous) {
-            if self.volume_users(&mount.volume).is_empty() {
-                match self.volumes.remove(&mount.volume, true) {
-                    Ok(_) => self.volume_event(&mount.volume, "destroy", &[("driver", "local")]),
-                    Err(error) => tracing::warn!(volume = mount.volume, %error, "anonymous volume"),
+            match self.drop_volume(&mount.volume, true) {
+                Err(error) if error.kind != ErrorKind::Conflict => {
+                    tracing::warn!(volume = mount.volume, %error, "anonymous volume");
                 }
+                _ => {}
             }
         }
     }

@@ -19,7 +19,9 @@ const STATUS_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Engine {
     /// Brings every container of the database back, and finds out what became of those that ran.
     pub(crate) async fn restore(&self) -> Result<()> {
-        self.volumes.sweep();
+        for directory in self.volumes.sweep()? {
+            self.collector().discard_directory(directory);
+        }
         for id in self.store.garbage()? {
             self.collector().discard(id);
         }

@@ -24,7 +24,7 @@ mod overlay;
 mod root;
 
 pub use attach::Via;
-pub use copy::copy_tree;
+pub use copy::{copy_tree, move_contents};
 pub use root::open_in_root;
 
 #[cfg(test)]

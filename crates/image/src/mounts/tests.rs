@@ -167,3 +167,27 @@ fn a_tree_is_copied_with_everything() {
     copy_tree(&root, Path::new("/missing"), &to).expect("nothing to copy");
     copy_tree(&root, Path::new("/data/second"), &to).expect("no directory");
 }
+
+#[test]
+fn a_deep_directory_is_copied_on_a_small_stack() {
+    if !is_root() {
+        return;
+    }
+    let scratch = scratch();
+    let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
+    fs::create_dir(&to).expect("a directory");
+    let mut deepest = from.join("data");
+    for _ in 0..1500 {
+        deepest.push("d");
+    }
+    fs::create_dir_all(&deepest).expect("directories");
+    fs::write(deepest.join("file"), "text").expect("a file");
+    let root = fs::File::open(&from).expect("a root");
+    let target = to.clone();
+    let small = std::thread::Builder::new()
+        .stack_size(128 << 10)
+        .spawn(move || copy_tree(&root, Path::new("/data"), &target));
+    assert!(small.expect("a thread").join().expect("no overflow").expect("a copy"));
+    let copied = to.join(deepest.strip_prefix(from.join("data")).expect("a path")).join("file");
+    assert_eq!(fs::read_to_string(copied).expect("contents"), "text");
+}
