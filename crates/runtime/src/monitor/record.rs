@@ -88,8 +88,7 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
 fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<File> {
     let temporary = directory.join(format!(".{name}.new"));
     // The configuration has the environment, and so a container's secrets.
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     std::fs::rename(&temporary, directory.join(name))?;
     Ok(file)
