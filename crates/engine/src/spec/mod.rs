@@ -198,7 +198,8 @@ fn propagation(record: &Record) -> Option<String> {
     if wants(&["shared", "rshared"]) {
         Some("shared".to_owned())
     } else if wants(&["slave", "rslave"]) {
-        Some("rslave".to_owned())
+        // The schema has no recursive forms; at the root every one is meant so.
+        Some("slave".to_owned())
     } else {
         None
     }
