@@ -28,26 +28,32 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let mut current = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
-    let mut trail: Vec<(CString, Identity)> = Vec::new();
-    loop {
-        if let Some(child) = empty_out(&current)? {
-            let next = rustix::fs::openat(&current, &child, DIRECTORY, Mode::empty())?;
-            trail.push((child, identity(&current)?));
+    let mut pending = vec![empty_out(&current)?];
+    let mut trail: Vec<Identity> = Vec::new();
+    while let Some(children) = pending.last() {
+        if let Some(child) = children.last() {
+            let next = rustix::fs::openat(&current, child, DIRECTORY, Mode::empty())?;
+            trail.push(identity(&current)?);
             current = next;
+            pending.push(empty_out(&current)?);
             continue;
         }
-        let Some((name, parent)) = trail.pop() else { break };
+        pending.pop();
+        let Some(parent) = trail.pop() else { break };
         current = up(&current, parent)?;
-        rustix::fs::unlinkat(&current, &name, AtFlags::REMOVEDIR)?;
+        if let Some(name) = pending.last_mut().and_then(Vec::pop) {
+            rustix::fs::unlinkat(&current, &name, AtFlags::REMOVEDIR)?;
+        }
     }
     Ok(rustix::fs::rmdir(path)?)
 }
 
-/// Unlinks what a directory has but for directories that are not empty; gives the first of these.
+/// Unlinks what a directory has but for directories that are not empty, and gives these.
 ///
-/// After that one is gone the directory is read from its beginning again, where there is nothing left of what was before it.
-fn empty_out(directory: &OwnedFd) -> io::Result<Option<CString>> {
-    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0))?;
+/// All of them, as reading on after each would mean to read from the beginning: on ext4 that takes the longer the more
+/// names there are, and 3000 directories would take twenty times as long.
+fn empty_out(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut children = Vec::new();
     let mut buffer = [MaybeUninit::uninit(); 8192];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -63,11 +69,11 @@ fn empty_out(directory: &OwnedFd) -> io::Result<Option<CString>> {
         let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match rustix::fs::unlinkat(directory, name, flags) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) if is_directory => return Ok(Some(name.to_owned())),
+            Err(Errno::NOTEMPTY | Errno::EXIST) if is_directory => children.push(name.to_owned()),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(None)
+    Ok(children)
 }
 
 /// Calls `each` for everything below a directory, and for the directory itself. What vanishes meanwhile is left out.

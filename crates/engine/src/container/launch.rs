@@ -131,13 +131,13 @@ impl Engine {
             fds: wanted,
             hold: false,
         };
-        let connection = self.zygote.launch(&launch, &fds)?;
+        let mut outcome = self.hand_over(container, &launch, &fds).await?;
+        if matches!(outcome, Launched::Lost) && !places.run.join(corten_runtime::monitor::SOCKET).exists() {
+            // The zygote was killed with the message unread: there never was a monitor, and another zygote will do.
+            container.unmonitored(CLEARING_DEADLINE).await;
+            outcome = self.hand_over(container, &launch, &fds).await?;
+        }
         drop(early);
-        let link = MonitorLink::new(connection)?;
-        *lock(&container.link) = Some(link.clone());
-        let (sender, receiver) = oneshot::channel();
-        self.watch(container.clone(), link, Some(sender));
-        let outcome = receiver.await.unwrap_or(Launched::Lost);
         self.release_subpaths(&record);
         match outcome {
             Launched::Started | Launched::Created => {
@@ -160,6 +160,20 @@ impl Engine {
                 Err(Failure::Step(error))
             }
         }
+    }
+
+    /// Gives a launch to the zygote, and listens for what comes of it.
+    async fn hand_over(
+        &self,
+        container: &Arc<Container>,
+        launch: &Launch,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Launched> {
+        let link = MonitorLink::new(self.zygote.launch(launch, fds)?)?;
+        *lock(&container.link) = Some(link.clone());
+        let (sender, receiver) = oneshot::channel();
+        self.watch(container.clone(), link, Some(sender));
+        Ok(receiver.await.unwrap_or(Launched::Lost))
     }
 
     /// Writes the start down. A container that runs without a record would be ended by the next engine: rather now, and with an

@@ -111,7 +111,10 @@ impl Engine {
         std::thread::Builder::new()
             .name("logs".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || pump(reader, &sender, Format { tty, timestamps: options.timestamps, details }))
+            .spawn(move || {
+                let format = Format { tty, timestamps: options.timestamps, details, by_line: follow };
+                pump(reader, &sender, format);
+            })
             .map_err(|e| Error::internal(format!("start a log reader: {e}")))?;
         Ok(LogStream { tty, chunks })
     }
@@ -172,11 +175,13 @@ struct Format {
     timestamps: bool,
     /// Attributes before each line.
     details: Option<String>,
+    /// A frame per line: docker-py hands a follower's frames on as lines.
+    by_line: bool,
 }
 
 /// Reads until the end, or until nobody listens. Runs on a thread of its own.
 fn pump(mut reader: Reader, sender: &mpsc::Sender<io::Result<Bytes>>, format: Format) {
-    let plain = !format.timestamps && format.details.is_none();
+    let plain = !format.timestamps && format.details.is_none() && (!format.by_line || format.tty);
     let outcome = if plain {
         pump_chunks(&mut reader, sender, format.tty)
     } else {
