@@ -124,7 +124,7 @@ class Corten(Engine):
     def members(self):
         # The engine, its zygote, and the monitors that this forked; other engines may run on the host.
         family = {str(self.daemon.pid)}
-        parents = {pid: parent(pid) for pid, _ in processes(self.processes)}
+        parents = {pid: parent(pid) for pid in os.listdir("/proc") if pid.isdigit()}
         while more := {pid for pid, its in parents.items() if its in family} - family:
             family |= more
         return [(pid, f"/proc/{pid}/smaps_rollup") for pid in family]
