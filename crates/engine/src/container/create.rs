@@ -8,7 +8,7 @@ use corten_api::volume::VolumeCreateRequest;
 
 use super::{Container, Phase, Record, config};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id;
 use crate::mounts::{MountKind, ResolvedMount, resolve};
 use crate::spec::{self, Modes, Security};
@@ -20,9 +20,22 @@ impl Engine {
         platform: Option<String>,
         request: ContainerCreateRequest,
     ) -> Result<ContainerCreateResponse> {
+        let image = self.find_image_for(&request.config.image, platform.as_deref())?;
+        self.create_from(&image, name, request).await.map_err(|error| match error.kind {
+            // Clients take "not found" for a missing image, pull it and try again.
+            ErrorKind::NotFound => Error::invalid(error.message),
+            _ => error,
+        })
+    }
+
+    async fn create_from(
+        &self,
+        image: &corten_image::Image,
+        name: Option<String>,
+        request: ContainerCreateRequest,
+    ) -> Result<ContainerCreateResponse> {
         let ContainerCreateRequest { mut config, mut host_config, networking_config } = request;
-        let image = self.find_image_for(&config.image, platform.as_deref())?;
-        let image_config = crate::image::api_config(&image);
+        let image_config = crate::image::api_config(image);
         config::merge(&mut config, &image_config);
         config::arguments(&config)?;
         self.fill_defaults(&mut host_config);
@@ -60,7 +73,7 @@ impl Engine {
         // From the next line on others find it by its name: they may not start or remove what is half-made.
         let turn = container.operation.lock().await;
         self.containers.insert(container.clone())?;
-        let furnished = self.furnish(&container, &image).await;
+        let furnished = self.furnish(&container, image).await;
         if let Err(error) = furnished {
             // Nothing half-made stays: neither the name nor a file.
             container.write().state.phase = Phase::Removing;
@@ -149,6 +162,12 @@ impl Engine {
                 host.log_config.config = defaults.log_options.iter().cloned().collect();
             }
         }
+        if host.memory > 0 && host.memory_swap == 0 {
+            // As much swap again as memory.
+            host.memory_swap = host.memory.saturating_mul(2);
+        }
+        host.memory_swappiness = host.memory_swappiness.filter(|&swappiness| swappiness != -1);
+        host.pids_limit = host.pids_limit.filter(|&limit| limit > 0);
         if host.shm_size == 0 {
             host.shm_size = defaults.shm_size;
         }

@@ -57,8 +57,13 @@ fn default_rules(privileged: bool) -> Vec<DeviceRule> {
 fn map(mapping: &DeviceMapping, devices: &mut Devices) -> Result<()> {
     let host = Path::new(&mapping.path_on_host);
     let metadata = host.metadata().map_err(|e| {
+        // The docker CLI derives its exit code from this wording.
+        let why = match e.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => e.to_string(),
+        };
         Error::invalid(format!(
-            "error gathering device information while adding custom device \"{}\": {e}",
+            "error gathering device information while adding custom device \"{}\": {why}",
             host.display()
         ))
     })?;

@@ -46,6 +46,7 @@ pub fn check(host: &HostConfig) -> Result<()> {
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )));
     }
+    check_cpuset(&host.cpuset_cpus)?;
     if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
         return Err(Error::invalid(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
@@ -80,14 +81,25 @@ pub fn resources(host: &HostConfig, devices: Vec<DeviceRule>) -> Result<Resource
     })
 }
 
+/// Refuses processors that are not there. What is no list of numbers is left to the kernel.
+fn check_cpuset(wanted: &str) -> Result<()> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let online = online.trim();
+    let last = |list: &str| list.split([',', '-']).filter_map(|n| n.trim().parse::<u32>().ok()).max();
+    match (last(wanted), last(online)) {
+        (Some(wanted_last), Some(online_last)) if wanted_last > online_last => Err(Error::invalid(format!(
+            "Requested CPUs are not available - requested {wanted}, available: {online}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn memory(host: &HostConfig) -> Option<Memory> {
     let positive = |value: i64| (value != 0).then_some(value);
     let memory = Memory {
         limit: positive(host.memory),
         reservation: positive(host.memory_reservation),
-        // Docker's rule: as much swap again as memory, unless something else is said.
-        swap: positive(host.memory_swap)
-            .or_else(|| positive(host.memory).map(|limit| limit.saturating_mul(2))),
+        swap: positive(host.memory_swap),
         swappiness: host.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
         disable_oom_killer: host.oom_kill_disable.filter(|&disabled| disabled),
         ..Memory::default()
