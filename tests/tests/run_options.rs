@@ -188,7 +188,7 @@ fn an_init_reaps_and_forwards() {
 #[test]
 fn names_of_hosts_and_resolver() {
     let engine = TestEngine::with_busybox();
-    both(&engine, &sh(&["--add-host", "db:10.9.8.7"], "grep db /etc/hosts | cut -f1"), "10.9.8.7");
+    both(&engine, &sh(&["--add-host", "db:10.9.8.7"], "grep -w db /etc/hosts | cut -f1"), "10.9.8.7");
     both(
         &engine,
         &sh(&["--dns", "10.1.1.1", "--dns-search", "corp.example"], "cat /etc/resolv.conf"),
