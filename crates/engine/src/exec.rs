@@ -332,6 +332,9 @@ async fn run(
         stdin_head: connection.head.clone(),
     });
     let groups = container.read().host_config.group_add.to_vec();
+    if let Some(connection) = connection {
+        connection.head_read().await;
+    }
     let fds: Vec<_> = connection.iter().map(|connection| connection.fd.as_fd()).collect();
     let event = link
         .ask(

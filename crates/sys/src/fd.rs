@@ -2,14 +2,14 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
 
-use crate::raw::{Result, numbers};
+use crate::raw::{Result, numbers, syscall};
 
 /// The most descriptors that one packet carries here.
 pub const FDS_MAX: usize = 16;
@@ -22,6 +22,16 @@ pub fn send(socket: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> Resu
         return Err(rustix::io::Errno::INVAL);
     }
     rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(data)], &mut control, SendFlags::NOSIGNAL))
+}
+
+/// Whether the peer has yet to read something that was written to a unix socket (unix(7), `SIOCOUTQ`).
+pub fn is_unread(socket: BorrowedFd<'_>) -> Result<bool> {
+    let mut unread: libc::c_int = 0;
+    let arguments =
+        [socket.as_raw_fd() as usize, libc::TIOCOUTQ as usize, (&raw mut unread) as usize, 0, 0, 0];
+    // SAFETY: the socket is open, and the kernel writes one int to the address, which outlives the call.
+    unsafe { syscall(libc::SYS_ioctl, arguments)? };
+    Ok(unread > 0)
 }
 
 /// Receives one packet and the descriptors that came with it (close-on-exec); 0 bytes at the end of the stream.

@@ -21,6 +21,22 @@ pub struct Connection {
     pub head: Vec<u8>,
 }
 
+impl Connection {
+    /// Waits until the client has read the answer's head. docker-py reads the head through a buffer that it then leaves behind:
+    /// output that comes too soon after the head is lost with it.
+    pub(crate) async fn head_read(&self) {
+        // Of a TCP socket this tells only what is on its way; and nobody waits for a client for long.
+        for _ in 0..HEAD_PATIENCE_MS {
+            if !corten_sys::fd::is_unread(self.fd.as_fd()).is_ok_and(|unread| unread) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+const HEAD_PATIENCE_MS: u32 = 100;
+
 /// A client that came before the container was started.
 pub struct Early {
     pub attach: Attach,
@@ -82,6 +98,9 @@ impl AttachTicket {
     /// Hands the client's connection over.
     pub async fn connect(self, connection: Connection) -> Result<()> {
         let Self { tty, engine, container, options, detach_keys, expected: _expected } = self;
+        if options.logs || container.link().is_some() {
+            connection.head_read().await;
+        }
         let mut fd = connection.fd;
         if options.logs {
             fd = engine.replay(&container, &options, fd).await?;
