@@ -110,8 +110,7 @@ fn sweep_snapshots(database: &mut Database, snapshots: &Path) -> Result<(), Erro
         let entry = entry.map_err(file_error("read", snapshots))?;
         let name = entry.file_name();
         let known = rows.iter().any(|row| name == row.id.as_str());
-        let ours = entry.path().join("upper").is_dir() || name.to_string_lossy().starts_with(TRASH_PREFIX);
-        if !known && (ours || entry.path().join("work").is_dir()) {
+        if !known && (name.to_string_lossy().starts_with(TRASH_PREFIX) || is_snapshot(&entry.path())) {
             corten_sys::tree::remove(&entry.path()).map_err(file_error("remove", &entry.path()))?;
         }
     }
@@ -121,4 +120,12 @@ fn sweep_snapshots(database: &mut Database, snapshots: &Path) -> Result<(), Erro
     }
     database.change(|change| lost.iter().try_for_each(|row| change.remove_snapshot(&row.id)))?;
     Ok(())
+}
+
+/// Whether a directory is a snapshot's, however far its making or its removal came: nothing is in it but our two parts.
+fn is_snapshot(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut parts| {
+        parts
+            .all(|part| part.is_ok_and(|part| ["upper", "work"].iter().any(|name| part.file_name() == *name)))
+    })
 }

@@ -270,6 +270,7 @@ fn opening_repairs() {
     std::fs::write(root.path().join("image/blobs/ingest/1-1"), "half").unwrap();
     std::fs::write(root.path().join("image/blobs/sha256").join(second.hex()), "orphan").unwrap();
     std::fs::create_dir_all(root.path().join("snapshots/lost/upper")).unwrap();
+    std::fs::create_dir_all(root.path().join("snapshots/begun")).unwrap();
     std::fs::create_dir_all(root.path().join("snapshots/.removed-x/deep/er")).unwrap();
     std::fs::remove_dir_all(root.path().join("image/layers").join(second.hex())).unwrap();
     let store = open(root.path());
