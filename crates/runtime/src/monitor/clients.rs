@@ -41,10 +41,14 @@ impl Monitor {
             if !client.reading || client.closing {
                 return self.drop_client(id);
             }
-            // It has gone and left input that the process does not take yet: hang-ups can't be masked, only unwatched.
-            self.poll.remove(&*client);
-            (client.watched, client.parked) = (None, true);
-            return;
+            // It has gone and left input that the process does not take yet: hang-ups can't be masked, only unwatched. An event
+            // of the same batch may have made room meanwhile; then its input is reported next.
+            if self.session(session).is_some_and(|s| s.input.is_blocked()) {
+                let Some(client) = self.clients.iter_mut().find(|c| c.id == id) else { return };
+                self.poll.remove(&*client);
+                (client.watched, client.parked) = (None, true);
+                return;
+            }
         }
         self.rearm(session);
     }
