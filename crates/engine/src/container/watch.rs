@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use corten_api::Timestamp;
 use corten_runtime::monitor::protocol::{Event, Exit, StepError};
+use corten_runtime::monitor::read_exit;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -169,10 +170,10 @@ impl Engine {
         }
     }
 
-    /// What the monitor has left on the disk, if it is of this run.
+    /// What the monitor has left on the disk or, when that was full, beside its socket, if it is of this run.
     pub(super) fn exit_record(&self, container: &Container) -> Option<Exit> {
-        let path = self.places(&container.id).directory.join("exit.json");
-        let exit: Exit = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let places = self.places(&container.id);
+        let exit = read_exit(&places.directory).or_else(|_| read_exit(&places.run)).ok()?;
         let started = container.read().state.started;
         (exit.started.0 >= started.unix_nanos() || started.is_zero()).then_some(exit)
     }

@@ -53,6 +53,8 @@ pub(crate) struct Given<'a> {
     /// 0: none.
     pub death_signal: i32,
     pub user_namespace: bool,
+    /// It has joined a process namespace, where others may be hostile.
+    pub pid_shared: bool,
     pub identity: &'a mut Identity,
     pub lines: &'a mut [u8],
     pub detail: &'a mut [u8],
@@ -218,8 +220,8 @@ impl Child<'_> {
             Ok(()) | Err(Errno::PERM) => {}
             Err(error) => return Err(error),
         }
-        // The change of ids has made /proc/self root's, the host's root's.
-        process::set_dumpable(true)
+        // The change of ids has made /proc/self root's, the host's root's. Among others' processes it has to stay so.
+        process::set_dumpable(!self.given.pid_shared)
     }
 
     /// Nobody in the container may look into this process before it has become the program.
@@ -396,6 +398,10 @@ pub(crate) fn enter(
         }
     }
     let pid = joins.iter().any(|(kind, _)| *kind == NamespaceKind::Pid);
+    if pid {
+        // The child inherits it: it has all rights and the host's descriptors, among processes that must not look into it.
+        process::set_dumpable(false).map_err(none)?;
+    }
     for (index, (kind, fd)) in joins.iter().enumerate() {
         let failed = |errno| (index, errno);
         process::setns(fd.as_fd(), crate::plan::namespace_flag(*kind)).map_err(failed)?;

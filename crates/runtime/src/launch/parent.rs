@@ -1,8 +1,10 @@
 //! The parent's side of a start: follows the child, answers it, and turns its records into errors.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use corten_sys::{fd, process};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::PidfdGetfdFlags;
@@ -16,6 +18,10 @@ use crate::plan::{Action, NetDevicePlan, Operation};
 use crate::spec::{Hooks, State, Status};
 
 const SIGKILL: i32 = 9;
+/// How long a killed child may take to end. One that is frozen or waits for a broken disk takes longer; nobody waits for that.
+const REAP: Duration = Duration::from_secs(10);
+/// A task that has not yet called exec(2) (include/linux/sched.h).
+const PF_FORKNOEXEC: u64 = 0x40;
 
 /// A container's first process (or an exec's), from the clone on. The caller is its parent and reaps it.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub struct Child {
     pub console: Option<OwnedFd>,
     /// What could not be done and was not insisted on.
     pub warnings: Vec<String>,
+    /// For how long it may say nothing before it is given up; `None`: for ever.
+    pub patience: Option<Duration>,
     pub(super) channel: OwnedFd,
     pub(super) operations: Vec<Operation>,
     pub(super) hooks: Option<Hooks>,
@@ -63,59 +71,115 @@ impl Child {
             .inspect_err(|_| self.end())
     }
 
-    /// Readable when [`Child::wait`] has something to do: for callers that have other descriptors to watch.
+    /// Readable when [`Child::advance`] has something to do: for callers that have other descriptors to watch.
     pub fn channel(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
 
-    fn end(&self) {
+    /// Kills the child, which is still to be reaped.
+    pub fn kill(&self) {
+        // It may have ended by itself.
         let _ = process::pidfd_send_signal(self.pidfd.as_fd(), SIGKILL);
-        let _ = process::wait(self.pid, true);
+    }
+
+    fn end(&self) {
+        self.kill();
+        if let Ok(true) = readable(self.pidfd.as_fd(), Some(REAP)) {
+            let _ = process::wait(self.pid, false);
+        }
     }
 
     fn follow(&mut self) -> Result<Stage, StepError> {
-        let mut packet = [0; HEADER_BYTES + DETAIL_BYTES_MAX];
-        let mut fds = Vec::new();
         loop {
-            let length = fd::receive(self.channel.as_fd(), &mut packet, &mut fds).map_err(channel_error)?;
-            if length == 0 {
-                return Ok(Stage::Running);
+            match readable(self.channel(), self.patience) {
+                Ok(true) => {}
+                Ok(false) => return Err(self.is_late()),
+                Err(errno) => return Err(channel_error(errno)),
             }
-            let (record, details) =
-                Record::read(&packet[..length]).ok_or_else(|| channel_error(rustix::io::Errno::PROTO))?;
-            let operation = self.operations.get(record.index as usize);
-            match record.kind {
-                Kind::Failed => {
-                    return Err(operation.map_or_else(
-                        || channel_error(rustix::io::Errno::PROTO),
-                        |operation| failure(operation, &record, details),
-                    ));
-                }
-                Kind::Warning => {
-                    self.warnings.extend(operation.map(|o| failure(o, &record, details).to_string()));
-                }
-                Kind::Console => self.console = fds.pop(),
-                Kind::CreateHooks => {
-                    self.net_devices()?;
-                    self.create_hooks()?;
-                    self.go()?;
-                }
-                Kind::Held if self.held_by_caller || self.held_by_socket => return Ok(Stage::Held),
-                Kind::Held => {
-                    self.start_hooks()?;
-                    self.go()?;
-                }
-                Kind::Listener => {
-                    self.send_listener(record.errno)?;
-                    self.go()?;
-                }
-                Kind::Pid => {}
+            if let Some(stage) = self.advance()? {
+                return Ok(stage);
             }
         }
     }
 
+    /// Handles one record, for which the channel must be readable; `None` when more have to come. After an error the child is to be
+    /// killed and reaped.
+    pub fn advance(&mut self) -> Result<Option<Stage>, StepError> {
+        let mut packet = [0; HEADER_BYTES + DETAIL_BYTES_MAX];
+        let mut fds = Vec::new();
+        let length = match fd::receive(self.channel.as_fd(), &mut packet, &mut fds) {
+            // It has not even read our last word.
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            length => length.map_err(channel_error)?,
+        };
+        if length == 0 {
+            return if self.never_ran() { Err(self.was_ended()) } else { Ok(Some(Stage::Running)) };
+        }
+        let (record, details) =
+            Record::read(&packet[..length]).ok_or_else(|| channel_error(rustix::io::Errno::PROTO))?;
+        let operation = self.operations.get(record.index as usize);
+        match record.kind {
+            Kind::Failed => {
+                return Err(operation.map_or_else(
+                    || channel_error(rustix::io::Errno::PROTO),
+                    |operation| failure(operation, &record, details),
+                ));
+            }
+            Kind::Warning => {
+                self.warnings.extend(operation.map(|o| failure(o, &record, details).to_string()));
+            }
+            Kind::Console => self.console = fds.pop(),
+            Kind::CreateHooks => {
+                self.net_devices()?;
+                self.create_hooks()?;
+                self.go()?;
+            }
+            Kind::Held if self.held_by_caller || self.held_by_socket => return Ok(Some(Stage::Held)),
+            Kind::Held => {
+                self.start_hooks()?;
+                self.go()?;
+            }
+            Kind::Listener => {
+                self.send_listener(record.errno)?;
+                self.go()?;
+            }
+            Kind::Pid => {}
+        }
+        Ok(None)
+    }
+
+    /// Whether the channel was closed by the child's death and not by its exec. exec(2) clears the flag before it closes
+    /// descriptors, and nobody but the caller reaps the child, so the answer is certain. A small init never calls exec.
+    fn never_ran(&self) -> bool {
+        if self.operations.iter().any(|operation| matches!(operation.action, Action::Init)) {
+            return false;
+        }
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        // Field 9; the name, in parentheses, may contain anything.
+        let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6));
+        flags.and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & PF_FORKNOEXEC != 0)
+    }
+
+    fn was_ended(&self) -> StepError {
+        self.untold("it was ended before it could become the program; does the memory limit leave room?")
+    }
+
+    /// What is told of a child that has said nothing for too long.
+    pub fn is_late(&self) -> StepError {
+        self.untold("it was given up, as it has come no further for too long; was it stopped?")
+    }
+
+    fn untold(&self, message: &str) -> StepError {
+        let object = format!("process {}", self.pid);
+        StepError { step: Step::Exec, object, errno: 0, message: message.into() }
+    }
+
     fn go(&self) -> Result<(), StepError> {
-        rustix::io::write(&self.channel, &[GO]).map(drop).map_err(channel_error)
+        match rustix::io::write(&self.channel, &[GO]) {
+            Ok(_) => Ok(()),
+            Err(rustix::io::Errno::PIPE) => Err(self.was_ended()),
+            Err(errno) => Err(channel_error(errno)),
+        }
     }
 
     fn state(&self, status: Status) -> State {
@@ -179,6 +243,14 @@ impl Child {
         fd::send(socket.as_fd(), message.to_string().as_bytes(), &[fd.as_fd()]).map_err(error)?;
         Ok(())
     }
+}
+
+/// Waits until a descriptor is readable or at its end; false when the time is over.
+fn readable(fd: BorrowedFd<'_>, limit: Option<Duration>) -> Result<bool, rustix::io::Errno> {
+    let limit =
+        limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, limit.as_ref())).map(|ready| ready > 0)
 }
 
 fn listener_error(path: &str, errno: rustix::io::Errno) -> StepError {

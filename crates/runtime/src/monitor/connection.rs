@@ -52,12 +52,12 @@ impl Connection {
 
     /// Waits for the next event; `None` once the monitor has closed the line: everything of the container is gone.
     pub fn recv(&self) -> io::Result<Option<Event>> {
-        Ok(receive(&self.socket, RecvFlags::empty())?.map(|(event, _)| event))
+        receive(&self.socket, RecvFlags::empty())
     }
 
     /// Like [`Connection::recv`], but gives `WouldBlock` when there is no event now.
     pub fn try_recv(&self) -> io::Result<Option<Event>> {
-        Ok(receive(&self.socket, RecvFlags::DONTWAIT)?.map(|(event, _)| event))
+        receive(&self.socket, RecvFlags::DONTWAIT)
     }
 }
 
@@ -75,11 +75,17 @@ pub(super) fn make_room(socket: &OwnedFd) {
     }
 }
 
+/// Reads one document; `None` at the end of the line.
+fn receive<T: DeserializeOwned>(socket: &OwnedFd, flags: RecvFlags) -> io::Result<Option<T>> {
+    let Some((data, _)) = receive_packet(socket, flags)? else { return Ok(None) };
+    Ok(Some(serde_json::from_slice(&data)?))
+}
+
 /// Reads one packet of any size; `None` at the end of the line.
-pub(super) fn receive<T: DeserializeOwned>(
+pub(super) fn receive_packet(
     socket: &OwnedFd,
     flags: RecvFlags,
-) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut probe = [0; 1];
     let look = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
     let len = loop {
@@ -98,6 +104,6 @@ pub(super) fn receive<T: DeserializeOwned>(
     if len == 0 {
         return Ok(None);
     }
-    let value = serde_json::from_slice(&data[..len]).map_err(io::Error::from)?;
-    Ok(Some((value, fds)))
+    data.truncate(len);
+    Ok(Some((data, fds)))
 }

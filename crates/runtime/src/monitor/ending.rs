@@ -50,7 +50,9 @@ impl Monitor {
 
     /// A process has ended.
     pub(super) fn reap(&mut self, id: Id) {
-        let Some(session) = self.session_mut(id).filter(|s| s.process.is_some()) else { return };
+        let Some(session) = self.session_mut(id).filter(|s| s.process.is_some()) else {
+            return self.bury(id);
+        };
         let ended = match process::wait(session.pid, false) {
             Ok(Some((_, ended))) => ended,
             Ok(None) => return,
@@ -149,16 +151,32 @@ impl Monitor {
             started: self.started.unwrap_or_default(),
             finished: self.ending.finished,
         };
-        let written = record::write_exit(&self.state_dir, &exit);
-        self.broadcast(&Event::Exited { exit });
+        let mut written = record::write_exit(&self.state_dir, &exit);
+        if written.is_err() {
+            self.keep_exit(&exit);
+        }
+        self.broadcast(&Event::Exited { exit: exit.clone() });
         self.close_clients(CONTAINER);
-        match written.and_then(|written| written.sync()) {
-            Ok(()) => {}
+        if let Ok(record) = &written
+            && let Err(error) = record.sync()
+        {
+            self.keep_exit(&exit);
+            written = Err(error);
+        }
+        match written {
+            Ok(_) => {}
             // The engine removes the directory of a container that is not to be kept.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => self.complain("write exit.json", &error),
         }
         self.clear_away();
+    }
+
+    /// A disk that is full must not cost the exit code: the run directory is on tmpfs, and engines look there, too.
+    fn keep_exit(&self, exit: &Exit) {
+        if let Err(error) = record::write_exit(&self.run_dir, exit) {
+            self.complain("write exit.json in the run directory", &error);
+        }
     }
 
     /// Removes everything that the container had outside of its directories.

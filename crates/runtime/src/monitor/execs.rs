@@ -1,6 +1,9 @@
 //! Further processes in the container (`exec`): begun, followed until they run, remembered after they have ended.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use corten_sys::process;
 
 use super::poll::{Id, Ready, Token};
 use super::protocol::{Attach, Event, ExecStatus, Stdio, Step, StepError};
@@ -28,12 +31,23 @@ pub(super) struct Wish {
     pub attach: Option<Attach>,
 }
 
+/// How long an exec may take to its program: a container could stop it on its way. Less than engines wait for an answer.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
 /// An exec on its way to its program.
 pub(super) struct Starting {
     session: Id,
     child: Child,
     seq: u64,
     line: Id,
+    pub until: Instant,
+}
+
+/// An exec that was killed before it was one: only to be reaped, whenever it ends.
+pub(super) struct Dying {
+    session: Id,
+    pid: i32,
+    pidfd: OwnedFd,
 }
 
 impl Monitor {
@@ -56,11 +70,17 @@ impl Monitor {
         let (child, ends) = cloned.map_err(|error| Event::ExecFailed { seq, exec: exec.clone(), error })?;
         let id = self.next_id();
         if let Err(e) = self.poll.add(child.channel(), Token::Starting(id), Ready::IN) {
-            // Dropping its channel ends the child.
+            self.abandon(id, child);
             return Err(Event::ExecFailed { seq, exec, error: StepError::of(Step::Monitor, "epoll", e) });
         }
         self.sessions.push(Session::new(id, Some(exec), &stdio, ends));
-        self.starting.push(Starting { session: id, child, seq, line });
+        self.starting.push(Starting {
+            session: id,
+            child,
+            seq,
+            line,
+            until: Instant::now() + START_DEADLINE,
+        });
         if let Some((attach, fd)) = attach.zip(fds.into_iter().next()) {
             self.attach(id, attach, fd);
         }
@@ -87,37 +107,74 @@ impl Monitor {
         Ok((exec::Prepared::new(request)?.spawn()?, ends))
     }
 
-    /// The child has something to say: that it runs, or why not.
+    /// The child has something to say: how far it is, that it runs, or why not.
     pub(super) fn exec_progress(&mut self, id: Id) {
         let Some(at) = self.starting.iter().position(|s| s.session == id) else { return };
-        let Starting { mut child, seq, line, .. } = self.starting.swap_remove(at);
-        self.poll.remove(child.channel());
-        let outcome = child.wait();
-        let console = child.console.take();
-        let Some(session) = self.session_mut(id) else { return };
-        let exec = session.exec.clone().unwrap_or_default();
-        let outcome = outcome.and_then(|_| match console.map(|c| session.set_console(c)) {
-            Some(Err(e)) => Err(StepError::of(Step::Console, "terminal", e)),
-            _ => Ok(()),
-        });
-        match outcome {
-            Ok(()) => {
-                session.pid = child.pid;
-                self.tell(line, &Event::ExecStarted { seq, exec, pid: child.pid });
-                for warning in &child.warnings {
-                    self.complain("exec", warning);
-                }
-                self.watch_process(id, child.pidfd);
-                self.resume(id);
-                // Input that came with the request may wait for the terminal.
-                self.rearm(id);
-            }
-            Err(error) => {
-                self.sessions.retain(|s| s.id != id);
-                self.forget_clients(id);
-                self.tell(line, &Event::ExecFailed { seq, exec, error });
-            }
+        match self.starting[at].child.advance() {
+            Ok(None) => {}
+            Ok(Some(_)) => self.exec_started(at),
+            Err(error) => self.exec_failed(at, error),
         }
+    }
+
+    /// Gives up execs that come no further.
+    pub(super) fn expire_starting(&mut self, now: Instant) {
+        while let Some(at) = self.starting.iter().position(|s| s.until <= now) {
+            let error = self.starting[at].child.is_late();
+            self.exec_failed(at, error);
+        }
+    }
+
+    fn exec_started(&mut self, at: usize) {
+        let starting = &mut self.starting[at];
+        let (id, console) = (starting.session, starting.child.console.take());
+        let Some(session) = self.sessions.iter_mut().find(|s| s.id == id) else {
+            let starting = self.starting.swap_remove(at);
+            return self.abandon(id, starting.child);
+        };
+        if let Some(Err(e)) = console.map(|console| session.set_console(console)) {
+            return self.exec_failed(at, StepError::of(Step::Console, "terminal", e));
+        }
+        let Starting { child, seq, line, .. } = self.starting.swap_remove(at);
+        self.poll.remove(child.channel());
+        session.pid = child.pid;
+        let exec = session.exec.clone().unwrap_or_default();
+        self.tell(line, &Event::ExecStarted { seq, exec, pid: child.pid });
+        for warning in &child.warnings {
+            self.complain("exec", warning);
+        }
+        self.watch_process(id, child.pidfd);
+        self.resume(id);
+        // Input that came with the request may wait for the terminal.
+        self.rearm(id);
+    }
+
+    fn exec_failed(&mut self, at: usize, error: StepError) {
+        let Starting { session: id, child, seq, line, .. } = self.starting.swap_remove(at);
+        self.poll.remove(child.channel());
+        let exec = self.session(id).and_then(|session| session.exec.clone()).unwrap_or_default();
+        self.abandon(id, child);
+        self.sessions.retain(|s| s.id != id);
+        self.forget_clients(id);
+        self.tell(line, &Event::ExecFailed { seq, exec, error });
+    }
+
+    /// Kills a child without waiting for its end: it may be frozen.
+    fn abandon(&mut self, session: Id, child: Child) {
+        child.kill();
+        let Child { pid, pidfd, .. } = child;
+        if self.poll.add(&pidfd, Token::Process(session), Ready::IN).is_ok() {
+            self.dying.push(Dying { session, pid, pidfd });
+        }
+    }
+
+    /// Reaps a child that was abandoned.
+    pub(super) fn bury(&mut self, id: Id) {
+        let Some(at) = self.dying.iter().position(|dying| dying.session == id) else { return };
+        let Dying { pid, pidfd, .. } = self.dying.swap_remove(at);
+        self.poll.remove(&pidfd);
+        // Ready to be reaped, or reaped by somebody else.
+        let _ = process::wait(pid, false);
     }
 
     /// An exec has ended and its output is read.

@@ -26,9 +26,9 @@ pub struct RunState {
     pub started: Option<Timestamp>,
 }
 
-/// Reads how a container ended.
-pub fn read_exit(state_dir: &Path) -> io::Result<Exit> {
-    Ok(serde_json::from_slice(&std::fs::read(state_dir.join(EXIT))?)?)
+/// Reads how a container ended, from its state directory or, where the disk was full, its run directory.
+pub fn read_exit(directory: &Path) -> io::Result<Exit> {
+    Ok(serde_json::from_slice(&std::fs::read(directory.join(EXIT))?)?)
 }
 
 /// Reads where a running container is.
@@ -89,8 +89,12 @@ fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<File> {
     let temporary = directory.join(format!(".{name}.new"));
     // The configuration has the environment, and so a container's secrets.
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    std::fs::rename(&temporary, directory.join(name))?;
+    let written = file.write_all(content).and_then(|()| std::fs::rename(&temporary, directory.join(name)));
+    if let Err(error) = written {
+        // Half a record on a disk that is full.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
     Ok(file)
 }
 

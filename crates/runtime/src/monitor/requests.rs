@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use corten_sys::process;
+use serde::Deserialize;
 
-use super::control::{self, ControlLine, encode};
+use super::control::{self, ControlLine, Encoded, encode};
 use super::execs;
 use super::poll::{Id, Ready, Token};
 use super::protocol::{Event, ExecStatus, Request, Step, StepError};
@@ -34,9 +35,12 @@ impl Monitor {
             return;
         }
         match line.receive() {
-            Ok(Some((request, fds))) => self.handle(id, request, fds),
+            Ok(Some((packet, fds))) => match serde_json::from_slice(&packet) {
+                Ok(request) => self.handle(id, request, fds),
+                // An engine of another version: what else it wants may be known.
+                Err(error) => self.tell(id, &unknown(&packet, &error)),
+            },
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            // A packet that is no request ends the line, too: it must be another version of the protocol.
             Ok(None) | Err(_) => self.drop_line(id),
         }
     }
@@ -89,11 +93,15 @@ impl Monitor {
     }
 
     fn send_signal(&self, seq: u64, session: Id, signal: i32) -> Event {
-        let Some(pidfd) = self.session(session).and_then(|s| s.process.as_ref()) else {
-            return refused(seq, Step::Monitor, "signal", "the process has ended");
+        let process = self.session(session).map(|s| (s.process.as_ref(), s.code.is_some()));
+        let pidfd = match process {
+            Some((Some(pidfd), _)) => pidfd,
+            // It has ended and its output is still read: nothing of it is left that a signal could concern.
+            Some((None, true)) => return Event::Done { seq },
+            _ => return refused(seq, Step::Monitor, "signal", "the process does not run yet"),
         };
         match process::pidfd_send_signal(pidfd.as_fd(), signal) {
-            Ok(()) => Event::Done { seq },
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Event::Done { seq },
             Err(e) => {
                 Event::Refused { seq, error: StepError::of(Step::Monitor, format!("signal {signal}"), e) }
             }
@@ -125,7 +133,7 @@ impl Monitor {
         self.send_line(line, &encode(event));
     }
 
-    fn send_line(&mut self, id: Id, event: &[u8]) {
+    fn send_line(&mut self, id: Id, event: &Encoded) {
         let Some(line) = self.lines.iter_mut().find(|l| l.id == id) else { return };
         let useful = line.send(event);
         if !useful || self.poll.set(&*line, Token::Control(id), line.interest()).is_err() {
@@ -139,6 +147,16 @@ pub(super) fn refused(seq: u64, step: Step, object: &str, message: &str) -> Even
         seq,
         error: StepError { step, object: object.to_owned(), errno: 0, message: message.to_owned() },
     }
+}
+
+/// The answer to what can't be understood; seq 0 when not even the number can be.
+fn unknown(packet: &[u8], error: &serde_json::Error) -> Event {
+    #[derive(Deserialize)]
+    struct Numbered {
+        seq: u64,
+    }
+    let seq = serde_json::from_slice::<Numbered>(packet).map_or(0, |numbered| numbered.seq);
+    refused(seq, Step::Monitor, "request", &error.to_string())
 }
 
 fn no_such_exec(seq: u64, exec: &str) -> Event {

@@ -28,6 +28,8 @@ const BUFFER: usize = 64 * 1024;
 const IDLE: Duration = Duration::from_secs(1);
 /// A client that takes nothing for so long no longer stops the others.
 const STUCK: Duration = Duration::from_secs(10);
+/// How long a container's process may take for one step of its start: whoever shares a process namespace with it could stop it.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a client may take nothing of what is left for it after the end.
 const LINGER: Duration = Duration::from_secs(600);
 
@@ -50,6 +52,7 @@ pub(super) struct Monitor {
     pub(super) listener: Option<OwnedFd>,
     /// Execs that have begun and not yet reached their program.
     pub(super) starting: Vec<execs::Starting>,
+    pub(super) dying: Vec<execs::Dying>,
     /// Execs that have ended, for an engine that comes back.
     pub(super) ended_execs: Vec<ExecStatus>,
     next_id: Id,
@@ -127,8 +130,10 @@ fn bring_up(launch: Launch, fds: Vec<OwnedFd>, line: &mut ControlLine) -> Result
         .map_err(|e| failed(&launch.run_dir.join(super::SOCKET).to_string_lossy(), e))?;
     poll.add(&listener, Token::Listener, Ready::IN).map_err(|e| failed("epoll", e))?;
     poll.add(&*line, Token::Control(line.id), Ready::IN).map_err(|e| failed("epoll", e))?;
-    record::forget_exit(&launch.state_dir)
-        .map_err(|e| StepError::of(Step::Monitor, launch.state_dir.display().to_string(), e))?;
+    for directory in [&launch.state_dir, &launch.run_dir] {
+        record::forget_exit(directory)
+            .map_err(|e| StepError::of(Step::Monitor, directory.display().to_string(), e))?;
+    }
     let log = Writer::open(&launch.log).map_err(|e| log_error(&launch, &e))?;
     let buffer = Pages::new(BUFFER).map_err(|e| StepError::of(Step::Monitor, "buffer", e))?;
     let mut netns = None;
@@ -155,6 +160,7 @@ fn bring_up(launch: Launch, fds: Vec<OwnedFd>, line: &mut ControlLine) -> Result
             lines: Vec::new(),
             listener: Some(listener),
             starting: Vec::new(),
+            dying: Vec::new(),
             ended_execs: Vec::new(),
             next_id: 2,
             cgroup,
@@ -206,6 +212,7 @@ impl Monitor {
     /// Waits until the cloned child holds or runs, and takes what it brings.
     fn follow_child(&mut self) -> Result<(), StepError> {
         let Some(pending) = &mut self.pending else { return Ok(()) };
+        pending.child.patience = Some(START_PATIENCE);
         let stage = pending.child.wait()?;
         let session = &mut self.sessions[0];
         session.pid = pending.child.pid;
@@ -404,7 +411,8 @@ impl Monitor {
         let now = Instant::now();
         let drains = self.sessions.iter().filter_map(|s| s.drain_until);
         let waits = self.clients.iter().filter_map(|client| self.gives_up_at(client));
-        let next = drains.chain(waits).chain(self.ending.deadline()).min();
+        let starts = self.starting.iter().map(|s| s.until);
+        let next = drains.chain(waits).chain(starts).chain(self.ending.deadline()).min();
         let next = next.map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)));
         if self.buffer_used { Some(next.map_or(IDLE, |n| n.min(IDLE))) } else { next }
     }
@@ -431,6 +439,7 @@ impl Monitor {
         for id in stuck {
             self.drop_client(id);
         }
+        self.expire_starting(now);
         self.ending.execs_until = self.ending.execs_until.filter(|until| *until > now);
         let late = self.sessions.iter().filter(|s| s.drain_until.is_some_and(|at| at <= now)).map(|s| s.id);
         for id in late.collect::<Vec<_>>() {

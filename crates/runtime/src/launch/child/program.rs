@@ -1,10 +1,11 @@
 //! The end of the child's way: its user, its rights, and the exec.
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use corten_sys::caps::{self, CapabilitySets};
 use corten_sys::{fd, process, seccomp, signal};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -52,6 +53,11 @@ impl Child<'_> {
         if self.given.death_signal != 0 {
             // A change of ids clears it, so it cannot be set earlier.
             process::set_parent_death_signal(self.given.death_signal)?;
+            // A parent that has died before sends none any more. In a process namespace it has no number to be asked for, but
+            // with it the channel's other end has gone.
+            if has_hung_up(self.given.channel.as_fd())? {
+                return Err(Errno::CANCELED);
+            }
         }
         Ok(())
     }
@@ -189,4 +195,10 @@ impl Child<'_> {
         }
         failure
     }
+}
+
+fn has_hung_up(channel: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut fds = [PollFd::from_borrowed_fd(channel, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&Timespec::default())))?;
+    Ok(fds[0].revents().contains(PollFlags::HUP))
 }
