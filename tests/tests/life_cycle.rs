@@ -282,6 +282,10 @@ fn events_tell_the_story() {
         )
         .ok();
         assert_eq!(story, "create\nattach\nstart\ndie\ndestroy");
+        let format = "{{.Action}} {{.Actor.Attributes.name}}";
+        let filters = ["--since", &since, "--until", &until, "--filter", "type=network", "--format", format];
+        let story = client(&engine, &[&["events"][..], &filters].concat()).ok();
+        assert_eq!(story, "connect bridge\ndisconnect bridge");
     }
 }
 

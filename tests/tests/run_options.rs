@@ -218,3 +218,49 @@ fn a_subpath_stays_within_its_volume() {
         assert!(refused.code != 0 && refused.stderr.contains(path), "{}", refused.stderr);
     }
 }
+
+#[test]
+fn defaults_come_from_the_engine() {
+    let engine = TestEngine::start_with(&[
+        "--default-ulimit=nofile=512:600",
+        "--default-shm-size=8m",
+        "--dns=10.1.1.1",
+        "--dns-search=example.org",
+        "--log-driver=json-file",
+        "--log-opt=max-size=1m",
+        "--init",
+    ]);
+    engine.add_busybox();
+    both(&engine, &sh(&[], "ulimit -Sn; ulimit -Hn"), "512\n600");
+    both(&engine, &sh(&["--ulimit", "nofile=100:100"], "ulimit -n"), "100");
+    both(&engine, &sh(&[], "df -m /dev/shm | awk 'NR == 2 { print $2 }'"), "8");
+    both(&engine, &sh(&[], "cat /etc/resolv.conf"), "nameserver 10.1.1.1\nsearch example.org");
+    both(&engine, &sh(&[], "[ $$ = 1 ] || echo init"), "init");
+    engine.corten(&["run", "--name", "logged", "busybox", "echo", "kept"]).ok();
+    let format = "{{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config \"max-size\"}}";
+    both(&engine, &["inspect", "--format", format, "logged"], "json-file 1m");
+    both(&engine, &["logs", "logged"], "kept");
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_before_anything_is_made() {
+    let engine = TestEngine::with_busybox();
+    let long = "h".repeat(65);
+    for (options, why) in [
+        (&["--hostname", &long][..], "64 bytes"),
+        (&["--network-alias", "db"], "alias"),
+        (&["--ip6", "fd00::5"], "IPv6"),
+        (&["--link-local-ip", "169.254.1.1"], "link-local"),
+        (&["--kernel-memory", "50m"], "ernel memory"),
+    ] {
+        for output in [
+            engine.corten(&[&["create"], options, &["busybox"]].concat()),
+            engine.docker(&[&["create"], options, &["busybox"]].concat()),
+        ] {
+            assert!(output.code != 0 && output.stderr.contains(why), "{options:?}: {}", output.stderr);
+        }
+    }
+    assert_eq!(engine.corten(&["ps", "-aq"]).ok(), "");
+    let discarded = engine.docker(&["run", "--rm", "--network", "none", "-p", "80:80", "busybox", "true"]);
+    assert!(discarded.stderr.contains("Published ports are discarded"), "{}", discarded.stderr);
+}

@@ -9,6 +9,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Keys of the file with their values.
+pub type Directives = BTreeMap<String, Value>;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("read the configuration file {path}: {source}")]
@@ -22,9 +25,15 @@ pub enum ConfigError {
     Unknown { path: PathBuf, keys: String },
     #[error("configuration file {path}: {key}: {why}")]
     Value { path: PathBuf, key: String, why: String },
+    #[error("flag --{flag}: {why}")]
+    Flag { flag: String, why: String },
+    #[error(
+        "the following directives are specified both as a flag and in the configuration file: {0}; keep one of the two"
+    )]
+    Twice(String),
 }
 
-/// The settings of a file; what it doesn't name is none or empty.
+/// The settings of a file and of the flags; what neither names is none or empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub data_root: Option<PathBuf>,
@@ -62,40 +71,46 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a file; one that isn't there is an empty configuration unless it is `wanted`.
-    pub fn read(path: &Path, wanted: bool) -> Result<Self, ConfigError> {
+    /// Settles a file, one that isn't there being empty unless it is `wanted`, and the flags.
+    pub fn load(path: &Path, wanted: bool, flags: Directives) -> Result<Self, ConfigError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !wanted => {
-                return Ok(Self::default());
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !wanted => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.into(), source }),
         };
-        Self::parse(path, &text)
+        Self::settle(path, &text, flags)
     }
 
-    /// Reads a file's text; `path` is for messages.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        let given: BTreeMap<String, Value> =
-            serde_json::from_str(text).map_err(|source| ConfigError::Syntax { path: path.into(), source })?;
-        let mut config = Self::default();
-        let mut unknown = Vec::new();
-        for (key, value) in given {
-            let outcome = match keys::KEYS.iter().find(|(name, _)| *name == key) {
-                Some((_, effect)) => effect(&mut config, &key, value),
-                None => {
-                    unknown.push(key);
-                    continue;
-                }
-            };
-            outcome.map_err(|why| ConfigError::Value { path: path.into(), key, why })?;
-        }
+    /// Settles a file's text and the flags; `path` is for messages.
+    pub fn settle(path: &Path, text: &str, flags: Directives) -> Result<Self, ConfigError> {
+        let given: Directives = match text.trim() {
+            "" => Directives::new(),
+            text => serde_json::from_str(text)
+                .map_err(|source| ConfigError::Syntax { path: path.into(), source })?,
+        };
+        let unknown: Vec<&str> =
+            given.keys().map(String::as_str).filter(|key| keys::effect(key).is_none()).collect();
         if !unknown.is_empty() {
             return Err(ConfigError::Unknown { path: path.into(), keys: unknown.join(", ") });
         }
+        // Docker refuses a setting that stands in both places; so do we.
+        let twice: Vec<&str> =
+            flags.keys().map(String::as_str).filter(|key| given.contains_key(*key)).collect();
+        if !twice.is_empty() {
+            return Err(ConfigError::Twice(twice.join(", ")));
+        }
+        let mut config = Self::default();
+        for (key, value) in given {
+            config.apply(&key, value).map_err(|why| ConfigError::Value { path: path.into(), key, why })?;
+        }
+        for (flag, value) in flags {
+            config.apply(&flag, value).map_err(|why| ConfigError::Flag { flag, why })?;
+        }
         Ok(config)
+    }
+
+    fn apply(&mut self, key: &str, value: Value) -> Result<(), String> {
+        let effect = keys::effect(key).ok_or_else(|| "there is no such setting".to_owned())?;
+        effect(self, key, value)
     }
 }

@@ -13,7 +13,7 @@ mod routes;
 mod server;
 mod settings;
 
-pub use config::ConfigError;
+pub use config::{ConfigError, Directives};
 pub use daemon::{DaemonError, run, serve};
 pub use listen::ListenError;
 pub use settings::{

@@ -1,6 +1,6 @@
 //! A daemon's settings: what the command line says, what the file says, and the defaults, settled into one.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Directives};
 use crate::listen::{Address, ListenError};
 use corten_engine::{ContainerDefaults, EngineOptions, NetworkOptions};
 use std::path::{Path, PathBuf};
@@ -15,23 +15,12 @@ const SHIM: &str = "corten-shim";
 /// What the command line may say.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonOptions {
-    /// `unix://`, `tcp://`, `fd://`; none is the default socket below the exec root.
-    pub hosts: Vec<String>,
-    pub data_root: Option<PathBuf>,
-    pub exec_root: Option<PathBuf>,
     /// daemon.json; named, it has to be there.
     pub config_file: Option<PathBuf>,
-    /// The group that may use the unix sockets.
-    pub group: Option<String>,
-    pub pidfile: Option<PathBuf>,
+    /// Flags that stand for a key of daemon.json, by that key.
+    pub flags: Directives,
     /// TCP without TLS, said in so many words.
     pub insecure_tcp: bool,
-    pub debug: bool,
-    /// debug, info, warn or error.
-    pub log_level: Option<String>,
-    pub storage_driver: Option<String>,
-    pub bip: Option<String>,
-    pub mtu: Option<u32>,
     /// `corten-shim`; looked for beside this program when absent.
     pub shim: Option<PathBuf>,
     /// Of the product, for the `Server` header and `version`.
@@ -44,10 +33,6 @@ pub enum SettingsError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error(
-        "the following directives are specified both as a flag and in the configuration file: {0}; keep one of the two"
-    )]
-    Twice(String),
     #[error("the seccomp profile {path}: {source}")]
     SeccompProfile { path: PathBuf, source: std::io::Error },
     #[error("{SHIM} was not found in any of: {looked}; install it beside corten, or name it with --shim")]
@@ -73,29 +58,32 @@ impl Settings {
             Some(path) => (path.as_path(), true),
             None => (Path::new(DEFAULT_CONFIG), false),
         };
-        let config = Config::read(path, wanted)?;
-        let shim = match &options.shim {
-            Some(shim) => shim.clone(),
+        let config = Config::load(path, wanted, options.flags)?;
+        let shim = match options.shim {
+            Some(shim) => shim,
             None => find_shim(std::env::current_exe().ok().as_deref())?,
         };
-        Self::settle(options, config, shim)
+        Self::settle(config, options.insecure_tcp, shim, options.version)
     }
 
-    fn settle(options: DaemonOptions, config: Config, shim: PathBuf) -> Result<Self, SettingsError> {
-        refuse_twice(&options, &config)?;
-        let exec_root = options.exec_root.or(config.exec_root).unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
-        let hosts = if options.hosts.is_empty() { config.hosts } else { options.hosts };
-        let mut addresses = hosts.iter().map(|host| Address::parse(host)).collect::<Result<Vec<_>, _>>()?;
+    fn settle(
+        config: Config,
+        insecure_tcp: bool,
+        shim: PathBuf,
+        version: String,
+    ) -> Result<Self, SettingsError> {
+        let exec_root = config.exec_root.unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
+        let mut addresses =
+            config.hosts.iter().map(|host| Address::parse(host)).collect::<Result<Vec<_>, _>>()?;
         if addresses.is_empty() {
             addresses.push(Address::Unix(exec_root.join(SOCKET)));
         }
-        let insecure_tcp = options.insecure_tcp || config.insecure_tcp;
+        let insecure_tcp = insecure_tcp || config.insecure_tcp;
         if let Some(tcp) = addresses.iter().find(|a| matches!(a, Address::Tcp(_)) && !insecure_tcp) {
             return Err(ListenError::InsecureTcp(tcp.to_string()).into());
         }
-        let level = options.log_level.or(config.log_level);
-        let log_level = match level.as_deref() {
-            _ if options.debug || config.debug => tracing::Level::DEBUG,
+        let log_level = match config.log_level.as_deref() {
+            _ if config.debug => tracing::Level::DEBUG,
             Some("debug") => tracing::Level::DEBUG,
             Some("warn") => tracing::Level::WARN,
             Some("error" | "fatal") => tracing::Level::ERROR,
@@ -117,43 +105,25 @@ impl Settings {
             stop_timeout_s: base.stop_timeout_s,
         };
         let network = NetworkOptions {
-            bip: options.bip.or(config.bip),
+            bip: config.bip,
             fixed_cidr: config.fixed_cidr,
-            mtu: options.mtu.or(config.mtu),
+            mtu: config.mtu,
             host_ip: config.ip,
             bridge: config.bridge,
         };
         let engine = EngineOptions {
-            version: options.version,
-            data_root: options.data_root.or(config.data_root).unwrap_or_else(|| DEFAULT_DATA_ROOT.into()),
+            version,
+            data_root: config.data_root.unwrap_or_else(|| DEFAULT_DATA_ROOT.into()),
             exec_root,
             shim,
-            storage_driver: options.storage_driver.or(config.storage_driver),
+            storage_driver: config.storage_driver,
             network,
             defaults,
             labels: config.labels,
         };
-        let group = options.group.or(config.group);
-        let pidfile = options.pidfile.or(config.pidfile);
-        Ok(Self { addresses, group, pidfile, log_level, engine, warnings: config.warnings })
+        let Config { group, pidfile, warnings, .. } = config;
+        Ok(Self { addresses, group, pidfile, log_level, engine, warnings })
     }
-}
-
-/// Docker refuses a setting that stands in both places; so do we.
-fn refuse_twice(options: &DaemonOptions, config: &Config) -> Result<(), SettingsError> {
-    let both = [
-        ("hosts", !options.hosts.is_empty() && !config.hosts.is_empty()),
-        ("data-root", options.data_root.is_some() && config.data_root.is_some()),
-        ("exec-root", options.exec_root.is_some() && config.exec_root.is_some()),
-        ("group", options.group.is_some() && config.group.is_some()),
-        ("pidfile", options.pidfile.is_some() && config.pidfile.is_some()),
-        ("log-level", options.log_level.is_some() && config.log_level.is_some()),
-        ("storage-driver", options.storage_driver.is_some() && config.storage_driver.is_some()),
-        ("bip", options.bip.is_some() && config.bip.is_some()),
-        ("mtu", options.mtu.is_some() && config.mtu.is_some()),
-    ];
-    let names: Vec<&str> = both.iter().filter(|(_, twice)| *twice).map(|(name, _)| *name).collect();
-    if names.is_empty() { Ok(()) } else { Err(SettingsError::Twice(names.join(", "))) }
 }
 
 /// The profile's text; `builtin` is none.
@@ -186,37 +156,46 @@ fn find_shim(program: Option<&Path>) -> Result<PathBuf, SettingsError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn settle(options: DaemonOptions, config: Config) -> Result<Settings, SettingsError> {
-        Settings::settle(options, config, "/shim".into())
+    fn settle(file: &str, flags: serde_json::Value) -> Result<Settings, SettingsError> {
+        let flags = serde_json::from_value(flags).unwrap();
+        let config = Config::settle(Path::new("daemon.json"), file, flags)?;
+        Settings::settle(config, false, "/shim".into(), String::new())
     }
 
     #[test]
     fn the_socket_follows_the_exec_root() {
-        let options = DaemonOptions { exec_root: Some("/run/x".into()), ..Default::default() };
-        let settings = settle(options, Config::default()).unwrap();
+        let settings = settle("", json!({"exec-root": "/run/x"})).unwrap();
         assert_eq!(settings.addresses, [Address::Unix("/run/x/corten.sock".into())]);
         assert_eq!(settings.engine.data_root, Path::new(DEFAULT_DATA_ROOT));
     }
 
     #[test]
     fn plain_tcp_has_to_be_wished_for() {
-        let hosts = vec!["tcp://127.0.0.1:2375".to_owned()];
-        let options = DaemonOptions { hosts, ..Default::default() };
-        let refused = settle(options.clone(), Config::default());
+        let hosts = json!({"hosts": ["tcp://127.0.0.1:2375"]});
+        let refused = settle("", hosts.clone());
         assert!(matches!(refused, Err(SettingsError::Listen(ListenError::InsecureTcp(_)))));
-        assert!(settle(DaemonOptions { insecure_tcp: true, ..options.clone() }, Config::default()).is_ok());
-        assert!(settle(options, Config { insecure_tcp: true, ..Default::default() }).is_ok());
+        assert!(settle(r#"{"tls": false}"#, hosts).is_ok());
     }
 
     #[test]
     fn nothing_is_said_twice() {
-        let options =
-            DaemonOptions { data_root: Some("/a".into()), hosts: vec!["fd://".into()], ..Default::default() };
-        let config =
-            Config { data_root: Some("/b".into()), hosts: vec!["fd://".into()], ..Default::default() };
-        let error = settle(options, config).unwrap_err().to_string();
-        assert!(error.contains("hosts, data-root"), "{error}");
+        let file = r#"{"data-root": "/b", "hosts": ["fd://"], "mtu": 1400}"#;
+        let error = settle(file, json!({"data-root": "/a", "hosts": ["fd://"]})).unwrap_err().to_string();
+        assert!(error.contains("data-root, hosts;"), "{error}");
+    }
+
+    #[test]
+    fn flags_are_checked_as_the_file_is() {
+        let flags = json!({"log-driver": "json-file", "log-opts": {"max-size": "1m"}, "dns": ["10.0.0.1"],
+            "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 5, "Hard": 6}}, "default-shm-size": "1m"});
+        let defaults = settle("", flags).unwrap().engine.defaults;
+        assert_eq!((defaults.log_driver.as_str(), defaults.shm_size), ("json-file", 1 << 20));
+        assert_eq!(defaults.ulimits, [("nofile".to_owned(), 5, 6)]);
+        let error = settle("", json!({"log-driver": "paper"})).unwrap_err().to_string();
+        assert!(error.starts_with("flag --log-driver: \"paper\""), "{error}");
     }
 }

@@ -275,6 +275,14 @@ impl Engine {
         self.publish(message("volume", action, name, attributes, false));
     }
 
+    /// Of one of the networks that every engine has, whose driver bears its name.
+    pub(crate) fn network_event(&self, network: &str, action: &str, container: &str) {
+        let id = crate::network::id(&self.instance, network);
+        let attributes = [("container", container), ("name", network), ("type", network)];
+        let attributes = attributes.map(|(name, value)| (name, value.to_owned())).into_iter().collect();
+        self.publish(message("network", action, &id, attributes, false));
+    }
+
     fn publish(&self, event: EventMessage) {
         self.events.publish(event);
     }

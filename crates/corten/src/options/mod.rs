@@ -28,6 +28,7 @@ use corten_api::container::ContainerCreateRequest;
 
 pub use environment::{EnvironmentFlags, key_values, variables};
 pub use lifecycle::PullPolicy;
+pub use resources::ulimit;
 
 /// Every option of `create`; `run` has a few more for its stay attached.
 #[derive(Clone, Debug, Default, clap::Args)]

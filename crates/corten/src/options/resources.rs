@@ -21,7 +21,7 @@ pub struct ResourceFlags {
     /// Tune container memory swappiness (0 to 100)
     #[arg(long, value_name = "PERCENT")]
     pub memory_swappiness: Option<i64>,
-    /// Checked and otherwise without effect: kernels have no such limit any more
+    /// Kernel memory limit: refused by engines, as kernels have it no more
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
     /// Disable OOM Killer
@@ -139,7 +139,7 @@ impl ResourceFlags {
             Some("-1") => -1,
             given => bytes_of("--memory-swap", given)?,
         };
-        bytes_of("--kernel-memory", self.kernel_memory.as_deref())?;
+        host.kernel_memory = bytes_of("--kernel-memory", self.kernel_memory.as_deref())?;
         let swappiness = self.memory_swappiness.unwrap_or(-1);
         if !(-1..=100).contains(&swappiness) {
             let why = "expected 0 to 100, or -1 for the engine's default";

@@ -6,7 +6,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Applies a value, or says why it can't be.
-type Effect = fn(&mut Config, &str, Value) -> Result<(), String>;
+pub type Effect = fn(&mut Config, &str, Value) -> Result<(), String>;
+
+pub fn effect(key: &str) -> Option<Effect> {
+    KEYS.iter().find(|(name, _)| *name == key).map(|(_, effect)| *effect)
+}
 
 /// Every key that Docker documents for Linux, and what becomes of it here.
 pub const KEYS: &[(&str, Effect)] = &[

@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::parse(Path::new("daemon.json"), text)
+    Config::settle(Path::new("daemon.json"), text, Directives::new())
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn what_has_no_effect_is_said() {
 #[test]
 fn an_absent_file_matters_only_when_it_was_named() {
     let path = Path::new("/nonexistent/daemon.json");
-    assert_eq!(Config::read(path, false).unwrap(), Config::default());
-    assert!(matches!(Config::read(path, true), Err(ConfigError::Read { .. })));
+    assert_eq!(Config::load(path, false, Directives::new()).unwrap(), Config::default());
+    assert!(matches!(Config::load(path, true, Directives::new()), Err(ConfigError::Read { .. })));
     assert!(matches!(parse("{"), Err(ConfigError::Syntax { .. })));
     assert_eq!(parse(" \n").unwrap(), Config::default());
 }

@@ -1,6 +1,7 @@
 //! One container: its durable record, its life, and what the running engine holds of it.
 
 mod attach;
+mod check;
 mod config;
 mod create;
 mod identity_files;

@@ -66,6 +66,7 @@ impl Engine {
                     host.network_mode
                 )));
             }
+            check_endpoint(name, settings)?;
             networks.insert(name.clone(), settings.clone());
         }
         let published = !host.port_bindings.is_empty() || host.publish_all_ports;
@@ -121,6 +122,7 @@ impl Engine {
                     host_interface: endpoint.host_interface.clone(),
                     ports: endpoint.ports.clone(),
                 });
+                self.network_event("bridge", "connect", &record.id);
                 Ok(Joined::Namespace(endpoint.netns))
             }
         }
@@ -128,11 +130,13 @@ impl Engine {
 
     /// Gives the place back; safe to repeat.
     pub(super) fn release_network(&self, container: &Container) {
-        if container.write().endpoint.take().is_some()
-            && let Err(error) = self.networks.detach(&container.id)
-        {
+        if container.write().endpoint.take().is_none() {
+            return;
+        }
+        if let Err(error) = self.networks.detach(&container.id) {
             tracing::warn!(container = container.id, %error, "network endpoint");
         }
+        self.network_event("bridge", "disconnect", &container.id);
     }
 
     fn attach_request(
@@ -160,6 +164,23 @@ impl Engine {
         };
         Ok(AttachRequest { container: id.to_owned(), ip, mac, ports: ports(config, host)? })
     }
+}
+
+/// Refuses what an endpoint of the networks that every engine has can't do.
+fn check_endpoint(network: &str, settings: &EndpointSettings) -> Result<()> {
+    let ipam = settings.ipam_config.clone().unwrap_or_default();
+    for (given, what) in [
+        (!ipam.ipv6_address.is_empty(), "IPv6 addresses (--ip6)"),
+        (!ipam.link_local_ips.is_empty(), "link-local addresses (--link-local-ip)"),
+        (!settings.aliases.is_empty(), "network-scoped aliases (--network-alias)"),
+        (!settings.links.is_empty(), "links"),
+        (!settings.driver_opts.is_empty(), "driver options of an endpoint"),
+    ] {
+        if given {
+            return Err(Error::invalid(format!("{what} are not supported in the network \"{network}\"")));
+        }
+    }
+    Ok(())
 }
 
 /// All that is to be published.
@@ -245,6 +266,8 @@ fn failed(error: corten_network::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use corten_api::network::EndpointIpamConfig;
+
     use super::*;
 
     #[test]
@@ -257,6 +280,17 @@ mod tests {
             assert!(parse_port(text).is_err(), "{text}");
         }
         assert!(parse_host_port("10-5").is_err());
+    }
+
+    #[test]
+    fn what_an_endpoint_cannot_do_is_refused() {
+        let refused = |settings| check_endpoint("bridge", &settings).unwrap_err().message;
+        assert!(check_endpoint("bridge", &EndpointSettings::default()).is_ok());
+        let alias = EndpointSettings { aliases: vec!["db".to_owned()].into(), ..Default::default() };
+        assert!(refused(alias).contains("aliases"));
+        let ipam = EndpointIpamConfig { ipv6_address: "fd00::2".into(), ..Default::default() };
+        let ip6 = EndpointSettings { ipam_config: Some(ipam), ..Default::default() };
+        assert!(refused(ip6).contains("IPv6"));
     }
 
     #[test]

@@ -18,17 +18,35 @@ pub struct Devices {
 /// What `--privileged`, `--device` and `--device-cgroup-rule` come to.
 pub fn devices(mappings: &[DeviceMapping], cgroup_rules: &[String], privileged: bool) -> Result<Devices> {
     let mut devices = Devices { nodes: Vec::new(), rules: default_rules(privileged) };
-    if privileged {
-        host_devices(Path::new("/dev"), &mut devices.nodes);
-        return Ok(devices);
-    }
     for mapping in mappings {
         map(mapping, &mut devices)?;
+    }
+    if privileged {
+        let mut all = Vec::new();
+        host_devices(Path::new("/dev"), &mut all);
+        all.retain(|node| devices.nodes.iter().all(|mapped| mapped.path != node.path));
+        devices.nodes.append(&mut all);
+        // Everything is allowed already.
+        devices.rules = default_rules(true);
+        return Ok(devices);
     }
     for rule in cgroup_rules {
         devices.rules.push(parse_rule(rule)?);
     }
     Ok(devices)
+}
+
+/// Refuses what can't be meant, whether or not the devices are there now.
+pub fn check(mappings: &[DeviceMapping], cgroup_rules: &[String]) -> Result<()> {
+    for mapping in mappings {
+        if !mapping.cgroup_permissions.bytes().all(|right| b"rwm".contains(&right)) {
+            return Err(Error::invalid(format!(
+                "invalid device permissions \"{}\" for \"{}\": they are of r, w and m",
+                mapping.cgroup_permissions, mapping.path_on_host
+            )));
+        }
+    }
+    cgroup_rules.iter().try_for_each(|rule| parse_rule(rule).map(drop))
 }
 
 /// Nothing but making nodes and the harmless ones; everything when privileged.
@@ -189,6 +207,30 @@ mod tests {
         for text in ["c 42 rwm", "x 1:1 r", "c 1:1 q", "c a:1 r", ""] {
             assert!(parse_rule(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rights_are_checked_before_anything_is_made() {
+        let mapping = |rights: &str| DeviceMapping {
+            path_on_host: "/dev/not-there-yet".into(),
+            path_in_container: String::new(),
+            cgroup_permissions: rights.into(),
+        };
+        assert!(check(&[mapping("rm")], &["c 1:* r".into()]).is_ok());
+        assert!(check(&[mapping("rx")], &[]).unwrap_err().message.contains("\"rx\""));
+        assert!(check(&[], &["q".into()]).is_err());
+    }
+
+    #[test]
+    fn a_mapping_counts_for_a_privileged_container_too() {
+        let mapping = DeviceMapping {
+            path_on_host: "/dev/null".into(),
+            path_in_container: "/dev/nothing".into(),
+            cgroup_permissions: String::new(),
+        };
+        let devices = devices(&[mapping], &[], true).unwrap();
+        let count = |path: &str| devices.nodes.iter().filter(|node| node.path == path).count();
+        assert_eq!((count("/dev/nothing"), count("/dev/null"), devices.rules.len()), (1, 1, 1));
     }
 
     #[test]

@@ -161,7 +161,13 @@ pub fn rlimits(host: &HostConfig, defaults: &[(String, i64, i64)]) -> Result<Vec
         .filter(|(name, ..)| !host.ulimits.iter().any(|own| own.name.eq_ignore_ascii_case(name)))
         .cloned()
         .collect();
-    limits.extend(host.ulimits.iter().map(|own| (own.name.to_ascii_lowercase(), own.soft, own.hard)));
+    for own in &host.ulimits {
+        let name = own.name.to_ascii_lowercase();
+        if limits.iter().any(|(other, ..)| *other == name) {
+            return Err(Error::invalid(format!("ulimit {name} is given more than once")));
+        }
+        limits.push((name, own.soft, own.hard));
+    }
     limits
         .into_iter()
         .map(|(name, soft, hard)| {
