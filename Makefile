@@ -51,11 +51,11 @@ install:
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(BIN)/corten $(BIN)/corten-shim $(BIN)/corten-oci $(DESTDIR)$(PREFIX)/bin/
-	sed 's|@BIN@|$(PREFIX)/bin|' dist/corten.service > $(DESTDIR)/usr/lib/systemd/system/corten.service
+	sed 's|@BIN@|$(PREFIX)/bin|' dist/corten.service | install -m 644 /dev/stdin $(DESTDIR)/usr/lib/systemd/system/corten.service
 	install -m 644 dist/corten.socket $(DESTDIR)/usr/lib/systemd/system/corten.socket
-	$(BIN)/corten completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
-	$(BIN)/corten completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
-	$(BIN)/corten completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
+	$(BIN)/corten completion bash | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
+	$(BIN)/corten completion zsh | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
+	$(BIN)/corten completion fish | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,corten corten-shim corten-oci) \
