@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up themselves.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
