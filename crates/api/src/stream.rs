@@ -11,6 +11,30 @@ pub const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream"
 
 pub const HEADER_LEN: usize = 8;
 
+/// What detaches a client when nobody says otherwise.
+const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+/// The bytes that a terminal sends for a sequence such as `ctrl-p,ctrl-q` or `a,b,DEL`; empty is the default. The error is the key
+/// that is none.
+pub fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
+    let text = if text.is_empty() { DETACH_KEYS } else { text };
+    text.split(',').map(|name| key(name).ok_or_else(|| name.to_owned())).collect()
+}
+
+fn key(name: &str) -> Option<u8> {
+    if name == "DEL" {
+        return Some(127);
+    }
+    if let [single] = name.as_bytes() {
+        return Some(*single);
+    }
+    match name.strip_prefix("ctrl-")?.as_bytes() {
+        [letter @ (b'a'..=b'z' | b'A'..=b'Z')] => Some(letter & 0x1f),
+        [sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')] => Some(sign - b'@'),
+        _ => None,
+    }
+}
+
 /// Which stream a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

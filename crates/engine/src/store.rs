@@ -1,7 +1,7 @@
 //! The engine's durable state: one SQLite file, one writer, one transaction per change.
 //!
 //! WAL with `synchronous=NORMAL`: a killed engine loses nothing, a power cut at most the last transactions,
-//! and no commit waits for the disk. Records are JSON documents, so that a new field needs no migration; the
+//! and a commit waits for the disk only when it is its turn to move the log into the file. Records are JSON documents, so that a new field needs no migration; the
 //! schema version guards what does.
 
 use std::path::{Path, PathBuf};

@@ -152,29 +152,11 @@ impl ResourceFlags {
     }
 }
 
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// Parses `name=soft[:hard]`; -1 is without limit, a single number is both.
 pub fn ulimit(text: &str) -> Result<Ulimit, String> {
     let (name, limits) = text.split_once('=').ok_or("expected name=soft[:hard]")?;
-    if !ULIMITS.contains(&name) {
-        return Err(format!("there is no limit {name:?}; there are: {}", ULIMITS.join(", ")));
+    if !Ulimit::NAMES.contains(&name) {
+        return Err(format!("there is no limit {name:?}; there are: {}", Ulimit::NAMES.join(", ")));
     }
     let number = |text: &str| text.parse::<i64>().map_err(|_| format!("{text:?} is no number"));
     let (soft, hard) = match limits.split_once(':') {

@@ -1,8 +1,5 @@
 //! The key sequence that leaves a container running and gives the terminal back.
 
-/// What `--detach-keys` is when nobody says otherwise.
-const DEFAULT: &str = "ctrl-p,ctrl-q";
-
 /// Watches typed bytes for the sequence and holds back what may be its beginning.
 #[derive(Debug)]
 pub struct DetachKeys {
@@ -13,11 +10,8 @@ pub struct DetachKeys {
 impl DetachKeys {
     /// Parses `ctrl-p,ctrl-q` or `a,b,DEL`; empty is the default.
     pub fn parse(text: &str) -> Result<DetachKeys, String> {
-        let text = if text.is_empty() { DEFAULT } else { text };
-        let mut keys = Vec::new();
-        for name in text.split(',') {
-            keys.push(key(name).ok_or_else(|| format!("{name:?} is no key; expected a letter or ctrl-…"))?);
-        }
+        let keys = corten_api::stream::detach_keys(text)
+            .map_err(|name| format!("{name:?} is no key; expected a letter or ctrl-…"))?;
         Ok(DetachKeys { keys, matched: 0 })
     }
 
@@ -39,21 +33,6 @@ impl DetachKeys {
             }
         }
         false
-    }
-}
-
-fn key(name: &str) -> Option<u8> {
-    if name == "DEL" {
-        return Some(127);
-    }
-    if let [single] = name.as_bytes() {
-        return Some(*single);
-    }
-    match name.strip_prefix("ctrl-")?.as_bytes() {
-        [letter @ b'a'..=b'z'] => Some(letter - b'a' + 1),
-        [letter @ b'A'..=b'Z'] => Some(letter - b'A' + 1),
-        [sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')] => Some(sign - b'@'),
-        _ => None,
     }
 }
 

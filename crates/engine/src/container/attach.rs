@@ -143,42 +143,9 @@ impl AsFd for Connection {
     }
 }
 
-/// `ctrl-p,ctrl-q` → bytes; empty is that default.
+/// The bytes of a sequence of keys that detaches a client.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>> {
-    if text.is_empty() {
-        return Ok(vec![16, 17]);
-    }
-    text.split(',')
-        .map(|key| {
-            let unknown = || {
-                Error::invalid(format!("Invalid detach keys ({text}) provided: unknown character: '{key}'"))
-            };
-            match key.strip_prefix("ctrl-").map(str::as_bytes) {
-                Some([letter @ b'a'..=b'z']) => Ok(letter - b'a' + 1),
-                Some([b'@']) => Ok(0),
-                Some([b'[']) => Ok(27),
-                Some([b'\\']) => Ok(28),
-                Some([b']']) => Ok(29),
-                Some([b'^']) => Ok(30),
-                Some([b'_']) => Ok(31),
-                Some(_) => Err(unknown()),
-                None => match key.as_bytes() {
-                    [byte] if byte.is_ascii() => Ok(*byte),
-                    _ => Err(unknown()),
-                },
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn detach_keys_in_all_spellings() {
-        assert_eq!(detach_keys("").unwrap(), [16, 17]);
-        assert_eq!(detach_keys("ctrl-a,x,ctrl-]").unwrap(), [1, b'x', 29]);
-        assert!(detach_keys("ctrl-!").is_err() && detach_keys("ab").is_err());
-    }
+    corten_api::stream::detach_keys(text).map_err(|key| {
+        Error::invalid(format!("Invalid detach keys ({text}) provided: unknown character: '{key}'"))
+    })
 }

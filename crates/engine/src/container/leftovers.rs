@@ -23,12 +23,21 @@ impl Engine {
     /// down, and nobody has had an answer. Without its record the container has no address and no ports.
     pub(super) async fn undo_start(&self, container: &Container) {
         let places = self.places(&container.id);
-        if !places.run.join(SOCKET).exists() {
-            return;
+        if places.run.join(SOCKET).exists() {
+            self.end_monitor(container, &places.run).await;
         }
-        if let Ok(link) = Connection::open(&places.run)
-            .map_err(|e| Error::internal(e.to_string()))
-            .and_then(MonitorLink::new)
+        if !container.read().host_config.cgroup_parent.is_empty() {
+            // Where the sweep of this instance's groups does not look.
+            let group = self.cgroups_path(&container.read());
+            if let Err(error) = crate::image::blocking(move || end_group(&group)).await {
+                warn!(container = container.id, %error, "control group of an interrupted start");
+            }
+        }
+    }
+
+    async fn end_monitor(&self, container: &Container, run: &Path) {
+        if let Ok(link) =
+            Connection::open(run).map_err(|e| Error::internal(e.to_string())).and_then(MonitorLink::new)
         {
             warn!(container = container.id, "a start that was interrupted is undone");
             // The line's end says that all is gone; the sweep of the control groups gets what does not listen.
@@ -37,7 +46,7 @@ impl Engine {
                 let _ = tokio::time::timeout(END_DEADLINE, gone).await;
             }
         }
-        let _ = std::fs::remove_file(places.run.join(SOCKET));
+        let _ = std::fs::remove_file(run.join(SOCKET));
     }
 
     /// Containers that were to go with their end, and have ended or never begun, go now.

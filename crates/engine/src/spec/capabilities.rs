@@ -2,52 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, Result};
+use corten_sys::caps;
 
-/// In the kernel's numbering (linux/capability.h).
-const ALL: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+use crate::error::{Error, Result};
 
 const DEFAULT: [&str; 14] = [
     "CAP_CHOWN",
@@ -79,7 +36,7 @@ pub fn effective(
     let dropped = normalise(drop)?;
     let all = |names: &BTreeSet<String>| names.contains("ALL");
     let mut set: BTreeSet<String> = if privileged || all(&added) {
-        ALL.iter().map(|&name| name.to_owned()).collect()
+        caps::NAMES.iter().map(|name| format!("CAP_{name}")).collect()
     } else if all(&dropped) {
         BTreeSet::new()
     } else {
@@ -89,9 +46,7 @@ pub fn effective(
         set.retain(|name| !dropped.contains(name));
         set.extend(added.into_iter().filter(|name| name != "ALL"));
     }
-    set.retain(|name| {
-        ALL.iter().position(|known| known == name).is_some_and(|bit| available & (1 << bit) != 0)
-    });
+    set.retain(|name| caps::number(name).is_some_and(|bit| available & (1 << bit) != 0));
     Ok(set)
 }
 
@@ -105,7 +60,7 @@ fn normalise(names: &[String]) -> Result<BTreeSet<String>> {
                 return Ok("ALL".to_owned());
             }
             let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-            if ALL.contains(&full.as_str()) {
+            if caps::number(&full).is_some() {
                 Ok(full)
             } else {
                 Err(Error::invalid(format!("unknown capability: \"{name}\"")))

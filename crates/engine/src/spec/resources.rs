@@ -1,6 +1,6 @@
 //! Limits: what the request says in Docker's terms, in the OCI's.
 
-use corten_api::container::HostConfig;
+use corten_api::container::{HostConfig, Ulimit};
 use corten_runtime::spec::{
     BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, Rlimit, ThrottleDevice, WeightDevice,
 };
@@ -171,7 +171,7 @@ pub fn rlimits(host: &HostConfig, defaults: &[(String, i64, i64)]) -> Result<Vec
     limits
         .into_iter()
         .map(|(name, soft, hard)| {
-            if !ULIMITS.contains(&name.as_str()) {
+            if !Ulimit::NAMES.contains(&name.as_str()) {
                 return Err(Error::invalid(format!("invalid ulimit type: {name}")));
             }
             if hard != -1 && (soft == -1 || soft > hard) {
@@ -194,22 +194,3 @@ pub fn strict(host: &HostConfig) -> Vec<String> {
     let limits = host.ulimits.iter().map(|limit| format!("RLIMIT_{}", limit.name.to_ascii_uppercase()));
     limits.chain((host.oom_score_adj != 0).then(|| "oomScoreAdj".to_owned())).collect()
 }
-
-const ULIMITS: [&str; 16] = [
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];

@@ -169,7 +169,7 @@ pub enum Request {
         rows: u16,
         columns: u16,
     },
-    /// Switches to a new log file configuration or reopens it.
+    /// Asks for the process and the execs, answered by [`Event::Status`].
     Status {
         seq: u64,
     },
