@@ -93,6 +93,7 @@ fn answers_are_what_the_types_say() {
 fn statuses_are_dockers() {
     let engine = TestEngine::with_busybox();
     created(&engine, "one", &["sleep", "1000"]);
+    created(&engine, "two", &["true"]);
     let image = |name: &str| Some(json!({"Image": name, "Cmd": ["true"]}));
     let host = |host: Value| Some(json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": host}));
     let table: Vec<(&str, &str, Option<Value>, u16, &str)> = vec![
@@ -108,6 +109,34 @@ fn statuses_are_dockers() {
         ("POST", "/containers/create", image("nosuch:1"), 404, "No such image: nosuch:1"),
         ("POST", "/containers/create?name=one", image("busybox"), 409, "already in use"),
         ("POST", "/containers/create?name=-", image("busybox"), 400, "Invalid container name"),
+        (
+            "POST",
+            "/containers/create",
+            host(json!({"CapAdd": ["NO"]})),
+            400,
+            "invalid CapAdd: unknown capability",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            host(json!({"CapDrop": ["NO"]})),
+            400,
+            "invalid CapDrop: unknown capability",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            host(json!({"Binds": ["data!:/x"]})),
+            400,
+            "If you intended to pass a host directory, use absolute path",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            host(json!({"NetworkMode": "container:nosuch"})),
+            400,
+            "No such container: nosuch",
+        ),
         (
             "POST",
             "/containers/create",
@@ -134,6 +163,8 @@ fn statuses_are_dockers() {
         ("POST", "/containers/one/start", None, 204, ""),
         ("POST", "/containers/one/start", None, 304, ""),
         ("POST", "/containers/one/rename?name=one", None, 400, "same name"),
+        ("POST", "/containers/one/rename?name=-", None, 400, "Error when allocating new name: Invalid"),
+        ("POST", "/containers/two/rename?name=one", None, 409, "Error when allocating new name: Conflict"),
         ("POST", "/containers/one/kill?signal=NO", None, 400, "invalid signal"),
         ("POST", "/containers/one/resize?h=x&w=1", None, 400, "invalid resize height"),
         ("POST", "/containers/one/unpause", None, 409, "is not paused"),
@@ -149,7 +180,7 @@ fn statuses_are_dockers() {
         ("GET", "/containers/one/stats", None, 501, "not implemented"),
         ("POST", "/containers/one/stop?t=0", None, 204, ""),
         ("POST", "/containers/one/stop", None, 304, ""),
-        ("POST", "/containers/one/kill", None, 409, "is not running"),
+        ("POST", "/containers/one/kill", None, 409, "cannot kill container: one: container "),
         ("POST", "/containers/one/wait", None, 200, "137"),
         ("GET", "/containers/one/top", None, 409, "is not running"),
         ("DELETE", "/containers/one", None, 204, ""),
@@ -181,6 +212,23 @@ fn statuses_are_dockers() {
     }
     let (_, answer) = call(&engine, "POST", "/images/load", Some(&json!("rubbish")));
     assert!(answer.contains("errorDetail"), "{answer}");
+}
+
+#[test]
+fn a_partner_stays_the_same_under_another_name() {
+    let engine = TestEngine::with_busybox();
+    let partner = created(&engine, "partner", &["sleep", "1000"]);
+    let body = json!({
+        "Image": "busybox", "Cmd": ["true"], "Volumes": {}, "HostConfig": {"NetworkMode": "container:partner"}
+    });
+    let (status, answer) = call(&engine, "POST", "/containers/create?name=guest", Some(&body));
+    assert_eq!(status, 201, "{answer}");
+    let guest = get(&engine, "/containers/guest/json");
+    assert_eq!(guest["HostConfig"]["NetworkMode"], format!("container:{partner}"));
+    assert_eq!(guest["Config"]["Volumes"], Value::Null);
+    call(&engine, "POST", "/containers/partner/rename?name=other", None);
+    assert_eq!(call(&engine, "POST", "/containers/other/start", None).0, 204);
+    assert_eq!(call(&engine, "POST", "/containers/guest/start", None).0, 204);
 }
 
 #[test]

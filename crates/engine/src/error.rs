@@ -55,6 +55,11 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// Says first what the failure was met in.
+    pub fn within(self, context: impl std::fmt::Display) -> Self {
+        Self { message: format!("{context}: {}", self.message), ..self }
+    }
+
     /// An operation on a file of ours failed.
     pub fn io(doing: &str, path: &std::path::Path, error: impl std::fmt::Display) -> Self {
         Self::internal(format!("{doing} {}: {error}", path.display()))

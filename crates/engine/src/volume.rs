@@ -76,7 +76,12 @@ impl Volumes {
             )));
         }
         let name = if request.name.is_empty() { id::random() } else { request.name.clone() };
-        id::check_name("volume", &name)?;
+        if id::check_name("volume", &name).is_err() {
+            // Most often meant as a directory: `-v data/x:/y`.
+            return Err(Error::invalid(format!(
+                "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            )));
+        }
         if name.len() > NAME_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "volume name is too long: {} bytes, at most {NAME_BYTES_MAX}",

@@ -32,6 +32,10 @@ pub fn merge(config: &mut ContainerConfig, image: &ImageConfig) {
     for (port, empty) in image.exposed_ports.iter() {
         config.exposed_ports.entry(port.clone()).or_insert(*empty);
     }
+    if config.volumes.is_empty() {
+        // As in the image: `null` rather than `{}` when there are none.
+        config.volumes = corten_api::Map::default();
+    }
     for (path, empty) in image.volumes.iter() {
         config.volumes.entry(path.clone()).or_insert(*empty);
     }

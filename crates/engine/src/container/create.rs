@@ -42,6 +42,7 @@ impl Engine {
         let mut warnings = Vec::new();
         self.check(&config, &host_config, &mut warnings)?;
         let network = self.check_network(&config, &host_config, &networking_config)?;
+        self.settle_network_partner(&mut host_config)?;
         let id = id::random();
         let name = self.choose_name(name)?;
         if config.hostname.is_empty() && !host_config.network_mode.eq("host") {

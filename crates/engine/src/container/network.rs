@@ -93,6 +93,14 @@ impl Engine {
         Ok(networks)
     }
 
+    /// The partner is the one that has the name now, whatever it is called later.
+    pub(super) fn settle_network_partner(&self, host: &mut HostConfig) -> Result<()> {
+        if let NetworkMode::Container(partner) = NetworkMode::parse(&host.network_mode)? {
+            host.network_mode = format!("container:{}", self.containers.find(&partner)?.id);
+        }
+        Ok(())
+    }
+
     /// Takes the container's place in its network.
     pub(super) fn join_network(&self, container: &Container) -> Result<Joined> {
         let record = container.read().clone();

@@ -78,7 +78,7 @@ impl Engine {
         let container = self.containers.find(key)?;
         let number = if signal.is_empty() { SIGKILL } else { signal_number(signal)? };
         if !container.phase().is_alive() {
-            return Err(not_running(&container));
+            return Err(not_running(&container).within(format!("cannot kill container: {key}")));
         }
         if number == SIGKILL || number == SIGTERM {
             container.write().state.stopped_by_user = true;
@@ -161,7 +161,8 @@ impl Engine {
         if new.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
-        id::check_name("container", new)?;
+        let unusable = |error: Error| error.within("Error when allocating new name");
+        id::check_name("container", new).map_err(unusable)?;
         let _turn = container.operation.lock().await;
         if container.progress.borrow().removed {
             return Err(Error::no_such_container(key));
@@ -170,7 +171,7 @@ impl Engine {
         if old == new {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
-        self.containers.rename(&container.id, &old, new)?;
+        self.containers.rename(&container.id, &old, new).map_err(unusable)?;
         container.write().name = new.to_owned();
         let saved = self.store.put_container(&container.id, &*container.read());
         if let Err(error) = saved {

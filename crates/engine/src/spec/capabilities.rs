@@ -32,8 +32,8 @@ pub fn effective(
     privileged: bool,
     available: u64,
 ) -> Result<BTreeSet<String>> {
-    let added = normalise(add)?;
-    let dropped = normalise(drop)?;
+    let added = normalise(add).map_err(|error| error.within("invalid CapAdd"))?;
+    let dropped = normalise(drop).map_err(|error| error.within("invalid CapDrop"))?;
     let all = |names: &BTreeSet<String>| names.contains("ALL");
     let mut set: BTreeSet<String> = if privileged || all(&added) {
         caps::NAMES.iter().map(|name| format!("CAP_{name}")).collect()
