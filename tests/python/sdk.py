@@ -37,6 +37,9 @@ def runs_and_returns_the_output():
     assert out == b"hello\n", out
     lines = client.containers.run("busybox", ["sh", "-c", "echo one; echo two"], stream=True, log_config=JSON_FILE)
     assert list(lines) == [b"one\n", b"two\n"]
+    ended = client.containers.list(all=True)[0]
+    ended.wait()
+    assert list(ended.logs(stream=True)) == [b"one\n", b"two\n"]
     try:
         client.containers.run("busybox", ["sh", "-c", "echo bad >&2; exit 7"], log_config=JSON_FILE)
     except docker.errors.ContainerError as error:

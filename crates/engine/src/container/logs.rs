@@ -112,7 +112,7 @@ impl Engine {
             .name("logs".to_owned())
             .stack_size(256 << 10)
             .spawn(move || {
-                let format = Format { tty, timestamps: options.timestamps, details, by_line: follow };
+                let format = Format { tty, timestamps: options.timestamps, details, by_line: options.follow };
                 pump(reader, &sender, format);
             })
             .map_err(|e| Error::internal(format!("start a log reader: {e}")))?;
@@ -175,7 +175,7 @@ struct Format {
     timestamps: bool,
     /// Attributes before each line.
     details: Option<String>,
-    /// A frame per line: docker-py hands a follower's frames on as lines.
+    /// A frame per line: docker-py hands a follower's frames on as lines, even those of what ended before it asked.
     by_line: bool,
 }
 
