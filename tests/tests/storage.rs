@@ -156,3 +156,52 @@ fn nothing_of_a_container_is_open_to_other_users_of_the_host() {
         "read"
     );
 }
+
+#[test]
+fn an_image_is_mounted_into_another() {
+    let engine = TestEngine::with_busybox();
+    let run = |mount: &str, script: &str| {
+        [
+            engine.corten(&["run", "--rm", "--mount", mount, "busybox", "sh", "-c", script]),
+            engine.docker(&["run", "--rm", "--mount", mount, "busybox", "sh", "-c", script]),
+        ]
+    };
+    for output in
+        run("type=image,source=busybox,target=/other", "/other/bin/busybox echo ran; touch /other/x")
+    {
+        assert!(output.stdout.contains("ran"), "{}", output.stderr);
+        assert!(output.stderr.contains("Read-only file system"), "{}", output.stderr);
+    }
+    for output in run(
+        "type=image,source=busybox,target=/bins,image-subpath=bin",
+        "ls /bins | head -n 1; ls -d /bins/busybox",
+    ) {
+        assert!(output.clone().ok().contains("/bins/busybox"), "{}", output.stderr);
+    }
+    for output in run("type=image,source=busybox,target=/x,image-subpath=not/there", "true") {
+        assert!(output.stderr.contains("cannot access path not/there"), "{}", output.stderr);
+    }
+    for output in run("type=image,source=busybox,target=/x,image-subpath=../..", "true") {
+        assert!(output.stderr.contains("relative path within the image"), "{}", output.stderr);
+    }
+    let missing = engine.corten(&["create", "--mount", "type=image,source=nothing,target=/x", "busybox"]);
+    assert!(missing.stderr.contains("nothing"), "{}", missing.stderr);
+
+    engine.corten(&["tag", "busybox", "mounted"]).ok();
+    engine
+        .corten(&[
+            "create",
+            "--name",
+            "kept",
+            "--mount",
+            "type=image,source=mounted,target=/m",
+            "busybox",
+            "ls",
+            "/m/bin/busybox",
+        ])
+        .ok();
+    let format = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}{{end}}";
+    assert_eq!(engine.docker(&["inspect", "--format", format, "kept"]).ok(), "image mounted /m false");
+    assert_eq!(engine.corten(&["start", "-a", "kept"]).ok(), "/m/bin/busybox");
+    assert_eq!(engine.corten(&["start", "-a", "kept"]).ok(), "/m/bin/busybox");
+}

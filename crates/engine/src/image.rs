@@ -191,7 +191,8 @@ impl Engine {
             .iter()
             .filter_map(|container| {
                 let record = container.read();
-                (record.image_id == id).then(|| corten_image::User {
+                let needs = record.image_id == id || record.mounts.iter().any(|mount| mount.image == id);
+                needs.then(|| corten_image::User {
                     container: record.id.clone(),
                     running: record.state.phase.is_alive(),
                 })

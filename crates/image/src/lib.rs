@@ -35,7 +35,7 @@ pub use digest::{DiffId, Digest, ImageId};
 pub use error::{Error, ErrorKind};
 pub use import::{ImportError, ImportOptions};
 pub use layer::DriverKind;
-pub use mounts::LayerMounts;
+pub use mounts::{LayerMounts, MountError};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use store::{

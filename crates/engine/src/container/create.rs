@@ -57,6 +57,9 @@ impl Engine {
             if mount.kind == MountKind::Volume && mount.volume.is_empty() {
                 mount.volume = id::random();
             }
+            if mount.kind == MountKind::Image && mount.image.is_empty() {
+                mount.image = self.find_image_for(&mount.source, None)?.id.to_string();
+            }
         }
         check_volume_driver(&host_config.volume_driver, &mounts)?;
         let record = Record {
@@ -110,7 +113,7 @@ impl Engine {
     ) -> Result<Vec<ResolvedMount>> {
         for mount in &mut mounts {
             match mount.kind {
-                MountKind::Tmpfs => {}
+                MountKind::Tmpfs | MountKind::Image => {}
                 MountKind::Bind => {
                     if mount.create_source && !std::path::Path::new(&mount.source).exists() {
                         std::fs::create_dir_all(&mount.source).map_err(|e| {

@@ -1,7 +1,6 @@
 //! `start`: everything a container needs is gathered, and handed to a monitor in one message.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ impl Engine {
         let joined = self.join_network(container)?;
         let mut record = container.read().clone();
         self.write_identity(&record, &joined)?;
-        self.pin_subpaths(&mut record)?;
+        let pins = self.pin_sources(&mut record)?;
         if !record.state.started.is_zero() {
             // A volatile overlay refuses to be mounted a second time until this mark is gone (overlayfs, "volatile mount").
             let _ = std::fs::remove_dir_all(rootfs.work.join("work/incompat/volatile"));
@@ -138,7 +137,8 @@ impl Engine {
             outcome = self.hand_over(container, &launch, &fds).await?;
         }
         drop(early);
-        self.release_subpaths(&record);
+        // The container has them mounted by now, or never will.
+        drop(pins);
         match outcome {
             Launched::Started | Launched::Created => {
                 self.attach_late(container).await;
@@ -261,37 +261,6 @@ impl Engine {
         }
     }
 
-    /// Resolves subpaths of volumes beneath the volume and pins what is there in our mount namespace. Whoever writes to the volume
-    /// may put links in the way at any time, so that a path of it must not be looked up in the host's tree.
-    fn pin_subpaths(&self, record: &mut Record) -> Result<()> {
-        let id = record.id.clone();
-        for (number, mount) in
-            record.mounts.iter_mut().enumerate().filter(|(_, mount)| !mount.subpath.is_empty())
-        {
-            let subpath = std::mem::take(&mut mount.subpath);
-            let pinned =
-                self.layers.pin(&subpath_name(&id, number), Path::new(&mount.source), Path::new(&subpath));
-            let pinned = pinned.map_err(|e| {
-                let cause =
-                    std::error::Error::source(&e).map(|cause| format!(": {cause}")).unwrap_or_default();
-                Error::invalid(format!("cannot access path {subpath} of volume {}: {e}{cause}", mount.volume))
-            })?;
-            mount.source = pinned.display().to_string();
-        }
-        Ok(())
-    }
-
-    /// The container has them mounted by now, or never will.
-    fn release_subpaths(&self, record: &Record) {
-        for number in 0..record.mounts.len() {
-            if record.mounts[number].source.contains("/subpath-")
-                && let Err(error) = self.layers.unpin(&subpath_name(&record.id, number))
-            {
-                tracing::warn!(container = record.id, %error, "a volume's subpath");
-            }
-        }
-    }
-
     /// The first process of a container that others refer to.
     pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
         let partner = self.containers.find(name)?;
@@ -332,10 +301,6 @@ impl Engine {
         };
         identity_files::write(&places.directory, &identity, matches!(joined, Joined::Host))
     }
-}
-
-fn subpath_name(id: &str, number: usize) -> String {
-    format!("subpath-{id}-{number}")
 }
 
 /// `name:address` pairs; `host-gateway` stands for the host as its containers see it.

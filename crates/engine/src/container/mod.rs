@@ -12,6 +12,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod network;
+mod pins;
 mod registry;
 mod remove;
 mod restore;

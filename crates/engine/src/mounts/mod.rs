@@ -21,14 +21,19 @@ pub enum MountKind {
     Bind,
     Volume,
     Tmpfs,
+    /// The files of another image, read-only.
+    Image,
 }
 
 /// One mount of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedMount {
     pub kind: MountKind,
-    /// On the host; empty for tmpfs. For a volume, the engine fills it in.
+    /// On the host; empty for tmpfs. For a volume, the engine fills it in; for an image, its name as it was written.
     pub source: String,
+    /// The id of an image that is mounted.
+    #[serde(default)]
+    pub image: String,
     /// The volume's name; empty for an anonymous one until it has been made.
     pub volume: String,
     /// Made for this container alone and removed with it.
@@ -43,7 +48,7 @@ pub struct ResolvedMount {
     pub recursive_read_only: RecursiveReadOnly,
     /// Fill a new, empty volume with what the image has there.
     pub copy_up: bool,
-    /// Below the volume's root.
+    /// Below the root of the volume or image.
     pub subpath: String,
     /// A host directory that may be made when it is missing (`-v`).
     pub create_source: bool,
@@ -71,6 +76,7 @@ impl ResolvedMount {
             MountKind::Bind => "bind",
             MountKind::Volume => "volume",
             MountKind::Tmpfs => "tmpfs",
+            MountKind::Image => "image",
         };
         MountPoint {
             kind: kind.to_owned(),
@@ -184,8 +190,9 @@ fn from_mount(mount: &Mount) -> Result<ResolvedMount> {
         "bind" => bind_mount(mount, resolved),
         "volume" => volume_mount(mount, resolved),
         "tmpfs" => tmpfs_mount(mount, resolved),
-        "image" | "npipe" | "cluster" => Err(Error::unsupported(format!(
-            "mounts of type \"{}\" are not supported by this engine; it has bind, volume and tmpfs",
+        "image" => image_mount(mount, resolved),
+        "npipe" | "cluster" => Err(Error::unsupported(format!(
+            "mounts of type \"{}\" are not supported by this engine; it has bind, volume, tmpfs and image",
             mount.kind
         ))),
         other => Err(Error::invalid(format!("mount type unknown: \"{other}\""))),
@@ -241,18 +248,36 @@ fn volume_mount(mount: &Mount, mut resolved: ResolvedMount) -> Result<ResolvedMo
     resolved.anonymous = mount.source.is_empty();
     resolved.volume.clone_from(&mount.source);
     resolved.copy_up = !options.no_copy;
-    let escapes = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
-    if escapes(&options.subpath) {
-        return Err(Error::invalid(format!(
-            "invalid mount config for type \"volume\": subpath must be a relative path within the volume: {}",
-            options.subpath
-        )));
-    }
-    resolved.subpath = options.subpath;
+    resolved.subpath = within(options.subpath, "volume")?;
     resolved.labels = options.labels.into_iter().collect();
     resolved.driver_options = driver.options.into_iter().collect();
     resolved.mode = "z".to_owned();
     Ok(resolved)
+}
+
+fn image_mount(mount: &Mount, mut resolved: ResolvedMount) -> Result<ResolvedMount> {
+    let invalid = |why: &str| Error::invalid(format!("invalid mount config for type \"image\": {why}"));
+    if mount.source.is_empty() {
+        return Err(invalid("field Source must not be empty"));
+    }
+    if mount.bind_options.is_some() || mount.volume_options.is_some() || mount.tmpfs_options.is_some() {
+        return Err(invalid("field BindOptions, VolumeOptions and TmpfsOptions must not be specified"));
+    }
+    resolved.kind = MountKind::Image;
+    resolved.source.clone_from(&mount.source);
+    resolved.read_only = true;
+    resolved.subpath = within(mount.image_options.clone().unwrap_or_default().subpath, "image")?;
+    Ok(resolved)
+}
+
+/// Refuses a subpath that leads out of its volume or image.
+fn within(subpath: String, kind: &str) -> Result<String> {
+    if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
+        return Err(Error::invalid(format!(
+            "invalid mount config for type \"{kind}\": subpath must be a relative path within the {kind}: {subpath}"
+        )));
+    }
+    Ok(subpath)
 }
 
 fn tmpfs_mount(mount: &Mount, mut resolved: ResolvedMount) -> Result<ResolvedMount> {

@@ -101,7 +101,7 @@ fn own(own: &ResolvedMount) -> Mount {
             }
             return mount(&own.destination, "tmpfs", "tmpfs", &options);
         }
-        MountKind::Bind | MountKind::Volume => {
+        MountKind::Bind | MountKind::Volume | MountKind::Image => {
             options.push(if own.non_recursive { "bind" } else { "rbind" });
             options.push(if own.propagation.is_empty() { "rprivate" } else { &own.propagation });
             if own.read_only {

@@ -1,5 +1,5 @@
-//! What containers are given from the thread's namespace beside layers: shared memory for several of them
-//! (`--ipc shareable`), and parts of volumes that were looked up safely and are held in place.
+//! What containers are given from the thread's namespace beside their own layers: shared memory for several of them
+//! (`--ipc shareable`), whole images, and parts of volumes and images that were looked up safely and are held in place.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
-use super::{LayerMounts, MountError, attach, open_in_root};
+use super::{LayerMounts, MountError, attach, open_in_root, overlay};
 
 impl LayerMounts {
     /// Mounts an empty tmpfs of at most `bytes`; one of that name that is there already is taken.
@@ -47,6 +47,20 @@ impl LayerMounts {
     pub fn find_memory(&self, name: &str) -> Result<Option<PathBuf>, MountError> {
         let target = self.memory(name);
         self.run(move || target.is_dir().then_some(target))
+    }
+
+    /// Mounts an image's layers, top first, as one read-only tree under a name.
+    pub fn pin_layers(&self, name: &str, layers: &[PathBuf]) -> Result<PathBuf, MountError> {
+        let target = self.directory.join(name);
+        let (at, layers) = (target.clone(), layers.to_owned());
+        let pinned = self.run(move || -> io::Result<()> {
+            std::fs::create_dir(&at)?;
+            overlay::mount_layers(layers, &at).inspect_err(|_| {
+                let _ = std::fs::remove_dir(&at);
+            })
+        })?;
+        pinned.map_err(|source| MountError::Memory { target: target.clone(), source })?;
+        Ok(target)
     }
 
     /// Looks `path` up beneath `directory`, following links only within it, and holds what is found in place under a name.

@@ -1,4 +1,4 @@
-//! A container's layers as one detached overlay mount.
+//! Layers as one overlay mount: a container's, detached and looked at from outside, or an image's, given to containers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use crate::store::Rootfs;
 
@@ -32,14 +34,33 @@ impl Plan {
 
 pub(super) fn mount_detached(rootfs: &Rootfs, read_only: bool, directory: &Path) -> io::Result<OwnedFd> {
     let plan = Plan::new(rootfs, read_only);
-    match by_descriptor(&plan) {
+    // Files are looked at, not run; devices of an image are not for the host to open.
+    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    match by_descriptor(&plan, attributes) {
         // No `lowerdir+` before Linux 6.8, no `fsopen` before 5.2.
         Err(Errno::INVAL | Errno::NOSYS) => by_path(&plan, directory),
         mounted => Ok(mounted?),
     }
 }
 
-fn by_descriptor(plan: &Plan) -> Result<OwnedFd, Errno> {
+/// Mounts layers without a writable one, top first, on a directory.
+pub(super) fn mount_layers(lower: Vec<PathBuf>, target: &Path) -> io::Result<()> {
+    if let [only] = &lower[..] {
+        // Overlayfs wants two.
+        return Ok(rustix::mount::mount_bind(only, target)?);
+    }
+    let plan = Plan { lower, upper: None };
+    match by_descriptor(&plan, MountAttrFlags::empty()) {
+        Err(Errno::INVAL | Errno::NOSYS) => mount_by_path(&plan, target, MountFlags::empty()),
+        mounted => {
+            Ok(rustix::mount::move_mount(mounted?, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+        }
+    }
+}
+
+fn by_descriptor(plan: &Plan, mut attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for lower in &plan.lower {
         rustix::mount::fsconfig_set_string(&fs, "lowerdir+", lower.as_path())?;
@@ -49,10 +70,6 @@ fn by_descriptor(plan: &Plan) -> Result<OwnedFd, Errno> {
         rustix::mount::fsconfig_set_string(&fs, "workdir", work.as_path())?;
     }
     rustix::mount::fsconfig_create(&fs)?;
-    // Files are looked at, not run; devices of an image are not for the host to open.
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     if plan.upper.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
@@ -63,21 +80,24 @@ fn by_descriptor(plan: &Plan) -> Result<OwnedFd, Errno> {
 fn by_path(plan: &Plan, directory: &Path) -> io::Result<OwnedFd> {
     let target = directory.join("detached");
     fs::create_dir_all(&target)?;
+    mount_by_path(plan, &target, MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC)?;
+    let cloned = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, &target, cloned);
+    rustix::mount::unmount(&target, UnmountFlags::DETACH)?;
+    Ok(mount?)
+}
+
+fn mount_by_path(plan: &Plan, target: &Path, mut flags: MountFlags) -> io::Result<()> {
     let lower: Vec<Vec<u8>> = plan.lower.iter().map(|path| escape(path)).collect();
     let mut options = [&b"lowerdir="[..], &lower.join(&b':')].concat();
     if let Some((upper, work)) = &plan.upper {
         options.extend_from_slice(&[b",upperdir=", &escape(upper)[..], b",workdir=", &escape(work)].concat());
     }
-    let mut flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     if plan.upper.is_none() {
         flags |= MountFlags::RDONLY;
     }
     let options = std::ffi::CString::new(OsString::from_vec(options).as_bytes())?;
-    rustix::mount::mount("overlay", &target, "overlay", flags, Some(&*options))?;
-    let cloned = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, &target, cloned);
-    rustix::mount::unmount(&target, UnmountFlags::DETACH)?;
-    Ok(mount?)
+    Ok(rustix::mount::mount("overlay", target, "overlay", flags, Some(&*options))?)
 }
 
 /// Colons separate lower directories, commas options.

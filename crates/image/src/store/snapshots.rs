@@ -77,19 +77,28 @@ impl Store {
 
     /// What to mount for a container; layers that are not mounted yet are.
     pub fn rootfs(&self, id: &str, mounts: &LayerMounts) -> Result<Rootfs, Error> {
-        let layers = self.snapshot_layers(id)?;
+        let lower = self.mount_all(&self.snapshot_layers(id)?, mounts)?;
         let directory = self.snapshots.join(id);
-        let mut lower = Vec::with_capacity(layers.len().max(1));
+        Ok(Rootfs { lower, upper: directory.join("upper"), work: directory.join("work") })
+    }
+
+    /// The layers of an image that can be seen, each mounted, top first; at least one directory.
+    pub fn mounted_layers(&self, image: &Image, mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
+        self.mount_all(&self.visible(&image.layers)?, mounts)
+    }
+
+    fn mount_all(&self, layers: &[DiffId], mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
+        let mut mounted = Vec::with_capacity(layers.len().max(1));
         for layer in layers.iter().rev() {
-            lower.push(mounts.mount(*layer, &self.layers.mount_source(layer)?)?);
+            mounted.push(mounts.mount(*layer, &self.layers.mount_source(layer)?)?);
         }
-        if lower.is_empty() {
+        if mounted.is_empty() {
             // An image without layers (`FROM scratch` and metadata only): overlayfs wants one lower directory.
             let empty = self.root.join("empty");
             fs::create_dir_all(&empty).map_err(file_error("create", &empty))?;
-            lower.push(empty);
+            mounted.push(empty);
         }
-        Ok(Rootfs { lower, upper: directory.join("upper"), work: directory.join("work") })
+        Ok(mounted)
     }
 
     /// The layers beneath a snapshot, bottom first.

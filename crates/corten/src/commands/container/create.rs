@@ -75,12 +75,13 @@ impl<'a> Creation<'a> {
     }
 
     fn explain(&self, failure: Failure) -> Failure {
-        if !failure.message.contains("No such image") {
-            return failure;
-        }
         let image = &self.request.config.image;
         let last = image.rsplit('/').next().unwrap_or(image);
         let tag = if last.contains(':') || image.contains('@') { "" } else { ":latest" };
+        // It may be about an image to be mounted.
+        if !failure.message.contains(&format!("No such image: {image}{tag}")) {
+            return failure;
+        }
         Failure::new(format!("Unable to find image '{image}{tag}' locally"))
             .hint(
                 "pulling from a registry is not there yet; bring it in with `corten load`, `corten import` or \

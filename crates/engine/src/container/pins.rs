@@ -1,0 +1,76 @@
+//! What of a container's mounts is made for its start: images, and parts of volumes and images. They are held in place in the
+//! engine's mount namespace until the container has them mounted.
+
+use std::path::Path;
+
+use corten_image::{LayerMounts, MountError};
+
+use super::Record;
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::mounts::{MountKind, ResolvedMount};
+
+/// Lets go of everything when dropped; containers that have it mounted keep it.
+pub(super) struct Pins<'a> {
+    layers: &'a LayerMounts,
+    names: Vec<String>,
+}
+
+impl Engine {
+    /// Makes every mount's source a path. Subpaths were not looked up before, as volumes change; links in them lead nowhere else.
+    pub(super) fn pin_sources(&self, record: &mut Record) -> Result<Pins<'_>> {
+        let mut pins = Pins { layers: &self.layers, names: Vec::new() };
+        for (number, mount) in record.mounts.iter_mut().enumerate() {
+            let name = format!("{}-{number}", record.id);
+            if mount.kind == MountKind::Image {
+                self.pin_image(&mut pins, format!("image-{name}"), mount)?;
+            }
+            if !mount.subpath.is_empty() {
+                pins.subpath(format!("subpath-{name}"), mount)?;
+            }
+        }
+        Ok(pins)
+    }
+
+    fn pin_image(&self, pins: &mut Pins<'_>, name: String, mount: &mut ResolvedMount) -> Result<()> {
+        let image = self.find_image_for(&mount.image, None)?;
+        let layers = self.images.mounted_layers(&image, &self.layers).map_err(crate::image::failed)?;
+        let pinned = self.layers.pin_layers(&name, &layers);
+        let pinned = pinned
+            .map_err(|e| Error::internal(format!("cannot mount image {}: {}", mount.source, in_full(&e))))?;
+        pins.names.push(name);
+        mount.source = pinned.display().to_string();
+        Ok(())
+    }
+}
+
+impl Pins<'_> {
+    fn subpath(&mut self, name: String, mount: &mut ResolvedMount) -> Result<()> {
+        let (kind, owner) = match mount.kind {
+            MountKind::Image => ("image", &mount.image),
+            _ => ("volume", &mount.volume),
+        };
+        let pinned = self.layers.pin(&name, Path::new(&mount.source), Path::new(&mount.subpath));
+        let pinned = pinned.map_err(|e| {
+            Error::invalid(format!("cannot access path {} of {kind} {owner}: {}", mount.subpath, in_full(&e)))
+        })?;
+        self.names.push(name);
+        mount.source = pinned.display().to_string();
+        Ok(())
+    }
+}
+
+impl Drop for Pins<'_> {
+    fn drop(&mut self) {
+        for name in self.names.iter().rev() {
+            if let Err(error) = self.layers.unpin(name) {
+                tracing::warn!(name, %error, "a mount made for a container's start");
+            }
+        }
+    }
+}
+
+fn in_full(error: &MountError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
