@@ -1,18 +1,25 @@
-//! The collector: deletes the files of containers and volumes that are gone, off everybody's path.
+//! The collector: deletes the files of containers and volumes that are gone, off everybody's path, and gives memory back
+//! afterwards.
 //!
 //! A removed container is first entered in the database's garbage list, in the same transaction that forgets it;
 //! whatever is on that list when the engine starts is collected then. A volume's directory has a name that tells the same. One thread, idle
 //! at low cost.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use corten_sys::tree;
+use corten_sys::{memory, tree};
 use tracing::warn;
 
 use crate::store::StateStore;
+
+/// Without work for so long the engine counts as idle, and what could not be deleted is tried again.
+const REST: Duration = Duration::from_millis(500);
+/// How often.
+const ATTEMPTS: u32 = 10;
 
 /// Directories that bear a container's id as their last part.
 pub struct Places {
@@ -24,6 +31,8 @@ enum Garbage {
     /// By its id.
     Container(String),
     Directory(PathBuf),
+    /// What the allocator keeps after much work.
+    Memory,
 }
 
 pub struct Collector {
@@ -55,6 +64,11 @@ impl Collector {
         self.collect(Garbage::Directory(path));
     }
 
+    /// Much memory was used, and will not be needed again soon.
+    pub fn tidy(&self) {
+        self.collect(Garbage::Memory);
+    }
+
     fn collect(&self, garbage: Garbage) {
         if let Some(sender) = &self.sender {
             // The receiver only ends after the sender; an entry that got lost would be found at the next start.
@@ -77,30 +91,76 @@ impl Drop for Collector {
     }
 }
 
+struct Work<'a> {
+    store: &'a StateStore,
+    images: &'a corten_image::Store,
+    places: &'a Places,
+    /// What could not be deleted: a process on its end may have written into it meanwhile.
+    failed: Vec<Garbage>,
+    attempts: u32,
+}
+
 fn collect(receiver: &Receiver<Garbage>, store: &StateStore, images: &corten_image::Store, places: &Places) {
+    let mut work = Work { store, images, places, failed: Vec::new(), attempts: 0 };
     while let Ok(first) = receiver.recv() {
-        let mut gone = Vec::new();
-        // What has piled up meanwhile goes in one transaction.
-        for garbage in std::iter::once(first).chain(receiver.try_iter()) {
-            match garbage {
-                Garbage::Container(id) => match delete(&id, images, places) {
-                    Ok(()) => gone.push(id),
-                    Err(error) => {
-                        warn!(container = id, %error, "files of a removed container stay until the next start")
-                    }
-                },
-                Garbage::Directory(path) => delete_directory(&path),
+        let mut next = Ok(first);
+        loop {
+            match next {
+                // What has piled up meanwhile goes in one transaction.
+                Ok(first) => {
+                    work.attempts = 0;
+                    work.delete(std::iter::once(first).chain(receiver.try_iter()));
+                }
+                Err(RecvTimeoutError::Timeout) if work.failed.is_empty() => break,
+                Err(RecvTimeoutError::Timeout) => work.try_again(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+            next = receiver.recv_timeout(REST);
         }
-        if let Err(error) = store.garbage_collected(&gone) {
-            warn!(%error, "garbage list");
-        }
+        // Whatever kept the engine busy is over.
+        memory::trim_heap();
     }
 }
 
-fn delete_directory(path: &Path) {
-    if let Err(error) = tree::remove(path) {
-        warn!(path = %path.display(), %error, "files of a removed volume stay until the next start");
+impl Work<'_> {
+    fn delete(&mut self, garbage: impl Iterator<Item = Garbage>) {
+        let mut gone = Vec::new();
+        for garbage in garbage {
+            let outcome = match &garbage {
+                Garbage::Container(id) => delete(id, self.images, self.places),
+                Garbage::Directory(path) => tree::remove(path).map_err(|e| e.to_string()),
+                Garbage::Memory => continue,
+            };
+            match (outcome, garbage) {
+                (Ok(()), Garbage::Container(id)) => gone.push(id),
+                (Ok(()), _) => {}
+                (Err(error), garbage) if self.attempts == ATTEMPTS => garbage.complain(&error),
+                (Err(_), garbage) => self.failed.push(garbage),
+            }
+        }
+        if let Err(error) = self.store.garbage_collected(&gone) {
+            warn!(%error, "garbage list");
+        }
+    }
+
+    fn try_again(&mut self) {
+        self.attempts += 1;
+        let failed = std::mem::take(&mut self.failed);
+        self.delete(failed.into_iter());
+    }
+}
+
+impl Garbage {
+    fn complain(&self, error: &str) {
+        match self {
+            Self::Container(id) => {
+                warn!(container = id, error, "files of a removed container stay until the next start");
+            }
+            Self::Directory(path) => {
+                warn!(path = %path.display(), error, "files of a removed volume stay until the next start");
+            }
+            Self::Memory => {}
+        }
     }
 }
 

@@ -202,6 +202,16 @@ impl Engine {
         users.into_iter().next()
     }
 
+    /// Work that takes much memory, which is given back soon after.
+    async fn heavily<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let outcome = blocking(work).await;
+        self.collector().tidy();
+        outcome
+    }
+
     /// Reads an archive; names what came in, line by line.
     pub async fn image_load(
         &self,
@@ -211,7 +221,7 @@ impl Engine {
     ) -> Result<()> {
         let platform = parse_platform(platform.as_deref())?;
         let engine = self.clone();
-        blocking(move || {
+        self.heavily(move || {
             let options = corten_image::LoadOptions { platform };
             let report = |step: corten_image::Progress| tell(&progress, step);
             let loaded = engine.images.load(&mut body, &options, &report).map_err(failed)?;
@@ -237,7 +247,7 @@ impl Engine {
     ) -> Result<()> {
         let platform = parse_platform(platform.as_deref())?;
         let engine = self.clone();
-        blocking(move || {
+        self.heavily(move || {
             engine.images.save(&names, &mut sink, platform.as_ref()).map_err(failed)?;
             sink.flush().map_err(|e| Error::internal(format!("save: {e}")))
         })
@@ -258,7 +268,7 @@ impl Engine {
     ) -> Result<String> {
         let platform = parse_platform(options.platform.as_deref())?;
         let engine = self.clone();
-        blocking(move || {
+        self.heavily(move || {
             let reference = match (options.repo.as_str(), options.tag.as_str()) {
                 ("", _) => None,
                 (repo, "") => Some(repo.to_owned()),
@@ -287,7 +297,7 @@ impl Engine {
         progress: Sender<JsonMessage>,
     ) -> Result<String> {
         let engine = self.clone();
-        blocking(move || {
+        self.heavily(move || {
             let wish = corten_image::BaseOptions { reference, packages, ..Default::default() };
             let report = |step: corten_image::Progress| tell(&progress, step);
             let image = engine.images.create_base(&wish, &report).map_err(failed)?;

@@ -1,10 +1,19 @@
-//! Memory that is given back: page buffers, and the part of the stack that is no longer used.
+//! Memory that is given back: page buffers, the part of the stack that is no longer used, and what the allocator keeps.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use crate::raw::{Result, syscall};
+
+/// Gives the pages back that the allocator keeps for later, of all its arenas (malloc_trim(3)); takes some milliseconds at most.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers, and locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// A buffer of whole pages, zeroed, which takes memory only where it was written to.
 pub struct Pages {
