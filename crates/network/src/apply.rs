@@ -84,8 +84,8 @@ impl Kernel<'_> {
             Operation::DeleteAddress { link, address } => {
                 rtnl::delete_address(batch, index(socket, link)?, *address)
             }
-            Operation::SetDefaultRoute { link, gateway } => {
-                rtnl::default_route(batch, index(socket, link)?, *gateway)
+            Operation::SetDefaultRoute { link, gateway, mtu } => {
+                rtnl::default_route(batch, index(socket, link)?, *gateway, *mtu)
             }
             Operation::WriteSysctl { .. } | Operation::AwaitCarrier { .. } => {}
         }

@@ -24,6 +24,7 @@ use crate::interface;
 use crate::ipam::Ipam;
 use crate::mac::MacAddr;
 use crate::nft::{self, Element, Transaction};
+use crate::plan::Operation;
 use crate::ports::{self, Ports};
 use crate::prepare::{Interface, Prepared, Workshop};
 use crate::rtnl;
@@ -42,12 +43,21 @@ pub struct NatNetwork {
     pub subnet: Ipv4Net,
     /// The containers' default route.
     pub gateway: Ipv4Addr,
+    /// Of what leaves the network by the default route.
     pub mtu: u32,
+    /// Of the bridge and the containers' interfaces: within the host large packets cost least.
+    pub link_mtu: u32,
 }
 
 impl NatNetwork {
     pub(crate) fn within(&self, ip: Ipv4Addr) -> Ipv4Net {
         Ipv4Net::new_assert(ip, self.subnet.prefix_len())
+    }
+
+    /// A container's way out.
+    pub(crate) fn default_route(&self, link: String) -> Operation {
+        let mtu = Some(self.mtu).filter(|&mtu| mtu < self.link_mtu);
+        Operation::SetDefaultRoute { link, gateway: self.gateway, mtu }
     }
 }
 

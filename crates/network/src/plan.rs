@@ -82,6 +82,8 @@ pub enum Operation {
     SetDefaultRoute {
         link: String,
         gateway: Ipv4Addr,
+        /// `None`: the link's.
+        mtu: Option<u32>,
     },
     /// Below /proc/sys, with slashes: an interface's name may contain dots. Written by the calling thread.
     WriteSysctl {
@@ -134,8 +136,9 @@ impl fmt::Display for Operation {
             Operation::SetMac { link, mac } => write!(f, "set the MAC of {link} to {mac}"),
             Operation::AddAddress { link, address } => write!(f, "add address {address} to {link}"),
             Operation::DeleteAddress { link, address } => write!(f, "delete address {address} of {link}"),
-            Operation::SetDefaultRoute { link, gateway } => {
-                write!(f, "set the default route to {gateway} by {link}")
+            Operation::SetDefaultRoute { link, gateway, mtu } => {
+                write!(f, "set the default route to {gateway} by {link}")?;
+                mtu.map_or(Ok(()), |mtu| write!(f, " (MTU {mtu})"))
             }
             Operation::WriteSysctl { key, value } => write!(f, "write {value:?} to /proc/sys/{key}"),
         }

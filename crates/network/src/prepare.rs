@@ -126,7 +126,7 @@ impl Workshop {
                 host: interface.host_interface.clone(),
                 container: link(),
                 mac: interface.mac,
-                mtu: self.network.mtu,
+                mtu: self.network.link_mtu,
             }
             .on_host(),
             Operation::Enslave {
@@ -148,7 +148,7 @@ impl Workshop {
             [
                 Operation::AddAddress { link: link(), address: self.network.within(interface.ip) },
                 Operation::SetUp { link: link() },
-                Operation::SetDefaultRoute { link: link(), gateway: self.network.gateway },
+                self.network.default_route(link()),
             ]
             .map(Operation::in_container),
         );
@@ -193,7 +193,7 @@ fn readdress_plan(network: &NatNetwork, now: &Interface, ip: Ipv4Addr, mac: MacA
     if now.ip != ip {
         plan.push(Operation::DeleteAddress { link: link(), address: network.within(now.ip) });
         plan.push(Operation::AddAddress { link: link(), address: network.within(ip) });
-        plan.push(Operation::SetDefaultRoute { link: link(), gateway: network.gateway });
+        plan.push(network.default_route(link()));
     }
     // Last, because this is what makes the kernel announce the address.
     plan.push(Operation::SetMac { link: link(), mac });

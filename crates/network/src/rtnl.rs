@@ -56,6 +56,8 @@ const IFA_BROADCAST: u16 = 4;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
@@ -239,12 +241,16 @@ pub fn delete_address(batch: &mut Batch, link_index: u32, address: Ipv4Net) {
         .bytes(IFA_LOCAL, &address.addr().octets());
 }
 
-pub fn default_route(batch: &mut Batch, link_index: u32, gateway: Ipv4Addr) {
+/// With an MTU, what goes by this route keeps to it although the link takes more.
+pub fn default_route(batch: &mut Batch, link_index: u32, gateway: Ipv4Addr, mtu: Option<u32>) {
     let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
-    batch
-        .message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header)
-        .bytes(RTA_GATEWAY, &gateway.octets())
-        .u32(RTA_OIF, link_index);
+    let mut message = batch.message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header);
+    message.bytes(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, link_index);
+    if let Some(mtu) = mtu {
+        message.nested(RTA_METRICS, |metrics| {
+            metrics.u32(RTAX_MTU, mtu);
+        });
+    }
 }
 
 /// A change of the link with that name; only flags in `flags` are set.

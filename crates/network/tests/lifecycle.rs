@@ -259,6 +259,14 @@ fn subnets_of_the_host_are_avoided_and_settings_obeyed() {
         let networks = open("0000b00c");
         assert_eq!(networks.nat().subnet.to_string(), "172.29.0.0/16");
         assert_eq!(networks.nat().mtu, 1400);
+        let plain = networks.attach(&request("plain", &[])).unwrap();
+        assert!(inside(&plain.netns, || sh("ip -o link show eth0")).contains("mtu 65535"));
+        let routes = inside(&plain.netns, || sh("ip route get 192.0.2.1; ip route get 172.29.0.1"));
+        // Out of the host by the uplink's size, within it by the link's.
+        assert_eq!(routes.matches("mtu 1400").count(), 1, "{routes}");
+        let large = inside(&plain.netns, || sh("busybox ping -c 1 -s 60000 172.29.0.1"));
+        assert!(large.contains(" 0% packet loss"), "{large}");
+        networks.detach("plain").unwrap();
         networks.close(true).unwrap();
         let with = |bip: &str| Settings { bip: Some(bip.parse().unwrap()), ..settings("0000b00d") };
         assert!(matches!(Networks::open(with("172.30.0.1/16")), Err(Error::SubnetOverlaps { .. })));

@@ -22,12 +22,13 @@ fn bridge(index: u32, kind: &str) -> Link {
 fn the_plan_of_a_fresh_host_reads_like_a_recipe() {
     let survey = Survey { uplink_mtu: Some(1450), ..routes(&["0.0.0.0/0", "192.0.2.0/24"]) };
     let network = decide(&settings(), &survey).unwrap();
+    assert_eq!(network.mtu, 1450);
     let text: Vec<String> =
         plan(&settings(), &survey, &network).iter().map(|step| step.to_string()).collect();
     assert_eq!(
         text,
         [
-            "host: create bridge corten-1a2b3c4d (MAC 02:42:ac:1e:00:01, MTU 1450)",
+            "host: create bridge corten-1a2b3c4d (MAC 02:42:ac:1e:00:01, MTU 65535)",
             "host: add address 172.30.0.1/16 to corten-1a2b3c4d",
             "host: set corten-1a2b3c4d up",
             "host: write \"1\" to /proc/sys/net/ipv4/conf/corten-1a2b3c4d/route_localnet",
@@ -44,6 +45,7 @@ fn a_standing_bridge_keeps_its_address_and_gets_none() {
     survey.bridge_addresses = vec![net("172.29.0.1/16")];
     let network = decide(&settings(), &survey).unwrap();
     assert_eq!(network.address, net("172.29.0.1/16"));
+    assert_eq!(network.link_mtu, 1500);
     let steps = plan(&settings(), &survey, &network);
     assert!(steps.iter().all(|step| matches!(step.operation, Operation::WriteSysctl { .. })), "{steps:?}");
     let moved = Settings { bip: Some(net("10.5.0.1/16")), ..settings() };

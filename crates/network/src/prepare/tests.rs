@@ -7,6 +7,7 @@ fn workshop() -> Workshop {
         subnet: "172.30.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(172, 30, 0, 1),
         mtu: 1500,
+        link_mtu: 65_535,
     };
     let home = netns::current().unwrap();
     Workshop::new(Settings::new("1a2b3c4d".parse().unwrap()), network, home, NAMES - 1)
@@ -32,7 +33,7 @@ fn an_endpoint_is_made_in_this_order() {
     let text: Vec<String> = workshop.endpoint_plan(&interface).iter().map(|step| step.to_string()).collect();
     assert_eq!(
         text[0],
-        "host: create veth v1a2b3c4d-zzzzz with eth0 in the container (MAC 02:42:ac:1e:00:02, MTU 1500)"
+        "host: create veth v1a2b3c4d-zzzzz with eth0 in the container (MAC 02:42:ac:1e:00:02, MTU 65535)"
     );
     assert!(text[1].starts_with("host: attach v1a2b3c4d-zzzzz to bridge corten-1a2b3c4d"));
     assert_eq!(text[2], "container: set lo up");
@@ -41,7 +42,7 @@ fn an_endpoint_is_made_in_this_order() {
         [
             "container: add address 172.30.0.2/16 to eth0",
             "container: set eth0 up",
-            "container: set the default route to 172.30.0.1 by eth0",
+            "container: set the default route to 172.30.0.1 by eth0 (MTU 1500)",
             "container: wait for the carrier of eth0",
             "host: wait for the carrier of v1a2b3c4d-zzzzz",
             "host: wait for the carrier of corten-1a2b3c4d",
