@@ -10,12 +10,11 @@ import time
 
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import LogConfig, Mount
+from docker.types import Mount
 
 HOST = sys.argv[1]
 client = docker.DockerClient(base_url=HOST, version="auto", timeout=30)
 api = client.api
-JSON_FILE = LogConfig(type="json-file", config={})
 
 
 def run(*command, **options):
@@ -33,15 +32,15 @@ def refused(status, words, action):
 
 
 def runs_and_returns_the_output():
-    out = client.containers.run("busybox", "echo hello", remove=True, log_config=JSON_FILE)
+    out = client.containers.run("busybox", "echo hello", remove=True)
     assert out == b"hello\n", out
-    lines = client.containers.run("busybox", ["sh", "-c", "echo one; echo two"], stream=True, log_config=JSON_FILE)
+    lines = client.containers.run("busybox", ["sh", "-c", "echo one; echo two"], stream=True)
     assert list(lines) == [b"one\n", b"two\n"]
     ended = client.containers.list(all=True)[0]
     ended.wait()
     assert list(ended.logs(stream=True)) == [b"one\n", b"two\n"]
     try:
-        client.containers.run("busybox", ["sh", "-c", "echo bad >&2; exit 7"], log_config=JSON_FILE)
+        client.containers.run("busybox", ["sh", "-c", "echo bad >&2; exit 7"])
     except docker.errors.ContainerError as error:
         assert error.exit_status == 7 and b"bad" in error.stderr
     else:

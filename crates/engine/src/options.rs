@@ -58,7 +58,8 @@ pub struct ContainerDefaults {
 impl Default for ContainerDefaults {
     fn default() -> Self {
         Self {
-            log_driver: "local".to_owned(),
+            // What clients know: docker-py returns the output of a run only from this one.
+            log_driver: "json-file".to_owned(),
             log_options: Vec::new(),
             ulimits: Vec::new(),
             shm_size: 64 << 20,

@@ -15,8 +15,8 @@ use crate::Engine;
 use crate::error::{Error, Result};
 
 /// Bounds of a log when nobody sets others: old output goes, the disk does not fill up.
-const BYTES_MAX: u64 = 50 << 20;
-const FILES_MAX: u32 = 3;
+const BYTES_MAX: u64 = 100 << 20;
+const FILES_MAX: u32 = 2;
 /// Bytes per piece of the answer.
 const CHUNK: usize = 128 << 10;
 /// Pieces that wait for a slow client.
@@ -39,8 +39,8 @@ pub fn launch_config(record: &Record, places: &Places) -> Result<protocol::LogCo
 /// Refuses what no log of ours can do.
 pub fn check_config(config: &LogConfig) -> Result<(LogDriver, u64, u32)> {
     let driver = match config.kind.as_str() {
-        "" | "local" => LogDriver::Local,
-        "json-file" => LogDriver::JsonFile,
+        "" | "json-file" => LogDriver::JsonFile,
+        "local" => LogDriver::Local,
         "none" => LogDriver::None,
         other => {
             return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));

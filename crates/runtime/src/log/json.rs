@@ -7,15 +7,29 @@ use serde::Deserialize;
 use super::{LINE_BYTES_MAX, Stream, parse_rfc3339, rfc3339};
 use crate::monitor::protocol::Timestamp;
 
-/// Appends one entry.
-pub(super) fn encode(out: &mut Vec<u8>, stream: Stream, time: Timestamp, line: &[u8]) {
-    out.extend_from_slice(b"{\"log\":\"");
-    escape(out, line);
-    out.extend_from_slice(b"\",\"stream\":\"");
-    out.extend_from_slice(stream.name().as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
-    rfc3339::append_rfc3339(time, out);
-    out.extend_from_slice(b"\"}\n");
+/// Makes entries; what stands behind the text is kept, as all lines of one read have it in common.
+#[derive(Default)]
+pub(super) struct Encoder {
+    of: Option<(Stream, Timestamp)>,
+    end: Vec<u8>,
+}
+
+impl Encoder {
+    /// Appends one entry.
+    pub(super) fn encode(&mut self, out: &mut Vec<u8>, stream: Stream, time: Timestamp, line: &[u8]) {
+        if self.of != Some((stream, time)) {
+            self.of = Some((stream, time));
+            self.end.clear();
+            self.end.extend_from_slice(b"\",\"stream\":\"");
+            self.end.extend_from_slice(stream.name().as_bytes());
+            self.end.extend_from_slice(b"\",\"time\":\"");
+            rfc3339::append_rfc3339(time, &mut self.end);
+            self.end.extend_from_slice(b"\"}\n");
+        }
+        out.extend_from_slice(b"{\"log\":\"");
+        escape(out, line);
+        out.extend_from_slice(&self.end);
+    }
 }
 
 #[derive(Deserialize)]
@@ -37,12 +51,12 @@ pub(super) fn decode(line: &[u8], text: &mut Vec<u8>) -> Option<(Timestamp, Stre
     Some((time, stream))
 }
 
-/// Longest line that [`encode`] makes: every byte as `\u00xx` or `\ufffd`.
+/// Longest line that [`Encoder::encode`] makes: every byte as `\u00xx` or `\ufffd`.
 pub(super) const LINE_LEN_MAX: usize = LINE_BYTES_MAX * 6 + 128;
 
 fn escape(out: &mut Vec<u8>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        let plain = bytes.iter().position(|&b| !is_plain(b)).unwrap_or(bytes.len());
+        let plain = plain_len(bytes);
         out.extend_from_slice(&bytes[..plain]);
         bytes = &bytes[plain..];
         let Some(&byte) = bytes.first() else { return };
@@ -55,9 +69,24 @@ fn escape(out: &mut Vec<u8>, mut bytes: &[u8]) {
     }
 }
 
+/// How many bytes need no escaping. A busy log spends most of its time here, hence without branches, so that the compiler looks at
+/// sixteen bytes at once.
+fn plain_len(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<16>();
+    let whole =
+        blocks.iter().take_while(|block| block.iter().fold(true, |plain, &b| plain & is_plain(b))).count();
+    let rest = &bytes[whole * 16..];
+    whole * 16 + rest.iter().position(|&b| !is_plain(b)).unwrap_or(rest.len())
+}
+
 /// Go escapes `<`, `>` and `&`, so that JSON may stand inside HTML.
 fn is_plain(byte: u8) -> bool {
-    (b' '..0x80).contains(&byte) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+    (b' '..0x80).contains(&byte)
+        & (byte != b'"')
+        & (byte != b'\\')
+        & (byte != b'<')
+        & (byte != b'>')
+        & (byte != b'&')
 }
 
 fn escape_ascii(out: &mut Vec<u8>, byte: u8) {

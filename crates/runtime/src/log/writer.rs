@@ -31,6 +31,7 @@ enum Format {
     },
     JsonFile {
         pending: [Pending; 2],
+        encoder: json::Encoder,
         out: Vec<u8>,
     },
 }
@@ -49,7 +50,11 @@ impl Writer {
         let format = match config.driver {
             LogDriver::None => return Ok(None),
             LogDriver::Local => Format::Local { open: [false; 2] },
-            LogDriver::JsonFile => Format::JsonFile { pending: Default::default(), out: Vec::new() },
+            LogDriver::JsonFile => Format::JsonFile {
+                pending: Default::default(),
+                encoder: json::Encoder::default(),
+                out: Vec::new(),
+            },
         };
         let mut writer = Self {
             path: config.path.clone(),
@@ -78,10 +83,10 @@ impl Writer {
 
     /// Writes the lines that are not ended yet; to be called when the streams have ended.
     pub fn finish(&mut self, time: Timestamp) -> Result<(), LogError> {
-        let Format::JsonFile { pending, out } = &mut self.format else { return Ok(()) };
+        let Format::JsonFile { pending, encoder, out } = &mut self.format else { return Ok(()) };
         for (pending, stream) in pending.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
             if !pending.line.is_empty() {
-                json::encode(out, stream, pending.began.unwrap_or(time), &pending.line);
+                encoder.encode(out, stream, pending.began.unwrap_or(time), &pending.line);
             }
             *pending = Pending::default();
         }
@@ -90,7 +95,7 @@ impl Writer {
 
     /// Gives back buffers that are empty.
     pub fn trim(&mut self) {
-        if let Format::JsonFile { pending, out } = &mut self.format {
+        if let Format::JsonFile { pending, out, .. } = &mut self.format {
             out.shrink_to_fit();
             for pending in pending {
                 pending.line.shrink_to_fit();
@@ -110,7 +115,7 @@ impl Writer {
 
     fn write_lines(&mut self, stream: Stream, time: Timestamp, mut bytes: &[u8]) -> Result<(), LogError> {
         while !bytes.is_empty() {
-            let Format::JsonFile { pending, out } = &mut self.format else { return Ok(()) };
+            let Format::JsonFile { pending, encoder, out } = &mut self.format else { return Ok(()) };
             let pending = &mut pending[stream.index()];
             let newline = memchr::memchr(b'\n', bytes).map(|at| at + 1);
             let room = LINE_BYTES_MAX - pending.line.len();
@@ -125,10 +130,10 @@ impl Writer {
             }
             let began = *pending.began.get_or_insert(time);
             if pending.line.is_empty() {
-                json::encode(out, stream, began, piece);
+                encoder.encode(out, stream, began, piece);
             } else {
                 pending.line.extend_from_slice(piece);
-                json::encode(out, stream, began, &pending.line);
+                encoder.encode(out, stream, began, &pending.line);
                 pending.line.clear();
             }
             if ended {
