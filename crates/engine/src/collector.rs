@@ -12,12 +12,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use corten_sys::{memory, tree};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::store::StateStore;
 
 /// Without work for so long the engine counts as idle, and what could not be deleted is tried again.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(1);
 /// How often.
 const ATTEMPTS: u32 = 10;
 
@@ -31,7 +31,7 @@ enum Garbage {
     /// By its id.
     Container(String),
     Directory(PathBuf),
-    /// What the allocator keeps after much work.
+    /// What is left in memory of much work.
     Memory,
 }
 
@@ -119,6 +119,9 @@ fn collect(receiver: &Receiver<Garbage>, store: &StateStore, images: &corten_ima
         }
         // Whatever kept the engine busy is over.
         memory::trim_heap();
+        if let Err(error) = memory::release_code() {
+            debug!(%error, "giving code pages back");
+        }
     }
 }
 

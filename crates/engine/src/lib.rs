@@ -89,6 +89,7 @@ impl Engine {
     pub async fn open(options: EngineOptions) -> Result<Self> {
         let engine = image::blocking(move || Self::assemble(options)).await?;
         engine.restore().await?;
+        engine.collector().tidy();
         Ok(engine)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use corten_sys::netlink::{Protocol, Received, Socket};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::os::fd::OwnedFd;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::error::{Error, Result};
 use crate::foreign;
@@ -74,7 +74,7 @@ fn run(socket: &Socket, stop: &OwnedFd, table: &str, own_port: u32, target: &Wea
             return;
         }
         let Some(target) = target.upgrade() else { return };
-        info!(table, "the firewall was changed by somebody else; putting our rules back");
+        debug!(table, "the firewall was changed by somebody else; putting our rules back");
         if let Err(error) = target.reconcile() {
             warn!(%error, "putting our firewall rules back");
         }

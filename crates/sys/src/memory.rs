@@ -1,7 +1,8 @@
-//! Memory that is given back: page buffers, the part of the stack that is no longer used, and what the allocator keeps.
+//! Memory that is given back: page buffers, the part of the stack that is no longer used, what the allocator keeps, and code.
 
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
+use std::path::Path;
 use std::ptr::NonNull;
 
 use crate::raw::{Result, syscall};
@@ -89,12 +90,9 @@ pub fn release_stack() -> Result<()> {
     const MARGIN: usize = 4 * PAGE;
     let here = 0u8;
     let here = &raw const here as usize;
-    let maps = std::fs::read_to_string("/proc/self/maps").map_err(|_| rustix::io::Errno::IO)?;
-    let mapping = maps.lines().find_map(|line| {
-        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        range.contains(&here).then_some(range)
-    });
+    let maps = std::fs::read_to_string(MAPS).map_err(|_| rustix::io::Errno::IO)?;
+    let mapping =
+        maps.lines().filter_map(Mapping::parse).map(|m| m.range).find(|range| range.contains(&here));
     drop(maps);
     let Some(mapping) = mapping else { return Ok(()) };
     let end = here.saturating_sub(MARGIN) & !(PAGE - 1);
@@ -116,14 +114,7 @@ pub fn release_stack() -> Result<()> {
 /// process has touched counts as its own. Does nothing on kernels before 5.14.
 pub fn populate_program() -> io::Result<()> {
     const MADV_POPULATE_READ: usize = 22;
-    let program = std::fs::read_link("/proc/self/exe")?;
-    let program = program.to_string_lossy().into_owned();
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines().filter(|l| l.ends_with(&program)) {
-        let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-        let numbers = range.and_then(|(start, end)| {
-            Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
-        });
-        let Some((start, end)) = numbers else { continue };
+    for Range { start, end } in of_this_program(|_| true)? {
         // SAFETY: reading pages in changes no content; a range that is gone by now gives an error.
         match unsafe { syscall(libc::SYS_madvise, [start, end - start, MADV_POPULATE_READ, 0, 0, 0]) } {
             Ok(_) | Err(rustix::io::Errno::INVAL) => {}
@@ -133,9 +124,68 @@ pub fn populate_program() -> io::Result<()> {
     Ok(())
 }
 
+/// Unmaps the pages of the program's code; those that are still needed are mapped again from the page cache, when they are. What only
+/// the start needed, or an import, counts no longer.
+pub fn release_code() -> io::Result<()> {
+    for Range { start, end } in of_this_program(|rights| rights == "r-xp")? {
+        // SAFETY: a mapping of a file that nothing has ever written to, as it is executable and was never writable: a page that is
+        // read again has the same content.
+        unsafe { syscall(libc::SYS_madvise, [start, end - start, libc::MADV_DONTNEED as usize, 0, 0, 0]) }?;
+    }
+    Ok(())
+}
+
+/// Where the program's own file is mapped with such rights.
+fn of_this_program(rights: impl Fn(&str) -> bool) -> io::Result<Vec<Range<usize>>> {
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let maps = std::fs::read_to_string(MAPS)?;
+    let mappings = maps.lines().filter_map(Mapping::parse);
+    let own = mappings.filter(|mapping| Path::new(mapping.path) == program && rights(mapping.rights));
+    Ok(own.map(|mapping| mapping.range).collect())
+}
+
+const MAPS: &str = "/proc/self/maps";
+
+/// A line of [`MAPS`] (proc_pid_maps(5)).
+struct Mapping<'a> {
+    range: Range<usize>,
+    /// `r-xp`
+    rights: &'a str,
+    path: &'a str,
+}
+
+impl Mapping<'_> {
+    fn parse(line: &str) -> Option<Mapping<'_>> {
+        // Range, rights, offset, device and inode by one blank each, then blanks up to the path.
+        let mut fields = line.splitn(6, ' ');
+        let (start, end) = fields.next()?.split_once('-')?;
+        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        Some(Mapping { range, rights: fields.next()?, path: fields.nth(3)?.trim_start() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_runs_on_after_its_pages_were_given_back() {
+        let mapped = of_this_program(|rights| rights == "r-xp").unwrap();
+        assert!(!mapped.is_empty());
+        release_code().unwrap();
+        assert_eq!(format!("{}", 6 * 7), "42");
+        trim_heap();
+    }
+
+    #[test]
+    fn lines_of_the_kernel_are_parsed() {
+        let line = "55cb-55cc r-xp 00202000 fe:00 1196071                    /opt/a program (deleted)";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(
+            (mapping.range, mapping.rights, mapping.path),
+            (0x55cb..0x55cc, "r-xp", "/opt/a program (deleted)")
+        );
+    }
 
     #[test]
     fn pages_are_zero_before_and_after() {

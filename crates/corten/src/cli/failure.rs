@@ -74,7 +74,7 @@ impl From<client::Error> for Failure {
 /// What helps with an engine that can't be reached, and with its commonest refusals.
 fn next_step(error: &client::Error) -> Option<&'static str> {
     if error.is_no_server() {
-        return Some("start one with `corten daemon`, or name another with -H");
+        return Some("start one as root with `corten daemon`, or name another with -H");
     }
     if matches!(error, client::Error::Connect { source, .. } if source.kind() == ErrorKind::PermissionDenied)
     {

@@ -108,6 +108,11 @@ impl Verb for Daemon {
             // Fails only for the leader of a group, who is out of reach of the terminal's signals already.
             let _ = rustix::process::setsid();
         }
+        if !rustix::process::geteuid().is_root() {
+            let failure =
+                Failure::new("the engine needs root: it makes namespaces, mounts and control groups");
+            return Err(failure.hint("use sudo, or the service: `systemctl start corten`"));
+        }
         let options = DaemonOptions {
             flags: self.directives(context)?,
             config_file: self.config,
@@ -172,7 +177,6 @@ impl Daemon {
 fn failure(error: DaemonError) -> Failure {
     // The texts name step, object and cause; what to do depends on the step.
     let hint = match &error {
-        DaemonError::Listen(_) => Some("`corten version` tells whether an engine listens there already"),
         DaemonError::Settings(_) => Some("`corten daemon --help` lists the options"),
         _ => None,
     };

@@ -16,7 +16,7 @@ pub struct DeviceFlags {
     #[arg(long, value_name = "RULE")]
     pub device_cgroup_rule: Vec<String>,
     /// GPU devices to add to the container ('all' to pass all GPUs)
-    #[arg(long, value_name = "REQUEST")]
+    #[arg(long, value_name = "REQUEST", hide = true)]
     pub gpus: Option<String>,
 }
 

@@ -28,23 +28,23 @@ pub struct LifecycleFlags {
     /// Write the container ID to the file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<String>,
-    /// Pull image before running
+    /// What if the image is not there: registries are not spoken to yet, so it is an error
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub pull: PullPolicy,
     /// Suppress the pull output
-    #[arg(short, long)]
+    #[arg(short, long, hide = true)]
     pub quiet: bool,
     /// Set platform if server is multi-platform capable (os[/arch[/variant]])
     #[arg(long)]
     pub platform: Option<String>,
-    /// Isolation: by the kernel (process) or by a virtual machine (hypervisor)
+    /// Isolation technology: process, that is by the kernel, is what there is so far
     #[arg(long, value_name = "TECHNOLOGY")]
     pub isolation: Option<String>,
     /// Runtime to use for this container
     #[arg(long)]
     pub runtime: Option<String>,
     /// Storage driver options for the container
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", hide = true)]
     pub storage_opt: Vec<String>,
     /// Skip image verification; kept for scripts, images are always verified by digest
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",

@@ -31,16 +31,16 @@ pub struct NetworkFlags {
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
     /// IPv6 address (e.g., 2001:db8::33)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", hide = true)]
     pub ip6: Option<String>,
     /// Container IPv4/IPv6 link-local addresses
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", hide = true)]
     pub link_local_ip: Vec<String>,
     /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "ADDRESS")]
     pub mac_address: Option<String>,
     /// Add link to another container
-    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", hide = true)]
     pub link: Vec<String>,
     /// Add a custom host-to-IP mapping (host:ip)
     #[arg(long, value_name = "HOST:IP")]

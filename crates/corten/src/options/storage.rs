@@ -25,7 +25,7 @@ pub struct StorageFlags {
     #[arg(long, value_name = "CONTAINER[:ro]")]
     pub volumes_from: Vec<String>,
     /// Optional volume driver for the container
-    #[arg(long, value_name = "DRIVER")]
+    #[arg(long, value_name = "DRIVER", hide = true)]
     pub volume_driver: Option<String>,
     /// Mount the container's root filesystem as read only
     #[arg(long)]

@@ -16,7 +16,8 @@ pub struct Create {
     #[command(flatten)]
     flags: ContainerFlags,
     /// The image, then the command and its arguments
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]",
+        help_heading = "Arguments")]
     words: Vec<String>,
 }
 
