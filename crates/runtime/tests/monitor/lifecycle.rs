@@ -1,7 +1,8 @@
 //! Beginning and end: exit records, signals, reconnecting, what remains.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use corten_runtime::cgroup::Cgroup;
 use corten_runtime::monitor::protocol::{Event, Request, Step};
 use corten_runtime::monitor::{Connection, read_exit, read_state};
 
@@ -188,6 +189,86 @@ fn execs_run_fail_and_get_signals() {
     container.signal(9);
     assert_eq!(container.exited().code, 137);
     container.gone();
+}
+
+#[test]
+fn an_exec_that_is_stopped_on_its_way_holds_up_nobody() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let mut container = host.run("sleep 1000");
+    container.started();
+    let path = container.launch.spec.linux.as_ref().unwrap().cgroups_path.clone().unwrap();
+    let group = Cgroup::open(Path::new(&path)).unwrap();
+    group.freeze().unwrap();
+    let request = Request::Exec {
+        seq: 77,
+        exec: "late".into(),
+        process: Box::new(process("exit 3")),
+        user: None,
+        groups: vec![],
+        stdio: Default::default(),
+        attach: None,
+    };
+    container.connection.send(&request, &[]).unwrap();
+    let status = container.ask(|seq| Request::Status { seq }, &[]);
+    assert!(matches!(status, Event::Status { .. }), "{status:?}");
+    group.thaw().unwrap();
+    container.until(|event| matches!(event, Event::ExecStarted { seq: 77, .. }).then_some(()));
+    assert_eq!(container.exec_code("late"), 3);
+    container.signal(9);
+    container.exited();
+    container.gone();
+}
+
+#[test]
+fn a_full_disk_does_not_cost_the_exit_code() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let mut launch = host.launch("sleep 0.3; exit 7");
+    let run_dir = launch.run_dir.clone();
+    launch.log.path = host.dir.path().join("container.log");
+    let disk = SmallDisk::mount(&launch.state_dir);
+    let container = host.start(launch, Vec::new());
+    container.started();
+    disk.fill();
+    let exit = container.exited();
+    assert_eq!(exit.code, 7);
+    container.gone();
+    assert!(read_exit(&disk.0).is_err());
+    assert_eq!(read_exit(&run_dir).unwrap(), exit);
+    assert!(!disk.0.join(".exit.json.new").exists(), "nothing half-written");
+}
+
+/// A file system of 16 KiB.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> Self {
+        rustix::mount::mount(
+            "small",
+            directory,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            Some(c"size=16k"),
+        )
+        .unwrap();
+        Self(directory.to_owned())
+    }
+
+    fn fill(&self) {
+        let full = std::fs::write(self.0.join("filling"), [0; 1 << 20]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
 }
 
 #[test]
