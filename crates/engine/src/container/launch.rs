@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use corten_api::Timestamp;
 use corten_runtime::monitor::protocol::{self, Launch, LaunchFd, Stdio, Step, StepError};
+use corten_runtime::monitor::{read_state, start_ticks};
 use corten_runtime::spec::{Namespace, NamespaceKind, Spec};
 use tokio::sync::oneshot;
 
@@ -261,11 +262,16 @@ impl Engine {
         }
     }
 
-    /// The first process of a container that others refer to.
+    /// The first process of a container that others refer to. Its number may be another's by now, as the engine hears of an end a
+    /// moment later; the time of its start tells.
     pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
         let partner = self.containers.find(name)?;
         let state = partner.read().state.clone();
-        if state.phase.is_alive() && state.pid > 0 {
+        let is_its_own = || {
+            let known = read_state(&self.places(&partner.id).run).ok()?;
+            Some(known.pid == state.pid && start_ticks(state.pid).ok()? == known.pid_start_ticks)
+        };
+        if state.phase.is_alive() && state.pid > 0 && is_its_own() == Some(true) {
             return Ok(state.pid);
         }
         Err(Error::conflict(format!("cannot join the namespaces of container {name}: it is not running")))
