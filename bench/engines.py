@@ -184,13 +184,17 @@ class Podman(Engine):
         config.write_text(f'[containers]\ndefault_ulimits = ["nofile={limit}:{limit}","nproc=32000:32000"]\n'
                           '[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\n')
         os.environ["CONTAINERS_CONF"] = str(config)
+        # Which of the two it makes depends on its version; one that somebody uses already stays.
+        self.bridges = [name for name in ("podman0", "cni-podman0") if not os.path.exists(f"/sys/class/net/{name}")]
         self.cli = f"podman --root {scratch}/podman --runroot {scratch}/podman-run --storage-driver overlay"
         self.version = "podman --version"
         self.call(f"import -c 'CMD [\"sh\"]' {tarball} {self.image}")
 
     def stop(self):
         super().stop()
-        subprocess.run("ip link del podman0; nft delete table inet netavark", shell=True, capture_output=True)
+        for bridge in self.bridges:
+            subprocess.run(["ip", "link", "del", bridge], capture_output=True)
+        subprocess.run("nft delete table inet netavark", shell=True, capture_output=True)
         subprocess.run(f"umount {self.scratch}/podman/overlay 2>/dev/null", shell=True)
 
 

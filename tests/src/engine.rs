@@ -1,5 +1,6 @@
 //! A private engine, and its clients.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,12 +37,7 @@ impl TestEngine {
     /// As [`TestEngine::start`].
     pub fn start_with(flags: &[&str]) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the product tests need root");
-        let number = NEXT_SUBNET.fetch_add(1, Ordering::Relaxed);
-        let pid = std::process::id();
-        // 10.64.0.0/10 has room for 16384 /24 networks; the process id spreads test programs that run at once.
-        let subnet = (pid * 61 + number) % 16_384;
-        let bip = format!("10.{}.{}.1/24", 64 + subnet / 256, subnet % 256);
-        let mut all = vec!["--bip".to_owned(), bip];
+        let mut all = vec!["--bip".to_owned(), format!("{}/24", free_gateway())];
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let mut engine = Self {
             data: TempDir::with_prefix_in("corten-test-", "/var/tmp").expect("data root"),
@@ -196,6 +192,8 @@ impl Drop for TestEngine {
         if self.process.is_none() && !std::thread::panicking() {
             self.launch();
         }
+        // One that never came up has ended by itself.
+        self.process.take_if(|process| std::thread::panicking() && !matches!(process.try_wait(), Ok(None)));
         if self.process.is_some() {
             let ids = self.corten(&["ps", "-aq", "--no-trunc"]).stdout;
             let ids: Vec<&str> = ids.split_whitespace().collect();
@@ -231,4 +229,27 @@ pub fn binary(name: &str) -> PathBuf {
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"));
     directory.join(name)
+}
+
+/// The first address of a /24 network that no route of the host touches: another engine's network may lie anywhere.
+fn free_gateway() -> Ipv4Addr {
+    let routes = std::fs::read_to_string("/proc/net/route").expect("the host's routes");
+    // Interface, destination, gateway, four numbers, mask; addresses in hexadecimal as the kernel has them in memory.
+    let address = |field: &str| u32::from_str_radix(field, 16).map(u32::from_be).expect("an address");
+    let taken: Vec<(u32, u32)> = routes
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .map(|fields| (address(fields[1]), address(fields[7])))
+        .filter(|(_, mask)| mask.count_ones() >= 8)
+        .collect();
+    loop {
+        // 10.64.0.0/10 has room for 16384 of them; the process id spreads test programs that run at once.
+        let number = NEXT_SUBNET.fetch_add(1, Ordering::Relaxed);
+        let subnet = (std::process::id() * 61 + number) % 16_384;
+        let network = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (subnet << 8);
+        if taken.iter().all(|(other, mask)| (network ^ other) & mask & 0xffff_ff00 != 0) {
+            return Ipv4Addr::from(network + 1);
+        }
+    }
 }
