@@ -49,9 +49,9 @@ pub(super) fn tail(
 ) -> io::Result<[Start; 2]> {
     let mut cut = Cut { lines, starts: [None; 2], later: [None; 2] };
     for (index, file) in files.iter().enumerate().rev() {
-        let len = file.file.metadata()?.len();
-        let mut walk = Walk { file: &file.file, format, end: len, window: Window::default(), whole: None };
-        walk.begin(len)?;
+        let mut walk =
+            Walk { file: &file.file, format, end: file.len, window: Window::default(), whole: None };
+        walk.begin(file.len)?;
         let mut payload = Vec::new();
         while let Some(seen) = walk.previous(&mut payload)? {
             let selected =

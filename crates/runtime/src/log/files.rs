@@ -43,6 +43,8 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 /// A log file that is open for reading.
 pub(super) struct LogFile {
     pub file: File,
+    /// Bytes in it when it was opened.
+    pub len: u64,
     inode: u64,
 }
 
@@ -54,8 +56,8 @@ impl LogFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(error(e)),
         };
-        let inode = file.metadata().map_err(error)?.ino();
-        Ok(Some(Self { file, inode }))
+        let metadata = file.metadata().map_err(error)?;
+        Ok(Some(Self { file, len: metadata.len(), inode: metadata.ino() }))
     }
 
     /// Whether `path` now names another file, or none.

@@ -259,14 +259,17 @@ impl Reader {
 
     fn next_in_file(&mut self) -> Result<Option<Record>, LogError> {
         let Some(file) = self.files.get(self.at) else { return Ok(None) };
-        self.cursor.next(&file.file).map_err(|source| {
+        let record = self.cursor.next(&file.file).map_err(|source| {
             let path = self.path.clone();
             if source.kind() == io::ErrorKind::InvalidData {
                 LogError::NotALog { path }
             } else {
                 LogError::Read { path, source }
             }
-        })
+        })?;
+        // Without following, what has come since it was opened was not asked for: a container that writes on and on would hardly ever
+        // let the reader end.
+        Ok(record.filter(|record| self.watch.is_some() || record.offset < file.len))
     }
 
     fn next_file(&mut self) {

@@ -126,6 +126,29 @@ fn a_line_of_exactly_the_piece_size_is_not_torn_from_its_end() {
 }
 
 #[test]
+fn a_reader_that_does_not_follow_ends_where_the_log_ended() {
+    for driver in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), driver);
+        let mut log = writer(&config);
+        let read = |selection| {
+            let mut reader = Reader::open(config.path.clone(), driver, selection).unwrap();
+            move || reader.next_entry().unwrap().map(|entry| String::from_utf8_lossy(entry.line).into_owned())
+        };
+        let mut of_nothing = read(Selection::default());
+        log.write(Stdout, Timestamp(1), b"one\ntwo\nthree\n").unwrap();
+        let (mut all, mut last) = (read(Selection::default()), read(tail(2)));
+        log.write(Stdout, Timestamp(2), "later\n".repeat(1000).as_bytes()).unwrap();
+        assert_eq!(of_nothing(), None, "{driver:?}");
+        assert_eq!(
+            [all(), all(), all(), all()].map(Option::unwrap_or_default),
+            ["one\n", "two\n", "three\n", ""]
+        );
+        assert_eq!([last(), last(), last()].map(Option::unwrap_or_default), ["two\n", "three\n", ""]);
+    }
+}
+
+#[test]
 fn tail_counts_lines_that_span_records() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), LogDriver::Local);
