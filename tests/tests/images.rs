@@ -136,3 +136,27 @@ fn a_gigabyte_goes_in_runs_and_comes_out() {
     engine.corten(&["load", "-i", &saved.display().to_string()]).ok();
     assert_eq!(engine.docker(&["run", "--rm", "big", "sh", "-c", sum]).ok(), expected);
 }
+
+#[test]
+fn a_save_that_is_killed_leaves_nothing() {
+    let engine = TestEngine::with_busybox();
+    let place = tempfile::tempdir_in("/var/tmp").expect("directory");
+    let path = place.path().join("saved.tar");
+    for round in 0..20u64 {
+        let words = ["save", "-o", &path.display().to_string(), "busybox"];
+        let mut save = engine.command(&words).spawn().expect("start the client");
+        // Different every time; a save takes some milliseconds.
+        std::thread::sleep(std::time::Duration::from_micros(round * 500));
+        save.kill().expect("kill the client");
+        save.wait().expect("the client's end");
+        let names: Vec<_> =
+            fs::read_dir(&place).expect("directory").flatten().map(|e| e.file_name()).collect();
+        assert!(names.is_empty() || names == ["saved.tar"], "round {round}: {names:?}");
+    }
+    // One that is there is replaced, as a whole.
+    fs::write(&path, "old").expect("an older file");
+    engine.corten(&["save", "-o", &path.display().to_string(), "busybox"]).ok();
+    engine.corten(&["load", "-i", &path.display().to_string()]).ok();
+    let nowhere = engine.corten(&["save", "-o", "/dev/full", "busybox"]);
+    assert!(nowhere.fails(1).contains("saving to /dev/full: No space left on device"));
+}

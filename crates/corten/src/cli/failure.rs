@@ -93,6 +93,7 @@ fn next_step(error: &client::Error) -> Option<&'static str> {
         ),
         ("you cannot remove a running container", "stop it first, or force it with `corten rm -f`"),
         ("is not running", "`corten start` starts it"),
+        ("port is already allocated", "`corten ps` shows which container has it; choose another one with -p"),
     ];
     known.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
