@@ -124,6 +124,15 @@ impl TestEngine {
         self.launch();
     }
 
+    /// Runs a shell script in a container that nobody is attached to; `options` go before the image.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn background(&self, name: &str, options: &[&str], script: &str) {
+        let run = ["run", "-d", "--name", name];
+        self.corten(&[&run[..], options, &["busybox", "sh", "-c", script]].concat()).ok();
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Child::id)
     }
@@ -214,8 +223,11 @@ impl Drop for TestEngine {
             left = leaks::traces(&self.instance, self.run.path());
         }
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
-        for (directory, what) in [("containers", "container"), ("snapshots", "snapshot")] {
-            let path = self.data.path().join(directory);
+        for (path, what) in [
+            (self.data.path().join("containers"), "container"),
+            (self.data.path().join("snapshots"), "snapshot"),
+            (self.run.path().to_owned(), "engine"),
+        ] {
             let files: Vec<_> =
                 std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect();
             assert!(files.is_empty(), "{what} files left behind: {files:?}");

@@ -121,6 +121,7 @@ fn a_restart_does_not_meet_the_monitor_of_the_last_run() {
     let busy = BusyDisk::new(engine.data_root());
     for round in 0..25 {
         engine.corten(&["restart", "-t", "0", "again"]).ok();
+        // As long as a late word of the last run's monitor may take to do harm.
         thread::sleep(Duration::from_millis(80));
         assert_eq!(state(&engine, "again"), "running 0", "round {round}");
     }
@@ -282,18 +283,7 @@ fn first_process_killed() {
 #[test]
 fn clients_killed() {
     let engine = TestEngine::with_busybox();
-    engine
-        .corten(&[
-            "run",
-            "-d",
-            "--name",
-            "talker",
-            "busybox",
-            "sh",
-            "-c",
-            "while :; do echo line; sleep 0.01; done",
-        ])
-        .ok();
+    engine.background("talker", &[], "while :; do echo line; sleep 0.01; done");
     engine.corten(&["run", "-d", "-i", "--name", "listener", "busybox", "cat"]).ok();
     let before = descriptors(engine.pid().expect("a running engine"));
     for docker in [false, true] {
@@ -314,6 +304,7 @@ fn clients_killed() {
         eventually("the container of the first client runs", || {
             engine.corten(&["exec", "fed", "true"]).code == 0
         });
+        // Nothing tells from outside that all of them wait; killed earlier they are a case, too.
         thread::sleep(Duration::from_millis(300));
         for mut client in clients {
             client.kill().expect("kill the client");
@@ -477,7 +468,7 @@ fn full_disk() {
     assert!(created.code != 0 && created.stderr.to_lowercase().contains("no space"), "{}", created.stderr);
     let loaded = engine.corten(&["load", "-i", &archive.display().to_string()]);
     assert!(loaded.code == 0 || loaded.stderr.to_lowercase().contains("no space"), "{}", loaded.stderr);
-    // What runs goes on, without its log.
+    // What runs goes on, without its log: it writes in this time, and can't.
     thread::sleep(Duration::from_millis(500));
     assert_eq!(state(&engine, "talker"), "running 0");
     assert_eq!(engine.corten(&["exec", "talker", "echo", "alive"]).ok(), "alive");

@@ -167,20 +167,7 @@ fn following_ends_with_the_container() {
 #[test]
 fn containers_outlive_the_engine() {
     let mut engine = TestEngine::with_busybox();
-    engine
-        .corten(&[
-            "run",
-            "-d",
-            "--name",
-            "long",
-            "-p",
-            "127.0.0.1::80",
-            "busybox",
-            "sh",
-            "-c",
-            "echo hello > /index.html; httpd -f -p 80 -h /",
-        ])
-        .ok();
+    engine.background("long", &["-p", "127.0.0.1::80"], "echo hello > /index.html; httpd -f -p 80 -h /");
     engine
         .corten(&["run", "-d", "--name", "short", "-i", "busybox", "sh", "-c", "echo before; read x; exit 7"])
         .ok();
@@ -223,36 +210,16 @@ fn containers_outlive_the_engine() {
 #[test]
 fn stopping_waits_as_long_as_was_said() {
     let engine = TestEngine::with_busybox();
-    engine
-        .corten(&[
-            "run",
-            "-d",
-            "--name",
-            "stubborn",
-            "busybox",
-            "sh",
-            "-c",
-            "trap '' TERM; while :; do sleep 1; done",
-        ])
-        .ok();
+    engine.background("stubborn", &[], "trap '' TERM; while :; do sleep 1; done");
     let before = Instant::now();
     engine.corten(&["stop", "-t", "1", "stubborn"]).ok();
     let took = before.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
-    engine
-        .corten(&[
-            "run",
-            "-d",
-            "--name",
-            "polite",
-            "--stop-signal",
-            "USR1",
-            "busybox",
-            "sh",
-            "-c",
-            "trap 'exit 5' USR1; while :; do sleep 0.1; done",
-        ])
-        .ok();
+    engine.background(
+        "polite",
+        &["--stop-signal", "USR1"],
+        "trap 'exit 5' USR1; while :; do sleep 0.1; done",
+    );
     engine.docker(&["stop", "polite"]).ok();
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.ExitCode}}", "polite"]).ok(), "5");
 }

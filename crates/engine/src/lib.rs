@@ -165,6 +165,7 @@ impl Engine {
             engine.images.sync();
             if !running {
                 engine.remove_parent_group();
+                engine.remove_run_directories();
             }
             // The bridge and the rules stay as long as somebody needs them.
             if let Err(error) = engine.networks.close(!running) {
@@ -173,6 +174,21 @@ impl Engine {
             Ok(())
         })
         .await;
+    }
+
+    /// The directories of the exec root, which are empty once nothing runs; one with something in it stays. Only without containers:
+    /// removing a directory unmounts in every namespace what is mounted on it.
+    fn remove_run_directories(&self) {
+        let root = &self.options.exec_root;
+        let containers = root.join("containers");
+        for entry in std::fs::read_dir(&containers).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+        if std::fs::remove_dir(&containers).is_ok() {
+            for name in ["layers", "rootfs"] {
+                let _ = std::fs::remove_dir(root.join(name));
+            }
+        }
     }
 
     /// The group above the containers' groups, when it is ours and empty.

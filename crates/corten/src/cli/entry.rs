@@ -40,6 +40,17 @@ pub enum EntryKind {
     Planned(&'static str),
 }
 
+/// What a tree is built for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Parsing.
+    Plain,
+    /// Parsing with values allowed for switches.
+    Valued,
+    /// Completions: without the commands that are only refused.
+    Offered,
+}
+
 /// A command under `name`.
 pub const fn verb<V: Verb>(name: &'static str) -> Entry {
     let kind = EntryKind::Verb { augment: augment::<V>, augment_valued: augment_valued::<V>, run: run::<V> };
@@ -67,18 +78,24 @@ impl Entry {
         entries.iter().find(|entry| entry.name == name || entry.aliases.contains(&name))
     }
 
-    /// The clap command; `valued` allows values for switches.
-    pub fn command(&self, valued: bool) -> Command {
+    /// The clap commands of `entries`.
+    pub fn commands(entries: &[Entry], form: Form) -> impl Iterator<Item = Command> {
+        let offered =
+            move |entry: &&Entry| form != Form::Offered || !matches!(entry.kind, EntryKind::Planned(_));
+        entries.iter().filter(offered).map(move |entry| entry.command(form))
+    }
+
+    fn command(&self, form: Form) -> Command {
         let command = Command::new(self.name).about(self.about).aliases(self.aliases);
         match self.kind {
             EntryKind::Verb { augment, augment_valued, .. } => {
-                command.defer(if valued { augment_valued } else { augment })
+                command.defer(if form == Form::Valued { augment_valued } else { augment })
             }
             EntryKind::Group(entries) => command
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .disable_help_subcommand(true)
-                .subcommands(entries.iter().map(|entry| entry.command(valued))),
+                .subcommands(Entry::commands(entries, form)),
             EntryKind::Planned(_) => {
                 let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
                 command.hide(true).disable_help_flag(true).arg(rest)

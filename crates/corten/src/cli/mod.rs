@@ -7,7 +7,7 @@ mod failure;
 mod usage;
 
 pub use context::Context;
-pub use entry::{Entry, EntryKind, Outcome, Verb, group, planned, verb};
+pub use entry::{Entry, EntryKind, Form, Outcome, Verb, group, planned, verb};
 pub use failure::{EXIT_ENGINE, Failure};
 
 use std::ffi::OsString;
@@ -41,8 +41,8 @@ pub struct Globals {
 /// The version as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The whole tree; `valued` allows `--switch=false`.
-pub fn tree(valued: bool) -> Command {
+/// The whole tree.
+pub fn tree(form: Form) -> Command {
     Globals::augment_args(Command::new("corten"))
         .about("Build, distribute and run containers")
         .override_usage("corten [OPTIONS] COMMAND")
@@ -57,7 +57,7 @@ pub fn tree(valued: bool) -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(COMMANDS.iter().map(|entry| entry.command(valued)))
+        .subcommands(Entry::commands(COMMANDS, form))
 }
 
 /// Runs the command line to its exit status.
@@ -78,9 +78,9 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
 /// Parses; when a switch may have been given a value (`--rm=false`, `-it=false`), parses again with a tree that takes
 /// them. The first refusal counts when that doesn't help.
 fn parse(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    tree(false).try_get_matches_from(arguments).or_else(|error| match error.kind() {
-        ErrorKind::TooManyValues => tree(true).try_get_matches_from(arguments),
-        ErrorKind::UnknownArgument => tree(true).try_get_matches_from(arguments).map_err(|_| error),
+    tree(Form::Plain).try_get_matches_from(arguments).or_else(|error| match error.kind() {
+        ErrorKind::TooManyValues => tree(Form::Valued).try_get_matches_from(arguments),
+        ErrorKind::UnknownArgument => tree(Form::Valued).try_get_matches_from(arguments).map_err(|_| error),
         _ => Err(error),
     })
 }

@@ -104,7 +104,7 @@ mod tests {
 
     fn explained(line: &str) -> (String, String, u8) {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let error = crate::cli::tree(false).try_get_matches_from(&arguments).unwrap_err();
+        let error = crate::cli::tree(crate::cli::Form::Plain).try_get_matches_from(&arguments).unwrap_err();
         let failure = explain(&error, &arguments);
         (failure.message, failure.hint.unwrap_or_default(), failure.exit)
     }

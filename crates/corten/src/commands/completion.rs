@@ -1,6 +1,6 @@
 //! `completion`: scripts for shells.
 
-use crate::cli::{Context, Outcome, Verb, tree};
+use crate::cli::{Context, Form, Outcome, Verb, tree};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Completion {
@@ -15,7 +15,7 @@ impl Verb for Completion {
 
     fn run(self, _context: &Context) -> Outcome {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut tree(false), "corten", &mut script);
+        clap_complete::generate(self.shell, &mut tree(Form::Offered), "corten", &mut script);
         crate::output::write(&script)?;
         Ok(0)
     }

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 
-use crate::cli::{Entry, EntryKind, tree};
+use crate::cli::{Entry, EntryKind, Form, tree};
 use crate::commands::COMMANDS;
 
-fn words(line: &str, valued: bool) -> Result<Vec<String>, ErrorKind> {
+fn words(line: &str, form: Form) -> Result<Vec<String>, ErrorKind> {
     let arguments: Vec<OsString> = shlex::split(line).unwrap().into_iter().map(OsString::from).collect();
-    let matches = tree(valued).try_get_matches_from(arguments).map_err(|error| error.kind())?;
+    let matches = tree(form).try_get_matches_from(arguments).map_err(|error| error.kind())?;
     let (_, below) = matches.subcommand().unwrap();
     Ok(below.get_many::<String>("words").unwrap().cloned().collect())
 }
@@ -17,26 +17,26 @@ fn words(line: &str, valued: bool) -> Result<Vec<String>, ErrorKind> {
 #[test]
 fn options_end_at_the_image() {
     assert_eq!(
-        words("corten run -it --rm busybox sh -c 'echo -n' --rm", false).unwrap(),
+        words("corten run -it --rm busybox sh -c 'echo -n' --rm", Form::Plain).unwrap(),
         ["busybox", "sh", "-c", "echo -n", "--rm"]
     );
-    assert_eq!(words("corten run -- busybox -x", false).unwrap(), ["busybox", "-x"]);
-    assert_eq!(words("corten run busybox -- foo", false).unwrap(), ["busybox", "--", "foo"]);
-    assert_eq!(words("corten run -e -x busybox", false).unwrap(), ["busybox"]);
-    assert_eq!(words("corten run --rm --rm busybox", false).unwrap(), ["busybox"]);
-    assert_eq!(words("corten run -h box busybox --help", false).unwrap(), ["busybox", "--help"]);
-    assert_eq!(words("corten exec -it web sh --help", false).unwrap(), ["web", "sh", "--help"]);
-    assert_eq!(words("corten run -eA=1 -p80:80 -v/a:/b busybox", false).unwrap(), ["busybox"]);
-    assert_eq!(words("corten run --foo busybox", false), Err(ErrorKind::UnknownArgument));
-    assert_eq!(words("corten run", false), Err(ErrorKind::MissingRequiredArgument));
+    assert_eq!(words("corten run -- busybox -x", Form::Plain).unwrap(), ["busybox", "-x"]);
+    assert_eq!(words("corten run busybox -- foo", Form::Plain).unwrap(), ["busybox", "--", "foo"]);
+    assert_eq!(words("corten run -e -x busybox", Form::Plain).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run --rm --rm busybox", Form::Plain).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run -h box busybox --help", Form::Plain).unwrap(), ["busybox", "--help"]);
+    assert_eq!(words("corten exec -it web sh --help", Form::Plain).unwrap(), ["web", "sh", "--help"]);
+    assert_eq!(words("corten run -eA=1 -p80:80 -v/a:/b busybox", Form::Plain).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run --foo busybox", Form::Plain), Err(ErrorKind::UnknownArgument));
+    assert_eq!(words("corten run", Form::Plain), Err(ErrorKind::MissingRequiredArgument));
 }
 
 #[test]
 fn switches_take_values_on_the_second_try() {
-    assert_eq!(words("corten run --rm=false busybox", false), Err(ErrorKind::TooManyValues));
-    assert_eq!(words("corten run --rm=false -it busybox", true).unwrap(), ["busybox"]);
-    assert_eq!(words("corten run -it=false busybox", true).unwrap(), ["busybox"]);
-    assert_eq!(words("corten run --rm=maybe busybox", true), Err(ErrorKind::ValueValidation));
+    assert_eq!(words("corten run --rm=false busybox", Form::Plain), Err(ErrorKind::TooManyValues));
+    assert_eq!(words("corten run --rm=false -it busybox", Form::Valued).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run -it=false busybox", Form::Valued).unwrap(), ["busybox"]);
+    assert_eq!(words("corten run --rm=maybe busybox", Form::Valued), Err(ErrorKind::ValueValidation));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn help_says_what_the_command_does() {
                 EntryKind::Planned(_) => {}
                 EntryKind::Verb { .. } => {
                     let line = format!("{path} {} --help", entry.name);
-                    let error = tree(false).try_get_matches_from(line.split(' ')).unwrap_err();
+                    let error = tree(Form::Plain).try_get_matches_from(line.split(' ')).unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{line}");
                     let text = error.to_string();
                     assert!(text.starts_with(entry.about), "{line}: {text}");
@@ -61,7 +61,15 @@ fn help_says_what_the_command_does() {
 }
 
 #[test]
+fn completions_offer_what_there_is() {
+    let offered = tree(Form::Offered);
+    let names: Vec<&str> = offered.get_subcommands().map(|command| command.get_name()).collect();
+    assert!(names.contains(&"run") && !names.contains(&"build"), "{names:?}");
+    assert!(tree(Form::Plain).get_subcommands().any(|command| command.get_name() == "build"));
+}
+
+#[test]
 fn the_tree_is_sound() {
-    tree(false).debug_assert();
-    tree(true).debug_assert();
+    tree(Form::Plain).debug_assert();
+    tree(Form::Valued).debug_assert();
 }
