@@ -137,16 +137,11 @@ impl Attached {
 
     /// Says goodbye: others may hold copies of the descriptor, so that closing it would not be noticed.
     pub(super) fn hang_up(&self) {
-        // Closing a socket with unread input makes the peer's next read fail instead of ending.
-        let mut discarded = [0; 4096];
-        for _ in 0..64 {
-            match rustix::net::recv(&self.socket, &mut discarded, RecvFlags::DONTWAIT) {
-                Ok((_, n)) if n > 0 => {}
-                _ => break,
-            }
-        }
         // It may have gone first.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        // Closing a socket with unread input makes the peer's next read fail instead of ending. More than is there now does not come.
+        let mut discarded = [0; 4096];
+        while let Ok((_, 1..)) = rustix::net::recv(&self.socket, &mut discarded, RecvFlags::DONTWAIT) {}
     }
 
     fn send(&self, parts: &[IoSlice<'_>]) -> Result<usize, Gone> {
