@@ -53,6 +53,7 @@ install:
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(BIN)/corten $(BIN)/corten-shim $(BIN)/corten-oci $(DESTDIR)$(PREFIX)/bin/
 	sed 's|@BIN@|$(PREFIX)/bin|' dist/corten.service | install -m 644 /dev/stdin $(DESTDIR)/usr/lib/systemd/system/corten.service
+	sed 's|@BIN@|$(PREFIX)/bin|' dist/corten-registry.service | install -m 644 /dev/stdin $(DESTDIR)/usr/lib/systemd/system/corten-registry.service
 	install -m 644 dist/corten.socket $(DESTDIR)/usr/lib/systemd/system/corten.socket
 	$(BIN)/corten completion bash | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten
 	$(BIN)/corten completion zsh | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten
@@ -61,6 +62,7 @@ install:
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,corten corten-shim corten-oci) \
 	  $(DESTDIR)/usr/lib/systemd/system/corten.service $(DESTDIR)/usr/lib/systemd/system/corten.socket \
+	  $(DESTDIR)/usr/lib/systemd/system/corten-registry.service \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/corten $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_corten \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/corten.fish
 

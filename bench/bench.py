@@ -14,11 +14,14 @@ import sys
 import tempfile
 import time
 
+import compose
 import engines
+import observe
+import registry
 from engines import Corten, Docker, Podman
 
 RUNS = 20
-GROUPS = ["start", "scale", "image", "logs", "net", "oci"]
+GROUPS = ["start", "scale", "observe", "image", "logs", "net", "files", "compose", "registry", "oci"]
 
 
 class Table:
@@ -96,6 +99,10 @@ def bench_scale(engine, table, count=100):
     attempt(table, f"{count} x run -d, one after the other", engine,
             lambda: seconds(f"for i in $(seq {count}); do {start % '$i'} || exit 1; done"), "s", 1.5)
     attempt(table, f"ps with {count} running", engine, lambda: hyperfine(f"{cli} ps"), limit=4)
+    if engine.socket:
+        attempt(table, f"stats of {count}, one by one: CPU", engine, lambda: observe.stats_one_by_one(engine, count))
+    if engine.name == "corten":
+        attempt(table, f"stats of {count} in one batch: CPU", engine, lambda: observe.stats_batch(engine), limit=30)
     time.sleep(2)
     table.add("memory per running container (PSS)", engine.name, (engine.memory_kb() - idle) / count / 1024, "MB", 0.4)
     table.add("private memory per monitor", engine.name, engine.monitor_private_kb(), "KiB", 400)
@@ -104,6 +111,19 @@ def bench_scale(engine, table, count=100):
     attempt(table, f"{count} x run -d, 8 at a time", engine,
             lambda: seconds(f"seq {count} | xargs -P8 -I% {start % '%'}"), "s", 0.9)
     engine.remove_all()
+
+
+def bench_observe(engine, table, many=1000, lives=10_000):
+    if not engine.socket:
+        return
+    observe.create(engine, many)
+    attempt(table, f"ps -a of {many:,}", engine, lambda: hyperfine(f"{engine.cli} ps -a"), limit=15)
+    observe.remove(engine, many)
+    if engine.name != "corten":
+        return  # the others need minutes for as many lives
+    rate, lost = observe.lives(engine, lives)
+    table.add("lives per second, 8 at a time", engine.name, rate, "/s")
+    table.add(f"events lost of {lives:,} lives", engine.name, lost, "", 0)
 
 
 def bench_image(engine, table, archive):
@@ -134,6 +154,35 @@ def bench_logs(engine, table, lines):
             lambda: statistics.median(seconds(f"{cli} logs bench-logs") for _ in range(3)), "s", 0.5)
     attempt(table, "logs --tail 10", engine, lambda: hyperfine(f"{cli} logs --tail 10 bench-logs", runs=10), limit=4)
     subprocess.run(f"{cli} rm -f bench-logs", shell=True, capture_output=True)
+
+
+def bench_files(engine, table):
+    """10,000 new files in 100 directories; and one of 1 GiB there and back, beside a copy on the host at the same moment."""
+    cli, image, scratch = engine.cli, engine.image, engine.scratch
+    def run(command):
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    run(f"{cli} run -d {engine.run_options} --network none --name bench-files {image} sleep 100000")
+    make = "mkdir /n; cd /n; for d in $(seq 1 100); do mkdir $d; for f in $(seq 1 100); do echo $d $f > $d/$f; done; done"
+    run(f"{cli} exec bench-files sh -c '{make}'")
+    os.sync()
+    attempt(table, "diff of 10,000 new files", engine, lambda: hyperfine(f"{cli} diff bench-files", runs=10), limit=25)
+    attempt(table, "commit of them", engine, lambda: hyperfine(f"{cli} commit bench-files bench-commit", runs=10), limit=150)
+    run(f"{cli} rmi -f bench-commit")
+    big, copy = f"{scratch}/gigabyte", f"{scratch}/copy"
+    run(f"dd if=/dev/urandom of={big} bs=1M count=1024")
+
+    def share(command):
+        def once(command):
+            pathlib.Path(copy).unlink(missing_ok=True)
+            return seconds(command)
+        # The best of three: what else the machine does only makes a copy slower.
+        return min(once(f"cp {big} {copy}") for _ in range(3)) / min(once(command) for _ in range(3))
+
+    attempt(table, "cp of 1 GiB in / copy on the host", engine, lambda: share(f"{cli} cp {big} bench-files:/big"), "", 0.7)
+    attempt(table, "cp of 1 GiB out / copy on the host", engine, lambda: share(f"{cli} cp bench-files:/big {copy}"), "", 0.7)
+    for path in (big, copy):
+        pathlib.Path(path).unlink(missing_ok=True)
+    run(f"{cli} rm -f bench-files")
 
 
 def gbit(*args):
@@ -213,6 +262,13 @@ def iperf_bundle(scratch):
     return target
 
 
+def attempt_compose(engine, table, here, services):
+    try:
+        compose.bench_compose(engine, table, here, services)
+    except (RuntimeError, subprocess.CalledProcessError, OSError) as error:
+        print(f"  compose  {engine.name:8} failed: {str(getattr(error, 'stderr', None) or error)[-300:]}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
@@ -233,6 +289,8 @@ def main():
         subprocess.run(["gcc", "-O2", "-static", "-o", lines, here / "lines.c"], check=True)
         iperf = iperf_bundle(scratch) if "net" in groups else None
         archive = engines.big_archive(scratch) if "image" in groups else None
+        host_archive = engines.host_archive(scratch) if "registry" in groups else None
+        services = compose.services_tarball(scratch) if "compose" in groups else None
         wanted = options.engines.split(",")
         for kind in (Corten, Docker, Podman):
             if kind.name not in wanted or not kind.installed(options.bin):
@@ -244,12 +302,20 @@ def main():
                 bench_start(engine, table)
             if "scale" in groups:
                 bench_scale(engine, table)
+            if "observe" in groups:
+                bench_observe(engine, table)
             if "logs" in groups:
                 bench_logs(engine, table, lines)
             if "net" in groups:
                 bench_net(engine, table, iperf)
+            if "files" in groups:
+                bench_files(engine, table)
+            if "compose" in groups:
+                attempt_compose(engine, table, here, services)
             if "image" in groups:
                 bench_image(engine, table, archive)
+            if "registry" in groups:
+                registry.bench_registry(sys.modules[__name__], engine, table, host_archive, f"{options.bin}/corten")
             engine.stop()
             running.remove(engine)
         table.print([name for name in ("corten", "docker", "podman", "crun", "runc", "floor") if any(name in row for row in table.rows.values())])

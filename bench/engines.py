@@ -54,6 +54,12 @@ class Engine:
     monitors = ""
     image = "bench-busybox"
     big = "bench-big:1"
+    # Where it speaks the Engine API, if it does.
+    socket = None
+
+    def own_pids(self):
+        """The engine's own processes, without its containers' monitors."""
+        return [self.daemon.pid]
 
     def call(self, args, **options):
         return subprocess.run(f"{self.cli} {args}", shell=True, check=True, capture_output=True, text=True, **options)
@@ -112,6 +118,8 @@ class Corten(Engine):
         self.scratch = scratch
         self.run = pathlib.Path("/run", "corten-bench-" + os.path.basename(scratch))
         socket = f"unix://{self.run}/corten.sock"
+        self.socket = self.run / "corten.sock"
+        self.host = socket
         self.cli = f"{bin_dir}/corten -H {socket}"
         self.version = f"{bin_dir}/corten version --client"
         log = open(f"{scratch}/corten.log", "w")
@@ -146,7 +154,9 @@ class Docker(Engine):
     def __init__(self, scratch, _, tarball):
         self.scratch = scratch
         self.run = pathlib.Path("/run", "docker-bench-" + os.path.basename(scratch))
-        self.cli = f"docker -H unix://{self.run}.sock"
+        self.socket = f"{self.run}.sock"
+        self.host = f"unix://{self.run}.sock"
+        self.cli = f"docker -H {self.host}"
         self.version = "docker --version"
         log = open(f"{scratch}/docker.log", "w")
         self.daemon = subprocess.Popen(
@@ -154,6 +164,11 @@ class Docker(Engine):
              "--pidfile", f"{scratch}/docker.pid", "--storage-driver", "overlay2"], stdout=log, stderr=log)
         self.wait_until_ready()
         self.call(f"import -c 'CMD [\"sh\"]' {tarball} {self.image}")
+
+    def own_pids(self):
+        # Other daemons may run on the host: ours, and the containerd that it started.
+        ours = str(self.daemon.pid)
+        return [ours] + [pid for pid, _ in processes("^containerd$") if parent(pid) == ours]
 
     def stop(self):
         super().stop()
@@ -219,21 +234,52 @@ def big_archive(scratch, layers=6, layer_bytes=170 << 20):
     """A `docker save` archive of about 1 GB in 6 layers of files of many sizes, the same at every run."""
     rng = random.Random(1)
     noise = rng.randbytes(4 << 20)
+
+    def fill(tar, number):
+        written, count = 0, 0
+        while written < layer_bytes:
+            size = min(int(rng.lognormvariate(8.5, 2)), 8 << 20)
+            info = tarfile.TarInfo(f"usr/share/layer{number}/{count // 200}/file{count}")
+            info.size, info.mode, info.mtime = size, 0o644, 1_700_000_000
+            start = rng.randrange(len(noise))
+            tar.addfile(info, Noise(noise, start, size))
+            written += size
+            count += 1
+
+    return image_archive(scratch, layers, fill)
+
+
+def host_archive(scratch, layers=6, layer_bytes=170 << 20):
+    """The same of files of this host, so that they can be compressed as an image's usually can."""
+    def files():
+        for top in ("/usr/lib", "/usr/bin", "/usr/share", "/usr/include", "/usr/local", "/opt"):
+            for directory, below, names in os.walk(top):
+                below.sort()
+                for name in sorted(names):
+                    path = os.path.join(directory, name)
+                    if os.path.isfile(path) and not os.path.islink(path):
+                        yield path
+    all_files = files()
+
+    def fill(tar, _):
+        written = 0
+        for path in all_files:
+            tar.add(path, arcname=path.lstrip("/"), recursive=False)
+            written += os.path.getsize(path)
+            if written >= layer_bytes:
+                return
+
+    return image_archive(scratch, layers, fill)
+
+
+def image_archive(scratch, layers, fill):
     work = pathlib.Path(scratch, "big")
     work.mkdir()
     entries, diff_ids = [], []
     for number in range(layers):
         name = f"layer{number}.tar"
         with tarfile.open(work / name, "w") as tar:
-            written, count = 0, 0
-            while written < layer_bytes:
-                size = min(int(rng.lognormvariate(8.5, 2)), 8 << 20)
-                info = tarfile.TarInfo(f"usr/share/layer{number}/{count // 200}/file{count}")
-                info.size, info.mode, info.mtime = size, 0o644, 1_700_000_000
-                start = rng.randrange(len(noise))
-                tar.addfile(info, Noise(noise, start, size))
-                written += size
-                count += 1
+            fill(tar, number)
         diff_ids.append("sha256:" + sha256(work / name))
         entries.append(name)
     config = {
@@ -249,7 +295,7 @@ def big_archive(scratch, layers=6, layer_bytes=170 << 20):
     (work / config_name).write_bytes(text)
     manifest = [{"Config": config_name, "RepoTags": ["bench-big:1"], "Layers": entries}]
     (work / "manifest.json").write_text(json.dumps(manifest))
-    archive = f"{scratch}/big.tar"
+    archive = f"{scratch}/{fill.__qualname__.split('.')[0]}.tar"
     subprocess.run(["tar", "-C", work, "-cf", archive, config_name, *entries, "manifest.json"], check=True)
     shutil.rmtree(work)
     return archive

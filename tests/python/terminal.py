@@ -84,7 +84,8 @@ def runs_at_a_terminal():
     # The interrupt goes to the program inside, not to the client.
     terminal.type(b"sleep 100\r")
     terminal.expect(b"sleep 100")
-    time.sleep(0.3)
+    # In the foreground, and past its exec.
+    eventually(lambda: b"sleep 100" in client("top", "term", "-o", "pid,args").stdout)
     terminal.type(b"\x03")
     terminal.type(b"echo $((6*7)); exit 9\r")
     terminal.expect(b"42")

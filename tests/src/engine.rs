@@ -4,13 +4,19 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::busybox_archive;
 use crate::client::{Output, run};
-use crate::{busybox_archive, eventually, leaks};
+use crate::eventually;
+use crate::leaks::Marks;
 
-/// An engine with roots of its own; ends, and is checked for leaks, when dropped.
+/// How long an engine may take to come up, to remove what it has, and to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine with roots of its own. When dropped it ends and is checked for leaks; after a panic, too, nothing of it is left.
 pub struct TestEngine {
     data: TempDir,
     run: TempDir,
@@ -37,7 +43,8 @@ impl TestEngine {
     /// As [`TestEngine::start`].
     pub fn start_with(flags: &[&str]) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the product tests need root");
-        let mut all = vec!["--bip".to_owned(), format!("{}/24", free_gateway())];
+        let [a, b, c, _] = free_subnet().octets();
+        let mut all = vec!["--bip".to_owned(), format!("{a}.{b}.{c}.1/24")];
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let mut engine = Self {
             data: TempDir::with_prefix_in("corten-test-", "/var/tmp").expect("data root"),
@@ -49,6 +56,21 @@ impl TestEngine {
         engine.launch();
         engine.instance = engine.corten(&["info", "--format", "{{.ID}}"]).ok();
         engine
+    }
+
+    /// The TCP address that an engine with port 0 among its flags listens on; `what` as its log has it, `API` or `metrics API`.
+    ///
+    /// # Panics
+    /// When the log doesn't tell it.
+    pub fn listens_on_tcp(&self, what: &str) -> String {
+        let told = format!(" {what} listen on tcp://");
+        let mut address = None;
+        eventually("the log tells the address", || {
+            let log = self.log();
+            address = log.lines().find_map(|line| Some(line.split_once(&told)?.1.to_owned()));
+            address.is_some()
+        });
+        address.expect("it was found")
     }
 
     /// An engine with the image `busybox`.
@@ -73,26 +95,37 @@ impl TestEngine {
     }
 
     fn launch(&mut self) {
-        let log =
-            std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("engine log");
-        let process = Command::new(binary("corten"))
-            .args(["daemon", "-H", &self.host(), "--data-root"])
-            .arg(self.data.path())
-            .arg("--exec-root")
-            .arg(self.run.path())
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("engine log"))
-            .stderr(log)
-            .spawn()
-            .expect("start corten; build it with `make build`, or set CORTEN_BIN");
+        self.try_launch(PATIENCE).unwrap_or_else(|why| panic!("{why}: {}", self.log()));
+    }
+
+    fn try_launch(&mut self, patience: Duration) -> Result<(), String> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path());
+        let log = log.map_err(|error| format!("engine log: {error}"))?;
+        let mut daemon = Command::new(binary("corten"));
+        daemon.args(["daemon", "-H", &self.host(), "--data-root"]).arg(self.data.path());
+        daemon.arg("--exec-root").arg(self.run.path()).args(&self.flags).stdin(Stdio::null());
+        daemon.stdout(log.try_clone().map_err(|error| format!("engine log: {error}"))?).stderr(log);
+        let process = daemon.spawn().map_err(|error| {
+            format!("cannot start corten; build it with `make build`, or set CORTEN_BIN: {error}")
+        })?;
         self.process = Some(process);
-        eventually("the engine answers", || {
-            let ended = self.process.as_mut().and_then(|p| p.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the engine ended: {}", self.log());
-            run(Command::new(binary("corten")).args(["-H", &self.host(), "--no-autostart", "version"])).code
-                == 0
-        });
+        let deadline = Instant::now() + patience;
+        while self.runs() {
+            if self.within(patience, &["version"]).is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the engine does not answer within {patience:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("the engine ended".to_owned())
+    }
+
+    /// Whether the engine's process is there.
+    fn runs(&mut self) -> bool {
+        self.process.take_if(|process| !matches!(process.try_wait(), Ok(None)));
+        self.process.is_some()
     }
 
     /// Kills the engine without warning.
@@ -196,42 +229,84 @@ impl TestEngine {
     }
 }
 
+impl TestEngine {
+    /// Removes all containers and ends the engine, which is started once more when it was killed or has crashed. Does not panic, and
+    /// does not wait for ever.
+    fn end(&mut self, patience: Duration) -> Result<(), String> {
+        if !self.runs() {
+            self.try_launch(patience)?;
+        }
+        let list = self.within(patience, &["ps", "-aq", "--no-trunc"])?;
+        let ids: Vec<&str> = list.split_whitespace().collect();
+        if !ids.is_empty() {
+            self.within(patience, &[&["rm", "-f"], ids.as_slice()].concat())?;
+        }
+        let Some(process) = &self.process else { return Ok(()) };
+        let pid = rustix::process::Pid::from_child(process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(|error| format!("signal the engine: {error}"))?;
+        let deadline = Instant::now() + patience;
+        while self.runs() {
+            if Instant::now() > deadline {
+                return Err(format!("the engine does not end within {patience:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// What a command of our CLI prints that has to be done in time.
+    fn within(&self, patience: Duration, args: &[&str]) -> Result<String, String> {
+        let command = self.command(args);
+        let mut timeout = Command::new("timeout");
+        timeout.args(["-s", "KILL", &patience.as_secs().to_string()]);
+        timeout.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        let output = timeout.output().map_err(|error| format!("timeout: {error}"))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(format!("{args:?}: {} {}", output.status, String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// By what the host's objects are known as this engine's.
+    pub fn marks(&self) -> Marks {
+        let roots = [self.run.path().to_owned(), self.data.path().to_owned()];
+        Marks { instance: self.instance.clone(), roots }
+    }
+
+    /// The files that an engine must have removed.
+    fn files(&self) -> Vec<PathBuf> {
+        let data = self.data.path();
+        let directories = [data.join("containers"), data.join("snapshots"), self.run.path().to_owned()];
+        let entries = directories.iter().filter_map(|path| std::fs::read_dir(path).ok()).flatten();
+        entries.flatten().map(|entry| entry.path()).collect()
+    }
+}
+
+/// A panic in here while another one is under way would end the whole test program, and leave all its engines behind.
 impl Drop for TestEngine {
     fn drop(&mut self) {
-        if self.process.is_none() && !std::thread::panicking() {
-            self.launch();
-        }
-        // One that never came up has ended by itself.
-        self.process.take_if(|process| std::thread::panicking() && !matches!(process.try_wait(), Ok(None)));
-        if self.process.is_some() {
-            let ids = self.corten(&["ps", "-aq", "--no-trunc"]).stdout;
-            let ids: Vec<&str> = ids.split_whitespace().collect();
-            if !ids.is_empty() {
-                self.corten(&[&["rm", "-f"], ids.as_slice()].concat());
-            }
-            self.stop();
-        }
-        if std::thread::panicking() {
+        let failed = std::thread::panicking();
+        if failed {
             eprintln!("engine's log:\n{}", self.log());
+        }
+        let ended = self.end(if failed { Duration::from_secs(10) } else { PATIENCE });
+        let marks = self.marks();
+        let left = marks.traces_after(if ended.is_ok() { Duration::from_secs(10) } else { Duration::ZERO });
+        if !left.is_empty() {
+            marks.remove();
+        }
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let files = self.files();
+        if failed {
             return;
         }
-        // Monitors end on their own a moment after their containers.
-        let mut left = leaks::traces(&self.instance, self.run.path());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !left.is_empty() && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            left = leaks::traces(&self.instance, self.run.path());
-        }
+        assert!(ended.is_ok(), "{ended:?}\n{}", self.log());
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.log());
-        for (path, what) in [
-            (self.data.path().join("containers"), "container"),
-            (self.data.path().join("snapshots"), "snapshot"),
-            (self.run.path().to_owned(), "engine"),
-        ] {
-            let files: Vec<_> =
-                std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect();
-            assert!(files.is_empty(), "{what} files left behind: {files:?}");
-        }
+        assert!(files.is_empty(), "files left behind: {files:?}");
     }
 }
 
@@ -243,8 +318,28 @@ pub fn binary(name: &str) -> PathBuf {
     directory.join(name)
 }
 
-/// The first address of a /24 network that no route of the host touches: another engine's network may lie anywhere.
-fn free_gateway() -> Ipv4Addr {
+/// A TCP port of the host that is free, and stays so until somebody asks for it by its number: the system gives no
+/// connection one of these.
+///
+/// # Panics
+/// When all are taken.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..16_384 {
+        let number = (std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_384;
+        let port = 16_000 + u16::try_from(number).expect("less than 16384");
+        if std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port below 32384 is free");
+}
+
+/// A /24 network that no route of the host touches, and no other test of this program has: another engine's network may lie anywhere.
+///
+/// # Panics
+/// When the host's routes can't be read.
+pub fn free_subnet() -> Ipv4Addr {
     let routes = std::fs::read_to_string("/proc/net/route").expect("the host's routes");
     // Interface, destination, gateway, four numbers, mask; addresses in hexadecimal as the kernel has them in memory.
     let address = |field: &str| u32::from_str_radix(field, 16).map(u32::from_be).expect("an address");
@@ -261,7 +356,7 @@ fn free_gateway() -> Ipv4Addr {
         let subnet = (std::process::id() * 61 + number) % 16_384;
         let network = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (subnet << 8);
         if taken.iter().all(|(other, mask)| (network ^ other) & mask & 0xffff_ff00 != 0) {
-            return Ipv4Addr::from(network + 1);
+            return Ipv4Addr::from(network);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use corten_tests::{TestEngine, eventually, run};
+use corten_tests::{TestEngine, eventually, free_port, run};
 
 fn fetch(address: &str) -> String {
     run(Command::new("curl").args(["-s", "--max-time", "5", &format!("http://{address}/")])).stdout
@@ -22,6 +22,11 @@ fn containers_reach_each_other_and_the_host_reaches_them() {
     let ip = engine
         .docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "web"])
         .ok();
+    // As scripts have asked for it for ten years.
+    for client in [TestEngine::corten, TestEngine::docker] {
+        let old = "{{.NetworkSettings.IPAddress}}/{{.NetworkSettings.IPPrefixLen}}";
+        assert_eq!(client(&engine, &["inspect", "-f", old, "web"]).ok(), format!("{ip}/24"));
+    }
     eventually("the server answers the host", || fetch(&ip) == "web\n");
     let url = format!("http://{ip}/");
     assert_eq!(engine.corten(&["run", "--rm", "busybox", "wget", "-qO-", &url]).ok(), "web");
@@ -80,8 +85,8 @@ fn udp_is_published_too() {
 #[test]
 fn a_taken_port_is_named_with_its_owner() {
     let engine = TestEngine::with_busybox();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let port = free_port();
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let publish = format!("127.0.0.1:{port}:80");
     let refused =
         engine.corten(&["run", "-d", "--name", "late", "-p", &publish, "busybox", "true"]).fails(125);
@@ -91,7 +96,9 @@ fn a_taken_port_is_named_with_its_owner() {
     serve(&engine, "first", &["-p", "127.0.0.1::80"]);
     let taken = engine.corten(&["port", "first", "80"]).ok();
     let refused = engine.docker(&["run", "-d", "-p", &format!("{taken}:80"), "busybox", "true"]);
-    assert!(refused.fails(125).contains("port is already allocated"));
+    assert!(refused.fails(125).contains("port is already allocated (by container first)"));
+    let nowhere = engine.corten(&["run", "--rm", "-p", "192.0.2.1::80", "busybox", "true"]).fails(125);
+    assert!(nowhere.contains("hint: no interface of the engine's host has that address"), "{nowhere}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use corten_tests::{TestEngine, eventually};
 /// One command of the Redis protocol, and the first line of its answer.
 fn redis(address: &str, command: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).ok()?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).ok()?;
     stream.write_all(format!("{command}\r\n").as_bytes()).ok()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -47,7 +47,7 @@ fn redis_in_debian_keeps_its_data_in_a_volume() {
             ])
             .ok();
         let address = engine.corten(&["port", name, "6379"]).ok();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(240);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(600);
         while redis(&address, "PING").as_deref() != Some("+PONG") {
             let running = engine.corten(&["inspect", "-f", "{{.State.Running}}", name]).ok();
             assert!(

@@ -178,10 +178,8 @@ fn an_init_reaps_and_forwards() {
     let engine = TestEngine::with_busybox();
     both(&engine, &sh(&["--init"], "test $$ -ne 1 && echo child"), "child");
     engine.corten(&["run", "-d", "--name", "waiting", "--init", "busybox", "sleep", "1000"]).ok();
-    // Without an init, process 1 would ignore SIGTERM and stop would take ten seconds.
-    let before = std::time::Instant::now();
+    // Without an init, process 1 would ignore SIGTERM and be killed after ten seconds: 137.
     engine.corten(&["stop", "waiting"]).ok();
-    assert!(before.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.ExitCode}}", "waiting"]).ok(), "143");
 }
 
@@ -249,8 +247,7 @@ fn what_cannot_be_had_is_refused_before_anything_is_made() {
     for (options, why) in [
         (&["--hostname", &long][..], "64 bytes"),
         (&["--network-alias", "db"], "alias"),
-        (&["--ip6", "fd00::5"], "IPv6"),
-        (&["--link-local-ip", "169.254.1.1"], "link-local"),
+        (&["--ip6", "fd00::5"], "no configured subnet contains IP address fd00::5"),
     ] {
         for output in [
             engine.corten(&[&["create"], options, &["busybox"]].concat()),
@@ -259,9 +256,23 @@ fn what_cannot_be_had_is_refused_before_anything_is_made() {
             assert!(output.code != 0 && output.stderr.contains(why), "{options:?}: {}", output.stderr);
         }
     }
+    for (settings, why) in [
+        (r#""Env": ["=x"]"#, "invalid environment variable: =x"),
+        (r#""HostConfig": {"ExtraHosts": ["a"]}"#, "bad format for add-host: \\\"a\\\""),
+        (r#""HostConfig": {"ExtraHosts": ["a:zz"]}"#, "invalid IP address in add-host"),
+        (r#""HostConfig": {"NetworkMode": "container:"}"#, "invalid container format container:<name|id>"),
+        (r#""HostConfig": {"Tmpfs": {"/": ""}}"#, "destination can't be '/'"),
+        (r#""HostConfig": {"Mounts": [{"Type": "tmpfs", "Target": "/a/.."}]}"#, "destination can't be '/'"),
+    ] {
+        let body = format!("{{\"Image\": \"busybox\", {settings}}}");
+        let options =
+            ["-X", "POST", "-H", "Content-Type: application/json", "-d", &body, "-w", "%{http_code}"];
+        let answer = engine.curl(&options, "/containers/create").ok();
+        assert!(answer.contains(why) && answer.ends_with("400"), "{settings}: {answer}");
+    }
     // Docker's newer clients drop it themselves.
     let kernel = engine.corten(&["create", "--kernel-memory", "50m", "busybox"]);
-    assert!(kernel.fails(1).contains("kernel memory"));
+    assert!(kernel.fails(125).contains("--kernel-memory is not supported"));
     assert_eq!(engine.corten(&["ps", "-aq"]).ok(), "");
     let discarded = engine.docker(&["run", "--rm", "--network", "none", "-p", "80:80", "busybox", "true"]);
     assert!(discarded.stderr.contains("Published ports are discarded"), "{}", discarded.stderr);

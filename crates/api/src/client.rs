@@ -1,7 +1,8 @@
-//! An asynchronous client of the Engine API over a unix socket or plain TCP: requests here, connections in
+//! An asynchronous client of the Engine API over a unix socket, TCP, TLS or SSH: requests here, connections in
 //! `connection`, endpoints by noun in the other files. Keeps one idle connection, no pool; does nothing before the
-//! first request. TLS is not spoken yet and is refused by name.
+//! first request.
 
+mod archive;
 mod body;
 mod connection;
 mod containers;
@@ -11,17 +12,22 @@ mod images;
 mod query;
 mod resources;
 mod response;
+mod ssh;
 mod system;
+mod tls;
 
 #[cfg(test)]
 mod tests;
 
-pub use body::Body;
+pub use archive::{Archive, passed};
+pub use body::{Body, Pieces};
 pub use connection::{Hijacked, Socket};
 pub use error::Error;
 pub use host::Host;
 pub use query::Query;
 pub use response::{Messages, Response};
+pub use ssh::SshTarget;
+pub use tls::TlsOptions;
 
 use crate::API_VERSION;
 use connection::Connections;
@@ -37,12 +43,34 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Client {
     connections: Arc<Connections>,
     version: String,
+    headers: Vec<(String, String)>,
 }
 
 impl Client {
     /// Opens nothing yet.
     pub fn new(host: Host) -> Self {
-        Self { connections: Arc::new(Connections::new(host)), version: API_VERSION.to_owned() }
+        Self {
+            connections: Arc::new(Connections::new(host, None)),
+            version: API_VERSION.to_owned(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The same with TLS, for a host at a TCP port. Fails when what is in `tls` can't be read.
+    pub fn with_tls(host: Host, tls: &TlsOptions) -> Result<Self> {
+        let config = Arc::new(tls.config()?);
+        let connections = Arc::new(Connections::new(host, Some(config)));
+        Ok(Self { connections, version: API_VERSION.to_owned(), headers: Vec::new() })
+    }
+
+    /// The same engine, asked over connections of its own: what goes on at the same time needs several.
+    pub fn separate(&self) -> Self {
+        Self { connections: Arc::new(self.connections.another()), ..self.clone() }
+    }
+
+    /// Sends further headers with every request.
+    pub fn set_headers(&mut self, headers: Vec<(String, String)>) {
+        self.headers = headers;
     }
 
     pub fn host(&self) -> &Host {
@@ -59,13 +87,9 @@ impl Client {
         self.version = version.into();
     }
 
-    /// Asks the server for its newest API version and goes down to it when it is older than ours.
-    pub async fn negotiate(&mut self) -> Result<()> {
-        let server = self.ping().await?.api_version;
-        if version_order(&server) < version_order(&self.version) && !server.is_empty() {
-            self.version = server;
-        }
-        Ok(())
+    /// Opens a connection on which nothing is said yet.
+    pub async fn connect(&self) -> Result<Socket> {
+        self.connections.connect().await
     }
 
     /// Starts a request to a path below the version prefix, such as `/containers/json`.
@@ -87,10 +111,10 @@ impl Client {
     }
 }
 
-/// "1.41" as a number pair, for comparison.
-fn version_order(version: &str) -> (u32, u32) {
-    let (major, minor) = version.split_once('.').unwrap_or((version, ""));
-    (major.parse().unwrap_or(0), minor.parse().unwrap_or(0))
+/// What a server makes of the wish to change the protocol.
+enum Answer {
+    Switched(Hijacked),
+    Plain(Response),
 }
 
 /// A request in the making.
@@ -131,39 +155,55 @@ impl Request<'_> {
     /// Sends it; a status of 400 and more becomes `Error::Server`.
     pub async fn send(self) -> Result<Response> {
         let (client, what) = (self.client, self.describe());
-        let request = self.build(false)?;
+        let request = self.build(None)?;
         let response = client.connections.send(request).await?;
         Response::checked(what, response).await
     }
 
     /// Sends it with the wish to take over the connection; the socket comes back once the server agreed.
     pub async fn hijack(self) -> Result<Hijacked> {
-        let (client, what) = (self.client, self.describe());
-        let request = self.build(true)?;
-        let response = client.connections.send_once(request).await?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let response = Response::checked(what.clone(), response).await?;
-            return Err(Error::NotHijacked { what, status: response.status().as_u16() });
+        self.hijack_for("tcp").await
+    }
+
+    /// The same for another protocol.
+    async fn hijack_for(self, protocol: &str) -> Result<Hijacked> {
+        let what = self.describe();
+        match self.upgrade(protocol).await? {
+            Answer::Switched(hijacked) => Ok(hijacked),
+            Answer::Plain(response) => Err(Error::NotHijacked { what, status: response.status().as_u16() }),
         }
-        Hijacked::take(response).await
+    }
+
+    /// Sends it with the wish to go on in another protocol, which the server need not heed.
+    async fn upgrade(self, protocol: &str) -> Result<Answer> {
+        let (client, what) = (self.client, self.describe());
+        let request = self.build(Some(protocol))?;
+        let response = client.connections.send_once(request).await?;
+        Ok(match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Answer::Switched(Hijacked::take(response).await?),
+            _ => Answer::Plain(Response::checked(what, response).await?),
+        })
     }
 
     fn describe(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    fn build(self, upgrade: bool) -> Result<hyper::Request<Body>> {
+    fn build(self, upgrade: Option<&str>) -> Result<hyper::Request<Body>> {
         let uri = format!("/v{}{}{}", self.client.version, self.path, self.query);
         let mut request = hyper::Request::builder()
             .method(self.method)
             .uri(uri)
             .header(HOST, self.client.host().authority())
             .header(USER_AGENT, concat!("corten/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in &self.client.headers {
+            request = request.header(name, value);
+        }
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
-        if upgrade {
-            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+        if let Some(protocol) = upgrade {
+            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, protocol);
             if !self.headers.iter().any(|(name, _)| *name == CONTENT_TYPE.as_str()) {
                 request = request.header(CONTENT_TYPE, "text/plain");
             }

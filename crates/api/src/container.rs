@@ -84,23 +84,31 @@ pub struct ContainerCreateRequest {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub networking_config: NetworkingConfig,
+    /// Read-only binds leave mounts below them writable, as they did before API 1.44; not on the wire.
+    #[serde(skip)]
+    pub read_only_non_recursive: bool,
 }
 
 impl<'de> Deserialize<'de> for ContainerCreateRequest {
-    /// Reads the document twice instead of with serde's flatten, which would lose the tolerance for null.
+    /// Reads the document twice instead of with serde's flatten, which would lose the tolerance for null. `Runtime` beside the other
+    /// settings, where docker-py puts it, counts unless `HostConfig` has one.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "PascalCase", default)]
         struct Beside {
             host_config: HostConfig,
             networking_config: NetworkingConfig,
+            runtime: String,
         }
         use serde::de::Error;
         let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
         let config = json::from_str(raw.get()).map_err(D::Error::custom)?;
-        let Beside { host_config, networking_config } =
+        let Beside { mut host_config, networking_config, runtime } =
             json::from_str(raw.get()).map_err(D::Error::custom)?;
-        Ok(Self { config, host_config, networking_config })
+        if host_config.runtime.is_empty() {
+            host_config.runtime = runtime;
+        }
+        Ok(Self { config, host_config, networking_config, read_only_non_recursive: false })
     }
 }
 
@@ -176,6 +184,24 @@ pub struct ContainerState {
     pub finished_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Of Corten: why it ended. Docker's clients pass over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_reason: Option<ExitReason>,
+}
+
+/// Why a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExitReason {
+    /// exited, signal, out-of-memory, stopped, killed, unhealthy, engine, monitor-lost, host-restarted or not-started.
+    pub kind: String,
+    /// For people.
+    pub message: String,
+    /// The signal that ended its first process, such as SIGSEGV.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub signal: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub core_dumped: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,9 +248,23 @@ pub struct ContainerSummary {
     pub state: String,
     /// For people: "Up 2 minutes", "Exited (0) 3 hours ago".
     pub status: String,
+    /// Since API 1.52, with `none` where nothing is probed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSummary>,
+    /// Of Corten: the kind of [`ExitReason`] of one that does not run.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub exit_reason: String,
     pub host_config: HostConfigSummary,
     pub network_settings: NetworkSettingsSummary,
     pub mounts: List<MountPoint>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthSummary {
+    /// none, starting, healthy or unhealthy.
+    pub status: String,
+    pub failing_streak: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,6 +385,8 @@ pub struct ContainerListOptions {
     /// The last n created, whatever their state.
     pub limit: Option<u64>,
     pub size: bool,
+    /// Corten's own: without labels, mounts and networks, which are most of a long list.
+    pub brief: bool,
     pub filters: crate::filters::Filters,
 }
 

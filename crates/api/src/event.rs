@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EventMessage {
-    /// As `action`; for containers and images only, in memory of API 1.21.
+    /// As `action`: one of three fields of API 1.21, which the daemon sends to clients before API 1.52 for containers and images.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub status: String,
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -30,6 +30,9 @@ pub struct HostConfig {
     pub cap_add: List<String>,
     #[serde(deserialize_with = "json::words")]
     pub cap_drop: List<String>,
+    /// Of API 1.40 only: the whole set. Nobody acts on it.
+    #[serde(skip_serializing)]
+    pub capabilities: List<String>,
     /// ``, `private` or `host`.
     pub cgroupns_mode: String,
     pub dns: List<String>,

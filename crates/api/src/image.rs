@@ -76,6 +76,34 @@ pub struct ManifestSummary {
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_data: Option<ManifestImageData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<ManifestAttestationData>,
+}
+
+/// What an attestation manifest is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestAttestationData {
+    /// The digest of an image manifest.
+    #[serde(rename = "For")]
+    pub subject: String,
+}
+
+/// An element of the answer of `GET /images/{name}/attestations`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AttestationStatement {
+    pub descriptor: Descriptor,
+    pub predicate_type: String,
+    /// The in-toto statement, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageInspectOptions {
+    pub manifests: bool,
+    pub platform: Option<Platform>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,11 +134,15 @@ pub struct ImageInspect {
     pub id: String,
     pub repo_tags: List<String>,
     pub repo_digests: List<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub parent: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub docker_version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub author: String,
     pub config: Option<ImageConfig>,
     pub architecture: String,
@@ -223,11 +255,13 @@ pub struct ImageListOptions {
     pub manifests: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRemoveOptions {
     pub force: bool,
     /// Keep untagged parents.
     pub noprune: bool,
+    /// Remove only what belongs to these platforms.
+    pub platforms: Vec<Platform>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -238,5 +272,47 @@ pub struct ImageImportOptions {
     /// Dockerfile instructions.
     pub changes: Vec<String>,
     /// `os[/arch[/variant]]`.
+    pub platform: Option<String>,
+}
+
+/// What a registry has under a name: `GET /distribution/{name}/json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DistributionInspect {
+    pub descriptor: Descriptor,
+    pub platforms: List<Platform>,
+}
+
+/// A repository of a registry that fits a search: `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    pub star_count: u64,
+    pub is_official: bool,
+    pub name: String,
+    pub is_automated: bool,
+    pub description: String,
+}
+
+/// Parameters of `POST /images/{name}/push`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePushOptions {
+    /// The name, without tag.
+    pub name: String,
+    /// Empty: all tags.
+    pub tag: String,
+    /// A JSON document as [`Platform`].
+    pub platform: Option<String>,
+    /// `gzip` or `zstd`; ours.
+    pub compression: Option<String>,
+}
+
+/// Parameters of `POST /images/create` for a pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePullOptions {
+    /// The name, without tag.
+    pub from_image: String,
+    /// A tag or a digest; empty: all tags.
+    pub tag: String,
     pub platform: Option<String>,
 }

@@ -4,9 +4,15 @@
 //! format (see `json::List` and `json::Map`). Requests are read leniently with `json::from_slice`.
 //! Knows nothing of the engine.
 
+pub mod archive;
+pub mod auth;
+pub mod base64;
+pub mod build;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod container;
+pub mod dependencies;
+pub mod disk;
 pub mod error;
 pub mod event;
 pub mod exec;
@@ -16,6 +22,7 @@ pub mod image;
 pub mod json;
 pub mod mount;
 pub mod network;
+pub mod stats;
 pub mod stream;
 pub mod system;
 pub mod time;
@@ -26,6 +33,6 @@ pub use json::{Empty, List, Map};
 pub use time::Timestamp;
 
 /// The newest version of the API that we speak.
-pub const API_VERSION: &str = "1.51";
+pub const API_VERSION: &str = "1.55";
 /// The oldest version of the API that we speak.
 pub const API_VERSION_MIN: &str = "1.24";

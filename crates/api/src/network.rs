@@ -132,6 +132,36 @@ pub struct NetworkInspect {
     pub containers: Map<EndpointResource>,
     pub options: Map<String>,
     pub labels: Map<String>,
+    /// In inspect, since API 1.52.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<NetworkStatus>,
+}
+
+/// How much of a network is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkStatus {
+    #[serde(rename = "IPAM")]
+    pub ipam: IpamStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamStatus {
+    /// By subnet.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub subnets: Map<SubnetStatus>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubnetStatus {
+    /// In use or reserved; saturates.
+    #[serde(rename = "IPsInUse")]
+    pub ips_in_use: u64,
+    /// What the engine can still give out; saturates.
+    #[serde(rename = "DynamicIPsAvailable")]
+    pub dynamic_ips_available: u64,
 }
 
 /// An element of `GET /networks`: the same as inspect, `containers` being `{}`.
@@ -207,4 +237,28 @@ pub struct NetworkCreateRequest {
 pub struct NetworkCreateResponse {
     pub id: String,
     pub warning: String,
+}
+
+/// Body of `POST /networks/{id}/connect`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkConnectRequest {
+    pub container: String,
+    pub endpoint_config: Option<EndpointSettings>,
+}
+
+/// Body of `POST /networks/{id}/disconnect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkDisconnectRequest {
+    pub container: String,
+    pub force: bool,
+}
+
+/// Answer to `POST /networks/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworksPruneReport {
+    /// `null` when there were none.
+    pub networks_deleted: List<String>,
 }

@@ -1,11 +1,13 @@
 //! The `corten` command: Docker's commands and flags, and the entry point of the engine.
 //!
 //! `cli` parses and dispatches, `commands` holds one file per command, `options` turns flags into requests, `format`
-//! writes tables and templates, `stream` keeps terminals and containers connected. Nothing here knows how a container
+//! writes tables and templates, `contexts` are engines with a name, `stream` keeps terminals and containers connected. Nothing here knows how a container
 //! is run; all of that is behind the API.
 
 mod cli;
 mod commands;
+mod contexts;
+mod credentials;
 mod format;
 mod options;
 mod output;

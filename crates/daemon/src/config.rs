@@ -5,6 +5,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
+use crate::log::LogFormat;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,14 +44,17 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     pub debug: bool,
     pub log_level: Option<String>,
+    pub log_format: LogFormat,
+    /// `address:port`.
+    pub metrics_addr: Option<String>,
     /// `"tls": false` in so many words: TCP without TLS is wished for.
     pub insecure_tcp: bool,
-    pub bip: Option<String>,
-    pub bridge: Option<String>,
-    pub fixed_cidr: Option<String>,
-    pub mtu: Option<u32>,
-    /// Where published ports listen when nobody says.
-    pub ip: Option<std::net::IpAddr>,
+    pub tls: bool,
+    pub tls_verify: bool,
+    pub tls_ca_cert: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub network: corten_engine::NetworkOptions,
     pub storage_driver: Option<String>,
     pub log_driver: Option<String>,
     pub log_opts: BTreeMap<String, String>,
@@ -66,6 +70,16 @@ pub struct Config {
     /// A path, `builtin` or `unconfined`.
     pub seccomp_profile: Option<String>,
     pub cgroup_parent: Option<String>,
+    /// Name, program, arguments.
+    pub runtimes: BTreeMap<String, (PathBuf, Vec<String>)>,
+    pub default_runtime: Option<String>,
+    pub insecure_registries: corten_engine::InsecureRegistries,
+    pub mirrors: corten_engine::Mirrors,
+    pub signatures: corten_engine::SignaturePolicy,
+    /// As they are written; what the environment says counts where these are absent.
+    pub http_proxy: Option<String>,
+    pub https_proxy: Option<String>,
+    pub no_proxy: Option<String>,
     /// What is set but has no effect, in sentences.
     pub warnings: Vec<String>,
 }

@@ -1,9 +1,13 @@
 //! A daemon's life: settings, log, sockets, engine, requests, signals, end.
 
+use crate::buildkit;
 use crate::listen::{self, ListenError};
-use crate::routes::ROUTES;
+use crate::log;
+use crate::reload::Reload;
+use crate::routes::{METRICS, ROUTES};
 use crate::server::{Server, Service};
 use crate::settings::{DaemonOptions, Settings, SettingsError};
+use crate::tls::TlsError;
 use corten_engine::Engine;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,8 @@ pub enum DaemonError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("start the engine: {0}")]
     Engine(#[from] corten_engine::Error),
     #[error("watch for signals: {0}")]
@@ -40,20 +46,27 @@ pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
 
 /// The same within a runtime.
 pub async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
-    let settings = Settings::load(options)?;
-    start_log(settings.log_level);
+    let settings = Settings::load(options.clone())?;
+    let log_level = log::start(settings.log_level, settings.log_format);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     // Watched before anything is open, so that a signal during the start still ends in order.
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    let mut reload = Reload::new(options, settings.clone(), log_level);
     // The socket comes before the engine: two engines on one socket are found out before the second touches any state,
     // and a client that is early waits in the queue instead of being refused.
+    let tcp = settings.tcp.load()?;
     let mut listeners = Vec::new();
     for address in &settings.addresses {
-        listeners.extend(listen::open(address, settings.group.as_deref()).await?);
+        listeners.extend(listen::open(address, settings.group.as_deref(), &tcp).await?);
     }
+    let metrics_listeners = match &settings.metrics {
+        Some(address) => listen::open(address, None, &listen::TcpPolicy::Plain).await?,
+        None => Vec::new(),
+    };
     let pidfile = settings.pidfile.map(Pidfile::write).transpose()?;
     let version = settings.engine.version.clone();
     let engine = match Engine::open(settings.engine).await {
@@ -63,30 +76,32 @@ pub async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
             return Err(error.into());
         }
     };
-    let mut server = Server::new(Service::new(engine.clone(), &ROUTES, &version));
+    let buildkit = buildkit::controller(&engine);
+    let mut server = Server::new(Service::new(engine.clone(), buildkit.clone(), &ROUTES, &version));
     for listener in listeners {
         tracing::info!("API listen on {listener}");
         server.listen(listener);
     }
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping; containers go on"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping; containers go on"),
+    let mut metrics = Server::new(Service::new(engine.clone(), buildkit, &METRICS, &version));
+    for listener in metrics_listeners {
+        tracing::info!("metrics API listen on {listener}");
+        metrics.listen(listener);
     }
-    server.stop().await;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping; containers go on"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping; containers go on"),
+            _ = hangup.recv() => {
+                reload.apply(&engine);
+                continue;
+            }
+        }
+        break;
+    }
+    tokio::join!(server.stop(), metrics.stop());
     engine.shutdown().await;
     drop(pidfile);
     Ok(())
-}
-
-/// To stderr. An embedding program may have set up its own.
-fn start_log(level: tracing::Level) {
-    use std::io::IsTerminal;
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
 }
 
 /// Removed when it is dropped.

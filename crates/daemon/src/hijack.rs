@@ -5,6 +5,7 @@
 mod websocket;
 
 use crate::http::body::with_type;
+use crate::http::target::Escaped;
 use crate::http::{ApiError, Body, Call, Reply};
 use bytes::{Bytes, BytesMut};
 use corten_api::stream::{MULTIPLEXED_STREAM, RAW_STREAM};
@@ -46,15 +47,37 @@ where
     }
 }
 
+/// Whether the client asks to go on in this protocol.
+pub fn is_asked_for(call: &Call, protocol: &str) -> bool {
+    call.header("upgrade").eq_ignore_ascii_case(protocol)
+}
+
+/// Changes to another protocol, which `connect` speaks.
+pub fn switch<F, R>(mut call: Call, protocol: &'static str, connect: F) -> Reply
+where
+    F: FnOnce(Connection) -> R + Send + 'static,
+    R: Future<Output = Result<(), corten_engine::Error>> + Send + 'static,
+{
+    let upgrade = call.take_upgrade().ok_or_else(|| ApiError::bad_request("no upgrade was asked for"))?;
+    tokio::spawn(hand_over(upgrade, connect));
+    Ok(switching(protocol))
+}
+
 /// The literal head that Docker's clients know: `101 UPGRADED`.
 fn upgraded_response(content_type: &'static str) -> Response<Body> {
+    let mut response = switching("tcp");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The answer that hands the connection over to another protocol.
+pub fn switching(protocol: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
     response
 }
 
@@ -85,22 +108,26 @@ where
 
 fn report(result: Result<(), corten_engine::Error>) {
     if let Err(error) = result {
-        tracing::debug!(%error, "attach");
+        tracing::debug!(%error, "a connection taken out of HTTP");
     }
 }
 
 /// The client's own socket with what hyper had read of it already; the connection as it was when it is none.
 fn plain_socket(upgraded: Upgraded) -> Result<io::Result<Connection>, Upgraded> {
-    let upgraded = match upgraded.downcast::<TokioIo<UnixStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Escaped<UnixStream>>>() {
         Ok(Parts { io, read_buf, .. }) => {
-            let taken = io.into_inner().into_std();
-            return Ok(taken.map(|stream| Connection { fd: stream.into(), head: read_buf.to_vec() }));
+            let (stream, rest) = io.into_inner().into_parts();
+            return Ok(stream
+                .into_std()
+                .map(|stream| Connection { fd: stream.into(), head: [&read_buf[..], &rest].concat() }));
         }
         Err(upgraded) => upgraded,
     };
-    upgraded.downcast::<TokioIo<TcpStream>>().map(|Parts { io, read_buf, .. }| {
-        let taken = io.into_inner().into_std();
-        taken.map(|stream| Connection { fd: stream.into(), head: read_buf.to_vec() })
+    upgraded.downcast::<TokioIo<Escaped<TcpStream>>>().map(|Parts { io, read_buf, .. }| {
+        let (stream, rest) = io.into_inner().into_parts();
+        stream
+            .into_std()
+            .map(|stream| Connection { fd: stream.into(), head: [&read_buf[..], &rest].concat() })
     })
 }
 

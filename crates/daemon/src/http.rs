@@ -4,7 +4,9 @@ pub mod body;
 pub mod call;
 pub mod error;
 pub mod parameters;
+pub mod preface;
 pub mod route;
+pub mod target;
 pub mod version;
 
 pub use body::Body;

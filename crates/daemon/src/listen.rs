@@ -4,8 +4,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Groups that may use the socket when none is named; the first that exists.
@@ -16,8 +19,8 @@ pub enum ListenError {
     #[error("{0:?} is no address to listen on: want unix:///path, tcp://address:port or fd://")]
     BadAddress(String),
     #[error(
-        "{0}: whoever reaches a TCP port without TLS is root here, and TLS is not spoken yet; use the unix socket, \
-         or say --insecure-tcp (or \"tls\": false in the configuration file)"
+        "{0}: whoever reaches a TCP port is root here, unless clients have to show a certificate; use --tlsverify with \
+         --tlscacert, --tlscert and --tlskey, or say --insecure-tcp (or \"tls\": false in the configuration file)"
     )]
     InsecureTcp(String),
     #[error("{path}: an engine listens there already; stop it, or choose another socket with -H")]
@@ -47,12 +50,19 @@ pub enum Address {
 
 impl Address {
     pub fn parse(text: &str) -> Result<Self, ListenError> {
+        Self::parse_with_port(text, 2375)
+    }
+
+    /// As `parse`, with the port of an address that names none: TLS has one of its own.
+    pub fn parse_with_port(text: &str, default_port: u16) -> Result<Self, ListenError> {
         let bad = || ListenError::BadAddress(text.to_owned());
         match text.split_once("://").ok_or_else(bad)? {
             ("unix", path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             ("tcp", address) => {
-                let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-                port.parse::<u16>().map_err(|_| bad())?;
+                let (host, port) = match address.rsplit_once(':') {
+                    Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| bad())?),
+                    _ => (address, default_port),
+                };
                 let host = if host.is_empty() { "127.0.0.1" } else { host };
                 Ok(Self::Tcp(format!("{host}:{port}")))
             }
@@ -77,7 +87,7 @@ impl fmt::Display for Address {
 pub enum Listener {
     /// With the path to remove at the end; none when somebody else made it.
     Unix(UnixListener, Option<PathBuf>),
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<Arc<ServerConfig>>),
 }
 
 /// A connection of a client.
@@ -85,6 +95,8 @@ pub enum Listener {
 pub enum Accepted {
     Unix(UnixStream),
     Tcp(TcpStream),
+    /// TLS is yet to be agreed upon.
+    Tls(TcpStream, Arc<ServerConfig>),
 }
 
 impl Listener {
@@ -92,10 +104,13 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, tls) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream))
+                Ok(match tls {
+                    Some(tls) => Accepted::Tls(stream, tls.clone()),
+                    None => Accepted::Tcp(stream),
+                })
             }
         }
     }
@@ -120,7 +135,7 @@ impl fmt::Display for Listener {
                 }
                 Err(_) => f.write_str("unix://"),
             },
-            Self::Tcp(listener) => match listener.local_addr() {
+            Self::Tcp(listener, _) => match listener.local_addr() {
                 Ok(address) => write!(f, "tcp://{address}"),
                 Err(_) => f.write_str("tcp://"),
             },
@@ -128,18 +143,43 @@ impl fmt::Display for Listener {
     }
 }
 
+/// What a TCP port asks of its clients (`tls::TcpAccess`), ready for use.
+#[derive(Clone, Debug)]
+pub enum TcpPolicy {
+    Refused,
+    Tls(Arc<ServerConfig>),
+    Plain,
+}
+
+impl TcpPolicy {
+    fn tls(&self, address: &str) -> Result<Option<Arc<ServerConfig>>, ListenError> {
+        match self {
+            Self::Refused => Err(ListenError::InsecureTcp(address.to_owned())),
+            Self::Tls(config) => Ok(Some(config.clone())),
+            Self::Plain => Ok(None),
+        }
+    }
+}
+
 /// Opens an address; `group` is who may use a unix socket besides root.
-pub async fn open(address: &Address, group: Option<&str>) -> Result<Vec<Listener>, ListenError> {
+pub async fn open(
+    address: &Address,
+    group: Option<&str>,
+    tcp: &TcpPolicy,
+) -> Result<Vec<Listener>, ListenError> {
     let failed = |source| ListenError::Bind { address: address.to_string(), source };
     match address {
         Address::Unix(path) => Ok(vec![bind_unix(path, group)?]),
-        Address::Tcp(to) => Ok(vec![Listener::Tcp(TcpListener::bind(to).await.map_err(failed)?)]),
+        Address::Tcp(to) => {
+            let tls = tcp.tls(&address.to_string())?;
+            Ok(vec![Listener::Tcp(TcpListener::bind(to).await.map_err(failed)?, tls)])
+        }
         Address::Activated => {
             let fds = corten_sys::activation::take_listen_fds();
             if fds.is_empty() {
                 return Err(ListenError::NoActivation);
             }
-            fds.into_iter().map(|fd| adopt(fd).map_err(failed)).collect()
+            fds.into_iter().map(|fd| adopt(fd, group, tcp, failed)).collect()
         }
     }
 }
@@ -152,6 +192,12 @@ fn bind_unix(path: &Path, group: Option<&str>) -> Result<Listener, ListenError> 
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(failed)?;
+    give_to_group(path, group)?;
+    Ok(Listener::Unix(listener, Some(path.into())))
+}
+
+/// Lets a group use the socket: the one that is named, or a default one that the host has.
+fn give_to_group(path: &Path, group: Option<&str>) -> Result<(), ListenError> {
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let chosen = match group {
         Some(group) => {
@@ -166,7 +212,7 @@ fn bind_unix(path: &Path, group: Option<&str>) -> Result<Listener, ListenError> 
             source,
         })?;
     }
-    Ok(Listener::Unix(listener, Some(path.into())))
+    Ok(())
 }
 
 /// Removes a socket that nobody listens on any more; refuses one that somebody does.
@@ -195,16 +241,29 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
 }
 
 /// Takes a socket of unknown family over.
-fn adopt(fd: OwnedFd) -> io::Result<Listener> {
-    let unix = rustix::net::getsockname(&fd)?.address_family() == rustix::net::AddressFamily::UNIX;
-    if unix {
-        let listener = std::os::unix::net::UnixListener::from(fd);
-        listener.set_nonblocking(true)?;
-        Ok(Listener::Unix(UnixListener::from_std(listener)?, None))
+fn adopt(
+    fd: OwnedFd,
+    group: Option<&str>,
+    tcp: &TcpPolicy,
+    failed: impl Fn(io::Error) -> ListenError,
+) -> Result<Listener, ListenError> {
+    let name = rustix::net::getsockname(&fd).map_err(|e| failed(e.into()))?;
+    rustix::io::ioctl_fionbio(&fd, true).map_err(|e| failed(e.into()))?;
+    if name.address_family() == rustix::net::AddressFamily::UNIX {
+        let listener = UnixListener::from_std(fd.into()).map_err(&failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        // A unit can't say "the group docker, if there is one": where it says none, that is done here.
+        if let Some(path) = address.as_pathname()
+            && std::fs::metadata(path).is_ok_and(|socket| socket.gid() == 0)
+        {
+            give_to_group(path, group)?;
+        }
+        Ok(Listener::Unix(listener, None))
     } else {
-        let listener = std::net::TcpListener::from(fd);
-        listener.set_nonblocking(true)?;
-        Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+        let listener = TcpListener::from_std(fd.into()).map_err(&failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let tls = tcp.tls(&format!("fd:// (tcp://{address})"))?;
+        Ok(Listener::Tcp(listener, tls))
     }
 }
 
@@ -217,8 +276,10 @@ mod tests {
         assert_eq!(Address::parse("unix:///run/a.sock").unwrap(), Address::Unix("/run/a.sock".into()));
         assert_eq!(Address::parse("tcp://:2375").unwrap(), Address::Tcp("127.0.0.1:2375".into()));
         assert_eq!(Address::parse("tcp://[::]:1").unwrap(), Address::Tcp("[::]:1".into()));
+        assert_eq!(Address::parse("tcp://[::1]").unwrap(), Address::Tcp("[::1]:2375".into()));
+        assert_eq!(Address::parse_with_port("tcp://a", 2376).unwrap(), Address::Tcp("a:2376".into()));
         assert_eq!(Address::parse("fd://").unwrap(), Address::Activated);
-        for bad in ["", "/run/a.sock", "unix://a.sock", "tcp://host", "tcp://host:port", "npipe://x"] {
+        for bad in ["", "/run/a.sock", "unix://a.sock", "tcp://host:port", "npipe://x"] {
             assert!(matches!(Address::parse(bad), Err(ListenError::BadAddress(_))), "{bad}");
         }
     }
@@ -236,15 +297,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/engine.sock");
         let address = Address::Unix(path.clone());
-        let first = open(&address, Some("0")).await.unwrap();
+        let first = open(&address, Some("0"), &TcpPolicy::Refused).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(matches!(open(&address, None).await, Err(ListenError::InUse { .. })));
+        assert!(matches!(open(&address, None, &TcpPolicy::Refused).await, Err(ListenError::InUse { .. })));
         drop(first);
-        open(&address, Some("0")).await.unwrap();
+        open(&address, Some("0"), &TcpPolicy::Refused).await.unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "precious").unwrap();
         assert!(matches!(
-            open(&Address::Unix(file.clone()), None).await,
+            open(&Address::Unix(file.clone()), None, &TcpPolicy::Refused).await,
             Err(ListenError::NotASocket { .. })
         ));
         assert_eq!(std::fs::read_to_string(file).unwrap(), "precious");

@@ -1,9 +1,10 @@
 //! The table of endpoints. `docs/engine-api.md` holds the same table for people; a test keeps them equal.
 
-use crate::handlers::unsupported::{
-    missing, no_plugins, no_such_plugin, no_swarm, plugins_declined, swarm_declined,
+use crate::handlers::unsupported::{no_plugins, no_such_plugin, no_swarm, plugins_declined, swarm_declined};
+use crate::handlers::{
+    build, builder, containers, exec, files, images, networks, own, resources, streams, system, transfer,
+    volumes,
 };
-use crate::handlers::{containers, exec, images, networks, own, streams, system, transfer, volumes};
 use crate::http::ApiVersion;
 use crate::http::route::{Route, State};
 use hyper::Method;
@@ -30,6 +31,10 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     routes
 });
 
+/// What is served at `metrics-addr`.
+pub static METRICS: LazyLock<Vec<Route>> =
+    LazyLock::new(|| table! { GET "/metrics" 24 Works own::metrics, "metrics"; });
+
 #[rustfmt::skip]
 fn core() -> Vec<Route> {
     table! {
@@ -38,24 +43,24 @@ fn core() -> Vec<Route> {
         GET "/version" 24 Works system::version, "versions of the engine and its parts";
         GET "/info" 24 Works system::info, "the host and the engine's settings";
         GET "/events" 24 Works system::events, "what happens, as it happens; `since`, `until`, filters";
-        POST "/auth" 24 Missing missing, "log in at a registry";
-        GET "/system/df" 24 Missing missing, "where the disk's bytes are";
+        POST "/auth" 24 Works system::auth, "whether a registry accepts a name and a password, or an identity token";
+        GET "/system/df" 25 Works system::disk_usage, "where the disk's bytes are";
 
-        GET "/containers/json" 24 Works containers::list, "list, with filters";
+        GET "/containers/json" 24 Works containers::list, "list, with filters; `brief=1` (Corten's own) leaves out labels, mounts and networks";
         POST "/containers/create" 24 Works containers::create, "create";
-        POST "/containers/prune" 25 Missing missing, "remove what has ended";
+        POST "/containers/prune" 25 Works resources::prune, "remove what has ended";
         GET "/containers/{id}/json" 24 Works containers::inspect, "inspect";
         GET "/containers/{id}/top" 24 Works containers::top, "its processes";
         GET "/containers/{id}/logs" 24 Works streams::logs, "its output so far, and on";
-        GET "/containers/{id}/changes" 24 Missing missing, "files that differ from the image";
-        GET "/containers/{id}/export" 24 Missing missing, "its files as a tar archive";
-        GET "/containers/{id}/stats" 24 Missing missing, "its use of resources";
+        GET "/containers/{id}/changes" 24 Works files::changes, "files that differ from the image";
+        GET "/containers/{id}/export" 24 Works files::export, "its files as a tar archive";
+        GET "/containers/{id}/stats" 24 Works resources::stats, "its use of resources, every second";
         POST "/containers/{id}/resize" 24 Works containers::resize, "the terminal's size";
         POST "/containers/{id}/start" 24 Works containers::start, "start";
         POST "/containers/{id}/stop" 24 Works containers::stop, "stop: signal, grace period, kill";
         POST "/containers/{id}/restart" 24 Works containers::restart, "stop and start";
         POST "/containers/{id}/kill" 24 Works containers::kill, "send a signal";
-        POST "/containers/{id}/update" 24 Missing missing, "change limits";
+        POST "/containers/{id}/update" 24 Works resources::update, "change limits and the restart policy";
         POST "/containers/{id}/rename" 24 Works containers::rename, "rename";
         POST "/containers/{id}/pause" 24 Works containers::pause, "freeze";
         POST "/containers/{id}/unpause" 24 Works containers::unpause, "thaw";
@@ -63,34 +68,34 @@ fn core() -> Vec<Route> {
         GET "/containers/{id}/attach/ws" 24 Works streams::attach_websocket, "its streams over a WebSocket";
         POST "/containers/{id}/wait" 24 Works containers::wait, "wait for an end: not-running, next-exit, removed";
         POST "/containers/{id}/exec" 24 Works exec::create, "prepare a further process";
-        HEAD "/containers/{id}/archive" 24 Missing missing, "what a path is";
-        GET "/containers/{id}/archive" 24 Missing missing, "files out, as a tar archive";
-        PUT "/containers/{id}/archive" 24 Missing missing, "files in, as a tar archive";
-        DELETE "/containers/{id}" 24 Works containers::remove, "remove";
+        HEAD "/containers/{id}/archive" 24 Works files::stat, "what a path is";
+        GET "/containers/{id}/archive" 24 Works files::get, "files out, as a tar archive; `Upgrade: corten-files` (docs/files.md)";
+        PUT "/containers/{id}/archive" 24 Works files::put, "files in, as a tar archive; `Upgrade: corten-files` (docs/files.md)";
+        DELETE "/containers/{id...}" 24 Works containers::remove, "remove";
 
         POST "/exec/{id}/start" 24 Works exec::start, "start it, attached (upgrade) or detached";
         POST "/exec/{id}/resize" 24 Works exec::resize, "the terminal's size";
         GET "/exec/{id}/json" 24 Works exec::inspect, "inspect";
 
         GET "/images/json" 24 Works images::list, "list, with filters";
-        POST "/images/create" 24 Works transfer::create, "import from the body (`fromSrc=-`); `fromImage` (pull) answers 501";
+        POST "/images/create" 24 Works transfer::create, "pull (`fromImage`), or import from the body (`fromSrc=-`)";
         POST "/images/load" 24 Works transfer::load, "load an archive";
         GET "/images/get" 24 Works transfer::save, "several images as an archive";
-        GET "/images/search" 24 Missing missing, "search a registry";
-        POST "/images/prune" 25 Missing missing, "remove what nobody uses";
+        GET "/images/search" 24 Works images::search, "search a registry";
+        POST "/images/prune" 25 Works images::prune, "remove what nobody uses";
         GET "/images/{name...}/json" 24 Works images::inspect, "inspect";
         GET "/images/{name...}/history" 24 Works images::history, "how it was made";
         GET "/images/{name...}/get" 24 Works transfer::save, "one image as an archive";
-        GET "/images/{name...}/attestations" 54 Missing missing, "attestations";
-        POST "/images/{name...}/push" 24 Missing missing, "push to a registry";
+        GET "/images/{name...}/attestations" 55 Works images::attestations, "what its builder says of it";
+        POST "/images/{name...}/push" 24 Works transfer::push, "push to a registry";
         POST "/images/{name...}/tag" 24 Works images::tag, "give a further name";
         DELETE "/images/{name...}" 24 Works images::remove, "untag, remove";
-        GET "/distribution/{name...}/json" 30 Missing missing, "ask a registry about an image";
-        POST "/commit" 24 Missing missing, "an image of a container";
-        POST "/build" 24 Missing missing, "build an image";
-        POST "/build/prune" 31 Missing missing, "empty the build cache";
-        POST "/session" 31 Missing missing, "a builder's line to its client";
-        POST "/grpc" 39 Missing missing, "BuildKit's protocol";
+        GET "/distribution/{name...}/json" 30 Works images::distribution, "ask a registry about an image";
+        POST "/commit" 24 Works files::commit, "an image of a container";
+        POST "/build" 24 Works build::build, "build an image";
+        POST "/build/prune" 31 Works build::prune, "forget what builds have made";
+        POST "/session" 31 Works builder::session, "a builder's line to its client (upgrade to h2c; docs/buildkit.md)";
+        POST "/grpc" 39 Works builder::grpc, "BuildKit's protocol (upgrade to h2c, or HTTP/2 on the socket itself)";
 
         GET "/volumes" 24 Works volumes::list, "list, with filters";
         POST "/volumes/create" 24 Works volumes::create, "create";
@@ -99,13 +104,13 @@ fn core() -> Vec<Route> {
         PUT "/volumes/{name}" 42 Declined no_swarm, "update a cluster volume";
         DELETE "/volumes/{name}" 24 Works volumes::remove, "remove";
 
-        GET "/networks" 24 Works networks::list, "list: bridge (nat), host, none";
-        POST "/networks/create" 24 Missing missing, "create";
-        POST "/networks/prune" 25 Missing missing, "remove what nobody uses";
+        GET "/networks" 24 Works networks::list, "list, with filters";
+        POST "/networks/create" 24 Works networks::create, "create";
+        POST "/networks/prune" 25 Works networks::prune, "remove what nobody uses";
         GET "/networks/{id}" 24 Works networks::inspect, "inspect";
-        DELETE "/networks/{id}" 24 Missing missing, "remove";
-        POST "/networks/{id}/connect" 24 Missing missing, "connect a container";
-        POST "/networks/{id}/disconnect" 24 Missing missing, "disconnect a container";
+        DELETE "/networks/{id}" 24 Works networks::remove, "remove";
+        POST "/networks/{id}/connect" 24 Works networks::connect, "connect a container";
+        POST "/networks/{id}/disconnect" 24 Works networks::disconnect, "disconnect a container";
 
         GET "/plugins" 25 Declined no_plugins, "list: none";
         GET "/plugins/privileges" 25 Declined plugins_declined, "what a plugin wants";
@@ -120,8 +125,16 @@ fn core() -> Vec<Route> {
         DELETE "/plugins/{name...}" 25 Declined no_such_plugin, "remove";
 
         GET "/corten/version" 24 Works own::version, "Corten's own version";
+        GET "/corten/system/df" 24 Works own::data_root_usage, "every byte below the data root, by what it is";
         GET "/corten/endpoints" 24 Works own::endpoints, "this table";
+        GET "/corten/metrics" 24 Works own::metrics, "metrics of the engine and its containers, for Prometheus";
+        GET "/corten/stats" 24 Works resources::batch_stats, "the use of resources of all containers at once, every second";
+        POST "/corten/build" 24 Works build::own_build, "build an image: request and events as JSON (crates/api/src/build.rs)";
         POST "/corten/images/create-base" 24 Works own::create_base, "a base image from the host's distribution";
+        POST "/corten/volumes/{name}/clone" 24 Works volumes::clone, "another volume (`to`) with the same files; `live`";
+        GET "/corten/volumes/{name}/export" 24 Works volumes::export, "its files as a tar archive";
+        POST "/corten/volumes/{name}/import" 24 Works volumes::import, "a new volume of a tar archive; `label`, `opt`";
+        POST "/corten/volumes/{name}/rename" 24 Works volumes::rename, "another name (`to`), in its containers too";
     }
 }
 

@@ -2,7 +2,10 @@
 
 use crate::config::{Config, ConfigError, Directives};
 use crate::listen::{Address, ListenError};
-use corten_engine::{ContainerDefaults, EngineOptions, NetworkOptions};
+use crate::log::LogFormat;
+use crate::tls::{TcpAccess, TlsFiles};
+use corten_engine::{ContainerDefaults, EngineOptions, Proxies, RegistryOptions, RuntimeProgram, Runtimes};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub const DEFAULT_CONFIG: &str = "/etc/corten/daemon.json";
@@ -33,19 +36,29 @@ pub enum SettingsError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("failed to set log opts: {0}")]
+    Log(String),
     #[error("the seccomp profile {path}: {source}")]
     SeccompProfile { path: PathBuf, source: std::io::Error },
+    #[error(
+        "default-runtime: {0}; name its program under \"runtimes\" in daemon.json, or with --add-runtime"
+    )]
+    DefaultRuntime(String),
     #[error("{SHIM} was not found in any of: {looked}; install it beside corten, or name it with --shim")]
     NoShim { looked: String },
 }
 
 /// Everything settled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub addresses: Vec<Address>,
     pub group: Option<String>,
+    pub tcp: TcpAccess,
     pub pidfile: Option<PathBuf>,
     pub log_level: tracing::Level,
+    pub log_format: LogFormat,
+    /// Where metrics are served, without authentication.
+    pub metrics: Option<Address>,
     pub engine: EngineOptions,
     /// To be told once the log is up.
     pub warnings: Vec<String>,
@@ -72,16 +85,26 @@ impl Settings {
         shim: PathBuf,
         version: String,
     ) -> Result<Self, SettingsError> {
-        let exec_root = config.exec_root.unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
-        let mut addresses =
-            config.hosts.iter().map(|host| Address::parse(host)).collect::<Result<Vec<_>, _>>()?;
+        let exec_root = config.exec_root.clone().unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
+        let tls = config.tls || config.tls_verify;
+        let port = if tls { 2376 } else { 2375 };
+        let parsed = config.hosts.iter().map(|host| Address::parse_with_port(host, port));
+        let mut addresses = parsed.collect::<Result<Vec<_>, _>>()?;
         if addresses.is_empty() {
             addresses.push(Address::Unix(exec_root.join(SOCKET)));
         }
-        let insecure_tcp = insecure_tcp || config.insecure_tcp;
-        if let Some(tcp) = addresses.iter().find(|a| matches!(a, Address::Tcp(_)) && !insecure_tcp) {
+        let insecure_tcp = insecure_tcp || (config.insecure_tcp && !config.tls_verify);
+        // Encrypted, but for anybody: that has to be said, too.
+        if let Some(tcp) = addresses.iter().find(|a| matches!(a, Address::Tcp(_)))
+            && !(config.tls_verify || insecure_tcp)
+        {
             return Err(ListenError::InsecureTcp(tcp.to_string()).into());
         }
+        let tcp = match tls {
+            true if config.tls_verify || insecure_tcp => TcpAccess::Tls(tls_files(&config)),
+            false if insecure_tcp => TcpAccess::Plain,
+            _ => TcpAccess::Refused,
+        };
         let log_level = match config.log_level.as_deref() {
             _ if config.debug => tracing::Level::DEBUG,
             Some("debug") => tracing::Level::DEBUG,
@@ -89,6 +112,8 @@ impl Settings {
             Some("error" | "fatal") => tracing::Level::ERROR,
             _ => tracing::Level::INFO,
         };
+        let metrics = config.metrics_addr.as_deref().filter(|address| !address.is_empty());
+        let metrics = metrics.map(|address| Address::parse(&format!("tcp://{address}"))).transpose()?;
         let base = ContainerDefaults::default();
         let defaults = ContainerDefaults {
             log_driver: config.log_driver.unwrap_or(base.log_driver),
@@ -104,25 +129,76 @@ impl Settings {
             cgroup_parent: config.cgroup_parent,
             stop_timeout_s: base.stop_timeout_s,
         };
-        let network = NetworkOptions {
-            bip: config.bip,
-            fixed_cidr: config.fixed_cidr,
-            mtu: config.mtu,
-            host_ip: config.ip,
-            bridge: config.bridge,
-        };
+        defaults.check_log().map_err(|error| SettingsError::Log(error.message))?;
+        let mut warnings = config.warnings;
+        let proxies = proxies([&config.http_proxy, &config.https_proxy, &config.no_proxy], &mut warnings);
         let engine = EngineOptions {
             version,
             data_root: config.data_root.unwrap_or_else(|| DEFAULT_DATA_ROOT.into()),
             exec_root,
             shim,
             storage_driver: config.storage_driver,
-            network,
+            network: config.network,
             defaults,
             labels: config.labels,
+            runtimes: runtimes(config.runtimes, config.default_runtime)?,
+            registries: RegistryOptions {
+                insecure: config.insecure_registries,
+                mirrors: config.mirrors,
+                signatures: config.signatures,
+                proxies,
+            },
         };
-        let Config { group, pidfile, warnings, .. } = config;
-        Ok(Self { addresses, group, pidfile, log_level, engine, warnings })
+        let Config { group, pidfile, log_format, .. } = config;
+        Ok(Self { addresses, group, tcp, pidfile, log_level, log_format, metrics, engine, warnings })
+    }
+}
+
+/// What the file and the flags say, which was looked at when they were read, and beside that the environment.
+fn proxies(given: [&Option<String>; 3], warnings: &mut Vec<String>) -> Proxies {
+    let of_environment = |name: &str| {
+        let value = std::env::var(name.to_lowercase()).ok().filter(|value| !value.is_empty());
+        value.or_else(|| std::env::var(name).ok()).filter(|value| !value.is_empty())
+    };
+    let mut settled = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].map(|name| (name, of_environment(name)));
+    for ((name, value), given) in settled.iter_mut().zip(given) {
+        if given.is_some() {
+            value.clone_from(given);
+        } else if *name != "NO_PROXY"
+            && let Err(error) = Proxies::new(value.as_deref(), None, None)
+        {
+            // Meant for other programs, maybe.
+            warnings.push(format!("{name} has no effect: {error}"));
+            *value = None;
+        }
+    }
+    let [http, https, none_for] = settled.map(|(_, value)| value);
+    Proxies::new(http.as_deref(), https.as_deref(), none_for.as_deref()).unwrap_or_default()
+}
+
+fn runtimes(
+    named: BTreeMap<String, (PathBuf, Vec<String>)>,
+    default: Option<String>,
+) -> Result<Runtimes, SettingsError> {
+    let program = |(name, (path, args))| (name, RuntimeProgram { path, args });
+    let runtimes =
+        Runtimes { others: named.into_iter().map(program).collect(), default: default.unwrap_or_default() };
+    match runtimes.find(runtimes.default_name()) {
+        Ok(_) => Ok(runtimes),
+        Err(error) => Err(SettingsError::DefaultRuntime(error.message)),
+    }
+}
+
+/// The files that are named, or those that Docker's clients look for, too.
+fn tls_files(config: &Config) -> TlsFiles {
+    let directory = std::env::var_os("DOCKER_CERT_PATH").map(PathBuf::from).unwrap_or_else(|| {
+        std::env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from).join(".docker")
+    });
+    let named = |file: &Option<PathBuf>, name: &str| file.clone().unwrap_or_else(|| directory.join(name));
+    TlsFiles {
+        ca: config.tls_verify.then(|| named(&config.tls_ca_cert, "ca.pem")),
+        cert: named(&config.tls_cert, "cert.pem"),
+        key: named(&config.tls_key, "key.pem"),
     }
 }
 
@@ -178,7 +254,13 @@ mod tests {
         let hosts = json!({"hosts": ["tcp://127.0.0.1:2375"]});
         let refused = settle("", hosts.clone());
         assert!(matches!(refused, Err(SettingsError::Listen(ListenError::InsecureTcp(_)))));
-        assert!(settle(r#"{"tls": false}"#, hosts).is_ok());
+        assert!(settle(r#"{"tls": false}"#, hosts.clone()).is_ok());
+        // Encryption alone keeps nobody out.
+        let refused = settle(r#"{"tls": true}"#, hosts.clone());
+        assert!(matches!(refused, Err(SettingsError::Listen(ListenError::InsecureTcp(_)))));
+        let verified = settle(r#"{"tlsverify": true, "tlscacert": "/nonexistent/ca.pem"}"#, hosts).unwrap();
+        assert!(matches!(&verified.tcp, TcpAccess::Tls(files) if files.ca.is_some()));
+        assert!(verified.tcp.load().unwrap_err().to_string().contains("/nonexistent/ca.pem"));
     }
 
     #[test]
@@ -195,7 +277,14 @@ mod tests {
         let defaults = settle("", flags).unwrap().engine.defaults;
         assert_eq!((defaults.log_driver.as_str(), defaults.shm_size), ("json-file", 1 << 20));
         assert_eq!(defaults.ulimits, [("nofile".to_owned(), 5, 6)]);
-        let error = settle("", json!({"log-driver": "paper"})).unwrap_err().to_string();
-        assert!(error.starts_with("flag --log-driver: \"paper\""), "{error}");
+        let refusal = |flags| settle("", flags).unwrap_err().to_string();
+        assert_eq!(
+            refusal(json!({"log-driver": "paper"})),
+            "failed to set log opts: logger: no log driver named 'paper' is registered"
+        );
+        assert_eq!(
+            refusal(json!({"log-opts": {"colour": "red"}})),
+            "failed to set log opts: unknown log opt 'colour' for json-file log driver"
+        );
     }
 }

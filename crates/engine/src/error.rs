@@ -11,6 +11,8 @@ pub enum ErrorKind {
     /// The object is in the wished state already.
     NotModified,
     Forbidden,
+    /// By somebody else, to whom we passed credentials on.
+    Unauthorized,
     NotImplemented,
     Unavailable,
     Internal,
@@ -37,6 +39,10 @@ impl Error {
 
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, message)
+    }
+
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Forbidden, message)
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {

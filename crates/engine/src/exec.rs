@@ -1,8 +1,9 @@
 //! Exec: further processes in a running container.
 
+mod table;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use corten_api::exec::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest};
 use corten_runtime::monitor::protocol::{Attach, Event, Request, Stdio, Step};
@@ -15,53 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id;
 use crate::spec::{Security, capabilities};
 
-/// One exec, from its creation until its container is gone.
-#[derive(Clone, Debug)]
-pub struct Exec {
-    pub request: ExecCreateRequest,
-    phase: ExecPhase,
-    /// When it got into this phase.
-    since: Instant,
-    pub pid: i32,
-}
-
-/// How long an ended exec can be asked about, as in Docker.
-const KEPT: Duration = Duration::from_secs(300);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExecPhase {
-    Created,
-    Running,
-    /// With its exit code.
-    Ended(i32),
-}
-
-impl Exec {
-    fn new(request: ExecCreateRequest) -> Self {
-        Self { request, phase: ExecPhase::Created, since: Instant::now(), pid: 0 }
-    }
-
-    /// One that an earlier engine started: what was asked for is not known any more.
-    pub fn found(pid: i32) -> Self {
-        Self { pid, ..Self::new(ExecCreateRequest::default()) }
-    }
-
-    pub fn set_phase(&mut self, phase: ExecPhase) {
-        self.phase = phase;
-        self.since = Instant::now();
-    }
-
-    fn is_forgettable(&self) -> bool {
-        matches!(self.phase, ExecPhase::Ended(_)) && self.since.elapsed() > KEPT
-    }
-
-    /// What was running when the container ended was killed with it.
-    pub fn container_ended(&mut self) {
-        if self.phase == ExecPhase::Running {
-            self.set_phase(ExecPhase::Ended(137));
-        }
-    }
-}
+pub use table::Execs;
+use table::{Exec, ExecPhase};
 
 /// Leave to start an exec; the client's connection is to follow.
 pub struct ExecTicket {
@@ -78,24 +34,26 @@ pub struct ExecTicket {
 impl Engine {
     pub async fn exec_create(&self, key: &str, request: ExecCreateRequest) -> Result<String> {
         let container = self.containers.find(key)?;
-        check_running(&container)?;
+        check_running(&container).await?;
         if request.cmd.is_empty() {
             return Err(Error::invalid("No exec command specified"));
         }
         detach_keys(&request.detach_keys)?;
         let id = id::random();
-        let exec = Exec::new(request);
-        self.forget_old_execs(&container);
-        let command = exec.request.cmd.join(" ");
-        lock(&container.execs).insert(id.clone(), exec);
-        lock(&self.execs).insert(id.clone(), container.id.clone());
+        let command = request.cmd.join(" ");
+        let forgotten = lock(&container.execs).create(id.clone(), request);
+        {
+            let mut index = lock(&self.execs);
+            index.insert(id.clone(), container.id.clone());
+            forgotten.iter().for_each(|id| drop(index.remove(id)));
+        }
         self.container_event(&container, &format!("exec_create: {command}"), &[("execID", &id)]);
         Ok(id)
     }
 
     pub async fn exec_start(&self, exec: &str, request: ExecStartRequest) -> Result<ExecTicket> {
         let (container, state) = self.find_exec(exec)?;
-        check_running(&container)?;
+        check_running(&container).await?;
         match state.phase {
             ExecPhase::Created => {}
             ExecPhase::Running => return Err(Error::conflict(format!("exec {exec} is already running"))),
@@ -158,34 +116,18 @@ impl Engine {
     }
 
     pub(crate) fn exec_ended(&self, container: &Container, exec: &str, code: i32) {
-        if let Some(state) = lock(&container.execs).get_mut(exec) {
-            state.set_phase(ExecPhase::Ended(code));
-            state.pid = 0;
-        }
+        lock(&container.execs).end(exec, code);
         let code = code.to_string();
         self.container_event(container, "exec_die", &[("execID", exec), ("exitCode", &code)]);
     }
 
     pub(crate) fn exec_ids(&self, container: &Container) -> Vec<String> {
-        let execs = lock(&container.execs);
-        execs.iter().filter(|(_, e)| e.phase == ExecPhase::Running).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// A probe every few seconds must not fill the memory of an engine that runs for years.
-    fn forget_old_execs(&self, container: &Container) {
-        let mut execs = lock(&container.execs);
-        let old: Vec<String> =
-            execs.iter().filter(|(_, exec)| exec.is_forgettable()).map(|(id, _)| id.clone()).collect();
-        let mut index = lock(&self.execs);
-        for id in old {
-            execs.remove(&id);
-            index.remove(&id);
-        }
+        lock(&container.execs).running()
     }
 
     /// The container is gone, and its execs with it.
     pub(crate) fn forget_execs(&self, container: &Container) {
-        let ids: Vec<String> = lock(&container.execs).drain().map(|(id, _)| id).collect();
+        let ids = lock(&container.execs).drain();
         let mut index = lock(&self.execs);
         for id in ids {
             index.remove(&id);
@@ -201,7 +143,7 @@ impl Engine {
     }
 
     /// What is run: the container's environment and privileges, unless the request says otherwise.
-    fn exec_process(&self, container: &Container, request: &ExecCreateRequest) -> Result<Process> {
+    pub(crate) fn exec_process(&self, container: &Container, request: &ExecCreateRequest) -> Result<Process> {
         let record = container.read();
         let host = &record.host_config;
         let security = Security::parse(host, &self.options.defaults)?;
@@ -247,33 +189,18 @@ impl ExecTicket {
     /// Starts the exec with the client's connection; without one, it runs for nobody to see.
     pub async fn connect(self, connection: Option<Connection>) -> Result<()> {
         let Self { tty, engine, container, exec, size, .. } = self;
-        let request = {
-            let mut execs = lock(&container.execs);
-            let state = execs
-                .get_mut(&exec)
-                .ok_or_else(|| Error::not_found(format!("No such exec instance: {exec}")))?;
-            if state.phase != ExecPhase::Created {
-                return Err(Error::conflict(format!("exec {exec} has already been started")));
-            }
-            state.set_phase(ExecPhase::Running);
-            state.request.clone()
-        };
+        let begun = lock(&container.execs).begin(&exec);
+        let request = begun
+            .ok_or_else(|| Error::not_found(format!("No such exec instance: {exec}")))?
+            .map_err(|_| Error::conflict(format!("exec {exec} has already been started")))?;
         let command = request.cmd.join(" ");
         engine.container_event(&container, &format!("exec_start: {command}"), &[("execID", &exec)]);
         let terms = Terms { raw: tty, size };
         let outcome = run(&engine, &container, &exec, &request, terms, connection.as_ref()).await;
         match &outcome {
-            Ok(pid) => {
-                if let Some(state) = lock(&container.execs).get_mut(&exec)
-                    && state.phase == ExecPhase::Running
-                {
-                    state.pid = *pid;
-                }
-            }
+            Ok(pid) => lock(&container.execs).set_pid(&exec, *pid),
             Err((error, code)) => {
-                if let Some(state) = lock(&container.execs).get_mut(&exec) {
-                    state.set_phase(ExecPhase::Ended(*code));
-                }
+                lock(&container.execs).end(&exec, *code);
                 if let Some(connection) = &connection {
                     say(connection, tty, &error.message);
                 }
@@ -330,6 +257,7 @@ async fn run(
             Vec::new()
         },
         stdin_head: connection.head.clone(),
+        holds: true,
     });
     let groups = container.read().host_config.group_add.to_vec();
     if let Some(connection) = connection {
@@ -367,8 +295,8 @@ async fn run(
     }
 }
 
-fn check_running(container: &Container) -> Result<()> {
-    match container.phase() {
+async fn check_running(container: &Container) -> Result<()> {
+    match container.settled_phase().await {
         Phase::Running => Ok(()),
         Phase::Paused => Err(Error::conflict(format!(
             "container {} is paused, unpause the container before exec",

@@ -1,22 +1,34 @@
 //! Images, as the API shows them; the work is the image store's.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::sync::Arc;
 
 use corten_api::container::{GraphDriver, HealthConfig};
 use corten_api::filters::Filters;
 use corten_api::image::{
-    ImageConfig, ImageDelete, ImageHistory, ImageImportOptions, ImageInspect, ImageListOptions,
-    ImageMetadata, ImageRemoveOptions, ImageSummary, RootFs,
+    ImageConfig, ImageDelete, ImageHistory, ImageInspect, ImageInspectOptions, ImageListOptions,
+    ImageMetadata, ImageRemoveOptions, ImageSummary, Platform as ApiPlatform, RootFs,
 };
-use corten_api::system::JsonMessage;
 use corten_api::{List, Timestamp};
-use corten_image::{Image, ImageId, Platform};
-use tokio::sync::mpsc::Sender;
+use corten_image::digest::DigestError;
+use corten_image::reference::ReferenceError;
+use corten_image::{Image, ImageId, Platform, Reference};
 
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
+
+mod archives;
+mod distribution;
+mod platforms;
+mod prune;
+mod pull;
+mod push;
+mod report;
+mod search;
+
+use platforms::descriptor;
+pub(crate) use platforms::runs_here;
+pub use pull::PullWish;
+pub use push::PushWish;
 
 /// Names of the filters of a list.
 const FILTERS: [&str; 9] =
@@ -59,7 +71,7 @@ impl Engine {
         let mut images = self.images.list().map_err(failed)?;
         images.sort_by_cached_key(|image| std::cmp::Reverse(created(image)));
         let shared = if options.shared_size { self.shared_sizes()? } else { HashMap::new() };
-        Ok(images
+        images
             .iter()
             .filter(|image| {
                 let time = created(image);
@@ -78,14 +90,24 @@ impl Engine {
                     && since.is_none_or(|since| time > since)
                     && until.is_none_or(|until| time < until)
             })
-            .map(|image| summary(image, filters, &used, &shared))
-            .collect())
+            .map(|image| {
+                let mut summary = summary(image, filters, &used, &shared);
+                if options.manifests {
+                    summary.manifests = self.manifest_summaries(image)?.into();
+                }
+                Ok(summary)
+            })
+            .collect()
     }
 
     fn containers_by_image(&self) -> HashMap<String, i64> {
         let mut used = HashMap::new();
         for container in self.containers.all() {
-            *used.entry(container.read().image_id.clone()).or_insert(0) += 1;
+            // On whatever platform it runs.
+            let id = container.read().image_id.clone();
+            let image = id.parse().ok().and_then(|id: ImageId| self.images.image(&id));
+            let owner = image.filter(|image| image.is_hidden()).and_then(|image| image.owner);
+            *used.entry(owner.map_or(id, |owner| owner.to_string())).or_insert(0) += 1;
         }
         used
     }
@@ -95,11 +117,22 @@ impl Engine {
         Ok(usage.images.iter().map(|image| (image.id.to_string(), signed(image.shared_size))).collect())
     }
 
-    pub async fn image_inspect(&self, name: &str) -> Result<ImageInspect> {
-        let image = self.images.resolve(name).map_err(failed)?;
+    pub async fn image_inspect(&self, name: &str, options: &ImageInspectOptions) -> Result<ImageInspect> {
+        if options.manifests && options.platform.is_some() {
+            return Err(Error::invalid(
+                "conflicting options: manifests and platform options cannot both be set",
+            ));
+        }
+        let image = self.image_on(name, options.platform.as_ref())?;
         let config = &image.config;
         Ok(ImageInspect {
             id: image.id.to_string(),
+            descriptor: Some(descriptor(&image.descriptor)),
+            manifests: if options.manifests {
+                self.manifest_summaries(&image)?.into()
+            } else {
+                List::default()
+            },
             repo_tags: image.repo_tags.clone().into(),
             repo_digests: image.repo_digests.clone().into(),
             parent: image.parent.map(|parent| parent.to_string()).unwrap_or_default(),
@@ -128,8 +161,12 @@ impl Engine {
         })
     }
 
-    pub async fn image_history(&self, name: &str) -> Result<Vec<ImageHistory>> {
-        let image = self.images.resolve(name).map_err(failed)?;
+    pub async fn image_history(
+        &self,
+        name: &str,
+        platform: Option<&ApiPlatform>,
+    ) -> Result<Vec<ImageHistory>> {
+        let image = self.image_on(name, platform)?;
         let steps = self.images.history(&image).map_err(failed)?;
         Ok(steps
             .into_iter()
@@ -157,29 +194,37 @@ impl Engine {
     pub async fn image_remove(&self, name: &str, options: ImageRemoveOptions) -> Result<Vec<ImageDelete>> {
         let engine = self.clone();
         let name = name.to_owned();
-        blocking(move || {
-            let in_use = |id: &ImageId| engine.image_user(id);
-            let wish = corten_image::RemoveOptions {
-                force: options.force,
-                noprune: options.noprune,
-                in_use: &in_use,
-            };
-            let removed = engine.images.remove(&name, &wish).map_err(failed)?;
-            Ok(removed
-                .into_iter()
-                .map(|step| match step {
-                    corten_image::Removed::Untagged(name) => {
-                        engine.image_event(&name, "untag", &name);
-                        ImageDelete { untagged: name, ..ImageDelete::default() }
-                    }
-                    corten_image::Removed::Deleted(digest) => {
-                        engine.image_event(&digest.to_string(), "delete", &digest.to_string());
-                        ImageDelete { deleted: digest.to_string(), ..ImageDelete::default() }
-                    }
-                })
-                .collect())
-        })
-        .await
+        blocking(move || engine.remove_image(&name, &options).map(|(steps, _)| steps)).await
+    }
+
+    /// Removes an image or a name of it; tells what was removed, and how many bytes came back.
+    fn remove_image(&self, name: &str, options: &ImageRemoveOptions) -> Result<(Vec<ImageDelete>, u64)> {
+        let image = self.images.resolve(name).map_err(failed)?;
+        let id = image.id.to_string();
+        let in_use = |id: &ImageId| self.image_user(id);
+        let wish =
+            corten_image::RemoveOptions { force: options.force, noprune: options.noprune, in_use: &in_use };
+        let removal = if options.platforms.is_empty() {
+            self.images.remove(name, &wish)
+        } else {
+            let wanted: Vec<Platform> = options.platforms.iter().map(platforms::wanted).collect();
+            self.images.remove_platforms(name, &wanted, &wish)
+        };
+        let removal = removal.map_err(failed)?;
+        let deleted = |digest: String| ImageDelete { deleted: digest, ..ImageDelete::default() };
+        let steps = removal.steps.into_iter().map(|step| match step {
+            corten_image::Removed::Untagged(name) => {
+                self.image_event(&id, "untag", &id);
+                ImageDelete { untagged: name, ..ImageDelete::default() }
+            }
+            corten_image::Removed::Deleted(digest) => {
+                let digest = digest.to_string();
+                self.image_event(&digest, "delete", &digest);
+                deleted(digest)
+            }
+            corten_image::Removed::Layer(chain) => deleted(chain.to_string()),
+        });
+        Ok((steps.collect(), removal.freed_bytes))
     }
 
     /// A container that needs the image, a running one if there is any.
@@ -202,138 +247,14 @@ impl Engine {
         users.into_iter().next()
     }
 
-    /// Work that takes much memory, which is given back soon after.
+    /// Work that takes much memory, which is given back soon after, and the time that its client takes.
     async fn heavily<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let outcome = blocking(work).await;
+        let outcome = apart("image", work).await;
         self.collector().tidy();
         outcome
-    }
-
-    /// Reads an archive; names what came in, line by line.
-    pub async fn image_load(
-        &self,
-        mut body: impl Read + Send + 'static,
-        platform: Option<String>,
-        progress: Sender<JsonMessage>,
-    ) -> Result<()> {
-        let platform = parse_platform(platform.as_deref())?;
-        let engine = self.clone();
-        self.heavily(move || {
-            let options = corten_image::LoadOptions { platform };
-            let report = |step: corten_image::Progress| tell(&progress, step);
-            let loaded = engine.images.load(&mut body, &options, &report).map_err(failed)?;
-            for image in loaded {
-                let id = image.image.to_string();
-                let text = match &image.reference {
-                    Some(reference) => format!("Loaded image: {reference}\n"),
-                    None => format!("Loaded image ID: {id}\n"),
-                };
-                engine.image_event(&id, "load", &id);
-                let _ = progress.blocking_send(JsonMessage::stream(text));
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    pub async fn image_save(
-        &self,
-        names: Vec<String>,
-        platform: Option<String>,
-        mut sink: Box<dyn Write + Send>,
-    ) -> Result<()> {
-        let platform = parse_platform(platform.as_deref())?;
-        let engine = self.clone();
-        self.heavily(move || {
-            engine.images.save(&names, &mut sink, platform.as_ref()).map_err(failed)?;
-            sink.flush().map_err(|e| Error::internal(format!("save: {e}")))
-        })
-        .await
-    }
-
-    /// Whether all of these images are there: what a save checks before it begins to answer.
-    pub fn images_exist(&self, names: &[String]) -> Result<()> {
-        names.iter().try_for_each(|name| self.images.resolve(name).map(drop).map_err(failed))
-    }
-
-    /// A root file system's tarball becomes an image; returns its id.
-    pub async fn image_import(
-        &self,
-        mut body: impl Read + Send + 'static,
-        options: ImageImportOptions,
-        progress: Sender<JsonMessage>,
-    ) -> Result<String> {
-        let platform = parse_platform(options.platform.as_deref())?;
-        let engine = self.clone();
-        self.heavily(move || {
-            let reference = match (options.repo.as_str(), options.tag.as_str()) {
-                ("", _) => None,
-                (repo, "") => Some(repo.to_owned()),
-                (repo, tag) => Some(format!("{repo}:{tag}")),
-            };
-            let wish = corten_image::ImportOptions {
-                reference,
-                message: options.message,
-                changes: options.changes,
-                platform,
-            };
-            let report = |step: corten_image::Progress| tell(&progress, step);
-            let image = engine.images.import(&mut body, &wish, &report).map_err(failed)?;
-            engine.image_event(&image.id.to_string(), "import", &image.id.to_string());
-            let _ = progress.blocking_send(JsonMessage::status(image.id.to_string()));
-            Ok(image.id.to_string())
-        })
-        .await
-    }
-
-    /// A base image from the host's own distribution.
-    pub async fn image_create_base(
-        &self,
-        reference: Option<String>,
-        packages: Vec<String>,
-        progress: Sender<JsonMessage>,
-    ) -> Result<String> {
-        let engine = self.clone();
-        self.heavily(move || {
-            let wish = corten_image::BaseOptions { reference, packages, ..Default::default() };
-            let report = |step: corten_image::Progress| tell(&progress, step);
-            let image = engine.images.create_base(&wish, &report).map_err(failed)?;
-            engine.image_event(&image.id.to_string(), "import", &image.id.to_string());
-            let name = image.repo_tags.first().cloned().unwrap_or_else(|| image.id.to_string());
-            let _ = progress.blocking_send(JsonMessage::stream(format!("Created image: {name}\n")));
-            Ok(image.id.to_string())
-        })
-        .await
-    }
-
-    /// The image that a container is to be made from.
-    pub(crate) fn find_image_for(&self, name: &str, platform: Option<&str>) -> Result<Arc<Image>> {
-        if name.is_empty() {
-            return Err(Error::invalid("no image given: config.Image must not be empty"));
-        }
-        let image = self.images.resolve(name).map_err(|error| match error.kind() {
-            corten_image::ErrorKind::NotFound => {
-                Error::not_found(format!("No such image: {}", with_tag(name)))
-            }
-            _ => failed(error),
-        })?;
-        let (own, host) = (image.config.platform(), Platform::host());
-        if let Some(wanted) = parse_platform(platform)?
-            && own.fitness(&wanted).is_none()
-        {
-            return Err(Error::not_found(format!(
-                "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
-            )));
-        }
-        if own.fitness(&host).is_none() {
-            return Err(Error::invalid(format!(
-                "image {name} is made for {own}, this host runs {host}: it can be kept, served and saved here, but not run"
-            )));
-        }
-        Ok(image)
     }
 }
 
@@ -344,14 +265,42 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("internal task: {e}")))?
 }
 
-fn tell(sender: &Sender<JsonMessage>, step: corten_image::Progress) {
-    // Progress is for whoever has time to read it; only results may wait.
-    let (current, total) = (signed(step.current_bytes), signed(step.total_bytes));
-    let _ = sender.try_send(JsonMessage::progress(step.object, "Loading layer", current, total));
+/// Runs what lasts as long as its client makes it last, on a thread of its own: any number of slow clients leave the threads for
+/// short work alone.
+pub(crate) async fn apart<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody listens any more: the request was given up.
+            let _ = sender.send(work());
+        })
+        .map_err(|e| Error::new(ErrorKind::Unavailable, format!("start a thread: {e}")))?;
+    receiver.await.map_err(|_| Error::internal(format!("the {name} thread has ended")))?
 }
 
 fn with_tag(name: &str) -> String {
-    corten_image::Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+    Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}
+
+/// What is meant by a name, and by a tag or digest beside it. With a digest the tag is for the reader only.
+fn named(name: &str, tag: &str) -> Result<Reference> {
+    let named = Reference::parse_untagged(name).map_err(invalid)?;
+    Ok(match (tag, named.digest()) {
+        ("", Some(digest)) => named.with_digest(digest),
+        ("", None) => named,
+        (digest, _) if digest.contains(':') => {
+            named.with_digest(digest.parse().map_err(|error: DigestError| Error::invalid(error.to_string()))?)
+        }
+        (tag, _) => named.with_tag(tag).map_err(invalid)?,
+    })
+}
+
+fn invalid(error: ReferenceError) -> Error {
+    Error::invalid(error.to_string())
 }
 
 fn parse_platform(text: Option<&str>) -> Result<Option<Platform>> {
@@ -416,6 +365,7 @@ fn summary(
         repo_tags: image.repo_tags.iter().filter(wanted).cloned().collect(),
         shared_size: shared.get(&id).copied().unwrap_or(-1),
         size: signed(image.size),
+        descriptor: Some(descriptor(&image.descriptor)),
         id,
         ..ImageSummary::default()
     }

@@ -4,18 +4,25 @@
 //! the database ([`store`]) is its journal, and the monitors know what runs. Knows nothing of HTTP; leaves system calls to
 //! the runtime, the image store and the networks.
 
+mod build;
 mod collector;
 mod container;
+mod disk;
 mod error;
 mod event;
 mod exec;
 mod id;
 mod image;
 mod link;
+mod logging;
+mod metrics;
 mod mounts;
 mod network;
 mod options;
+mod registry;
+mod runtimes;
 mod spec;
+mod stats;
 mod store;
 mod system;
 mod volume;
@@ -25,6 +32,7 @@ mod zygote;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -34,10 +42,18 @@ use corten_network::Networks;
 use corten_sys::private;
 use tokio::sync::watch;
 
-pub use container::{AttachTicket, Connection, LogStream};
+pub use build::BuildWish;
+pub use container::{Archive, AttachTicket, Connection, Export, LogStream, Upload};
+pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};
+pub use corten_registry::{Insecure as InsecureRegistries, Mirrors, Proxies, SignaturePolicy};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::ExecTicket;
-pub use options::{ContainerDefaults, EngineOptions, NetworkOptions};
+pub use image::{PullWish, PushWish};
+pub use metrics::{Metrics, Noun, plain as plain_metrics};
+pub use options::{ContainerDefaults, EngineOptions, NetworkOptions, RegistryOptions};
+pub use runtimes::{RuntimeProgram, Runtimes};
+pub use stats::{BatchFeed, StatsFeed};
+pub use volumes::{OpenVolume, VolumeExport};
 
 use collector::Collector;
 use event::Events;
@@ -59,18 +75,39 @@ pub struct Inner {
     pub(crate) options: EngineOptions,
     /// Eight hexadecimal digits in the name of everything this engine has in the kernel.
     pub(crate) instance: String,
-    pub(crate) created: Timestamp,
+    /// The host was started since the last engine.
+    pub(crate) rebooted: bool,
     pub(crate) host: Host,
     pub(crate) store: Arc<StateStore>,
     pub(crate) images: Arc<corten_image::Store>,
     pub(crate) layers: Arc<LayerMounts>,
     pub(crate) zygote: ZygoteKeeper,
     pub(crate) networks: Networks,
+    pub(crate) network_registry: network::NetworkRegistry,
+    /// Names of networks are written one after the other.
+    pub(crate) names_turn: Mutex<()>,
+    /// Hosts files of running containers are edited one after the other.
+    pub(crate) hosts_turn: Mutex<()>,
+    /// Connections to registries.
+    pub(crate) registries: corten_registry::Client,
+    /// Which images have to be signed.
+    pub(crate) signatures: RwLock<SignaturePolicy>,
     pub(crate) volumes: Volumes,
+    /// Those of them that are mounted.
+    pub(crate) mounted: volume::mounted::Mounted,
     pub(crate) containers: container::Registry,
     /// Exec id → container id.
     pub(crate) execs: Mutex<HashMap<String, String>>,
     pub(crate) events: Events,
+    pub(crate) restarts: container::Restarts,
+    pub(crate) sampler: stats::Sampler,
+    pub(crate) builds: build::Builds,
+    /// Metrics of what has happened.
+    pub(crate) counted: Metrics,
+    /// A prune is under way.
+    pub(crate) pruning: AtomicBool,
+    /// `EngineOptions::labels`, which a reload changes.
+    labels: RwLock<Vec<String>>,
     /// How many monitors have a line to this engine.
     pub(crate) monitors: watch::Sender<usize>,
     collector: RwLock<Collector>,
@@ -109,22 +146,37 @@ impl Engine {
         }
         let store = Arc::new(StateStore::open(&root.join("engine.db"))?);
         let (instance, created) = identity(&store)?;
+        let rebooted = note_boot(&store)?;
         let driver = options
             .storage_driver
             .as_deref()
             .map(|name| name.parse().map_err(|e: String| Error::invalid(e)))
             .transpose()?;
-        let image_options = corten_image::StoreOptions { driver, ..Default::default() };
-        let images = corten_image::Store::open(&root.join("image"), &root.join("snapshots"), image_options)
-            .map_err(image::failed)?;
-        let images = Arc::new(images);
+        let images = Arc::new(store.with_room(|| {
+            let options = corten_image::StoreOptions { driver, ..Default::default() };
+            corten_image::Store::open(&root.join("image"), &root.join("snapshots"), options)
+                .map_err(image::failed)
+        })?);
         let layers = LayerMounts::start(&options.exec_root.join("layers"))
             .map_err(|e| Error::internal(format!("start the mount thread: {e}")))?;
         let layers = Arc::new(layers);
         images.use_mounts(&layers);
         let zygote = ZygoteKeeper::start(options.shim.clone(), layers.clone())?;
         let networks = network::open(&instance, &options.network)?;
+        let network_registry = network::NetworkRegistry::default();
+        for name in network::PREDEFINED {
+            network_registry.insert(network::NetworkRecord::predefined(
+                &instance,
+                created,
+                name,
+                networks.nat(),
+            ));
+        }
         let volumes = Volumes::open(root.join("volumes"), store.clone())?;
+        let journal = root.join("events");
+        store.refill_reserve();
+        images.refill_reserve();
+        let events = Events::open(&journal).map_err(|e| Error::io("open", &journal, e))?;
         let places = collector::Places {
             containers: root.join("containers"),
             run: options.exec_root.join("containers"),
@@ -134,17 +186,29 @@ impl Engine {
         Ok(Self {
             inner: Arc::new(Inner {
                 instance,
-                created,
+                rebooted,
                 host: Host::explore(),
                 store,
                 images,
+                mounted: volume::mounted::Mounted::new(layers.clone()),
                 layers,
                 zygote,
                 networks,
+                network_registry,
+                names_turn: Mutex::default(),
+                hosts_turn: Mutex::default(),
+                registries: registry::client(&options.registries),
+                signatures: RwLock::new(options.registries.signatures.clone()),
                 volumes,
                 containers: container::Registry::default(),
                 execs: Mutex::default(),
-                events: Events::default(),
+                restarts: container::Restarts::default(),
+                sampler: stats::Sampler::default(),
+                builds: build::Builds::default(),
+                counted: Metrics::default(),
+                pruning: AtomicBool::new(false),
+                events,
+                labels: RwLock::new(options.labels.clone()),
                 monitors: watch::Sender::new(0),
                 collector: RwLock::new(collector),
                 options,
@@ -154,6 +218,9 @@ impl Engine {
 
     /// Ends the engine; running containers go on.
     pub async fn shutdown(&self) {
+        self.restarts.close().await;
+        // What nobody waits for any more.
+        self.end_build_steps().await;
         let running = self.containers.all().iter().filter(|container| container.phase().is_alive()).count();
         // Those that have just ended still remove their control groups, without which the parent can't go.
         let mut monitors = self.monitors.subscribe();
@@ -163,6 +230,7 @@ impl Engine {
         let _ = image::blocking(move || {
             engine.collector.write().unwrap_or_else(PoisonError::into_inner).stop();
             engine.images.sync();
+            engine.events.close();
             if !running {
                 engine.remove_parent_group();
                 engine.remove_run_directories();
@@ -184,6 +252,7 @@ impl Engine {
         for entry in std::fs::read_dir(&containers).into_iter().flatten().flatten() {
             let _ = std::fs::remove_dir(entry.path());
         }
+        let _ = std::fs::remove_dir(root.join("networks"));
         if std::fs::remove_dir(&containers).is_ok() {
             for name in ["layers", "rootfs"] {
                 let _ = std::fs::remove_dir(root.join(name));
@@ -218,6 +287,18 @@ impl Engine {
         corten_runtime::cgroup::Cgroup::open(std::path::Path::new(&path))
             .map_err(|e| Error::internal(format!("control group {path}: {e}")))
     }
+}
+
+/// Whether this is another boot of the host than the last engine's. The first engine knows of none.
+fn note_boot(store: &StateStore) -> Result<bool> {
+    const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+    let now = std::fs::read_to_string(BOOT).map_err(|e| Error::io("read", BOOT.as_ref(), e))?;
+    let last = store.setting("boot")?;
+    if last.as_deref() == Some(now.trim()) {
+        return Ok(false);
+    }
+    store.put_setting("boot", now.trim())?;
+    Ok(last.is_some())
 }
 
 /// The instance's name and when it was made; both are made up at the first start.

@@ -99,6 +99,7 @@ impl MonitorLink {
             | Event::ExecFailed { seq, .. }
             | Event::Done { seq }
             | Event::Refused { seq, .. }
+            | Event::Health { seq, .. }
             | Event::Status { seq, .. } => *seq,
             _ => return Some(event),
         };

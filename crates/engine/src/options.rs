@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Settings of one engine; several engines with different roots live side by side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
     pub version: String,
     /// What survives a reboot.
@@ -19,24 +19,52 @@ pub struct EngineOptions {
     pub defaults: ContainerDefaults,
     /// Key=value pairs shown by `info`.
     pub labels: Vec<String>,
+    pub runtimes: crate::Runtimes,
+    pub registries: RegistryOptions,
 }
 
-/// The default network.
-#[derive(Clone, Debug, Default)]
+/// How registries are reached; may change while the engine runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RegistryOptions {
+    /// Those that need not prove who they are.
+    pub insecure: crate::InsecureRegistries,
+    pub mirrors: crate::Mirrors,
+    /// Which images have to be signed, and by whom.
+    pub signatures: crate::SignaturePolicy,
+    pub proxies: crate::Proxies,
+}
+
+/// The default network, and what others are made from.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkOptions {
     /// The bridge's address with its prefix, such as `172.30.0.1/16`.
     pub bip: Option<String>,
     /// The part of the subnet that containers get addresses from.
     pub fixed_cidr: Option<String>,
+    /// Containers' way out instead of the bridge.
+    pub default_gateway: Option<String>,
+    /// The default network has IPv6, too, with these in the same sense; without `bip6`, `fixed_cidr_v6` is the subnet.
+    pub ipv6: bool,
+    pub bip6: Option<String>,
+    pub fixed_cidr_v6: Option<String>,
+    pub default_gateway_v6: Option<String>,
+    /// Containers of the default network may talk to each other.
+    pub icc: Option<bool>,
+    /// What leaves the default network gets the host's address.
+    pub ip_masq: Option<bool>,
+    /// The host's forwarding is switched on.
+    pub ip_forward: Option<bool>,
     pub mtu: Option<u32>,
     /// Where published ports listen when nobody says.
     pub host_ip: Option<IpAddr>,
     /// The bridge's name; derived from the instance when absent.
     pub bridge: Option<String>,
+    /// Where networks get their subnets from when nobody names one: a range, and the prefix length of each.
+    pub address_pools: Vec<(ipnet::IpNet, u8)>,
 }
 
 /// What a container gets when its creator does not say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ContainerDefaults {
     pub log_driver: String,
     pub log_options: Vec<(String, String)>,
@@ -53,6 +81,15 @@ pub struct ContainerDefaults {
     pub seccomp_profile: Option<String>,
     pub cgroup_parent: Option<String>,
     pub stop_timeout_s: i64,
+}
+
+impl ContainerDefaults {
+    /// Refuses a log driver that there is not, and options that it has not.
+    pub fn check_log(&self) -> crate::Result<()> {
+        let config = self.log_options.iter().cloned().collect();
+        let log = corten_api::container::LogConfig { kind: self.log_driver.clone(), config };
+        crate::logging::check(&log)
+    }
 }
 
 impl Default for ContainerDefaults {

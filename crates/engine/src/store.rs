@@ -4,9 +4,10 @@
 //! and a commit waits for the disk only when it is its turn to move the log into the file. Records are JSON documents, so that a new field needs no migration; the
 //! schema version guards what does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use corten_image::Reserve;
 use corten_sys::private;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
@@ -14,23 +15,23 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-const SCHEMA_VERSION: i64 = 1;
-
-const SCHEMA: &str = "
+/// What each version adds to the one before it: the first makes a new database, and one of an older version gets the rest.
+const SCHEMA: [&str; 3] = [
+    "
 CREATE TABLE container (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE volume (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 -- Containers that are gone for every user, but whose files may still be on the disk.
 CREATE TABLE garbage (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-";
-
-/// Kept free for removals: on a full disk they are what makes room, and both databases need some to note them.
-const RESERVE_BYTES: usize = 1 << 20;
+",
+    "CREATE TABLE network (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;",
+    // The volumes that go with the container, as a JSON list.
+    "ALTER TABLE garbage ADD COLUMN volumes TEXT NOT NULL DEFAULT '[]';",
+];
 
 pub struct StateStore {
     connection: Mutex<Connection>,
-    /// A file of [`RESERVE_BYTES`], given up when a removal finds the disk full.
-    reserve: PathBuf,
+    reserve: Reserve,
 }
 
 impl StateStore {
@@ -38,26 +39,21 @@ impl StateStore {
     pub fn open(path: &Path) -> Result<Self> {
         // Records have environments, and so secrets; SQLite gives the files beside it the rights of this one.
         make_private(path).map_err(|e| Error::io("open", path, e))?;
-        let connection =
-            Connection::open(path).map_err(|e| Error::internal(format!("open {}: {e}", path.display())))?;
-        prepare(&connection).map_err(|e| Error::internal(format!("prepare {}: {e}", path.display())))?;
-        let version: i64 =
-            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-        match version {
-            0 => connection
-                .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
-                .map_err(failed)?,
-            SCHEMA_VERSION => {}
-            newer => {
-                return Err(Error::internal(format!(
-                    "{} has schema version {newer}, this engine knows {SCHEMA_VERSION}: start the newer engine that wrote it",
-                    path.display()
-                )));
-            }
-        }
-        let store = Self { connection: Mutex::new(connection), reserve: path.with_extension("reserve") };
-        store.refill_reserve();
+        let reserve = Reserve::at(path.with_extension("reserve"));
+        let connect = || -> Result<Connection> {
+            let connection = Connection::open(path)
+                .map_err(|e| Error::internal(format!("open {}: {e}", path.display())))?;
+            prepare(&connection).map_err(|e| Error::internal(format!("prepare {}: {e}", path.display())))?;
+            migrate(&connection, path)?;
+            Ok(connection)
+        };
+        let store = Self { connection: Mutex::new(reserve.give(connect)?), reserve };
         Ok(store)
+    }
+
+    /// Does what an engine's start must do on a full disk, too, with the room kept for removals.
+    pub fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        self.reserve.give(work)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -68,39 +64,59 @@ impl StateStore {
         self.records("SELECT record FROM container")
     }
 
+    /// Writes down what has changed of a container. One that has been discarded meanwhile does not come back by this.
     pub fn put_container(&self, id: &str, record: &impl Serialize) -> Result<()> {
-        self.put("INSERT OR REPLACE INTO container (id, record) VALUES (?1, ?2)", id, record)
+        self.put("UPDATE container SET record = ?2 WHERE id = ?1", id, record)
     }
 
-    /// Best effort: a disk that is too full for it is refilled after the next removal.
-    fn refill_reserve(&self) {
-        let whole = std::fs::metadata(&self.reserve).is_ok_and(|m| m.len() == RESERVE_BYTES as u64);
-        if !whole && std::fs::write(&self.reserve, vec![0; RESERVE_BYTES]).is_err() {
-            let _ = std::fs::remove_file(&self.reserve);
-        }
+    /// Keeps room for removals, once all is open.
+    pub fn refill_reserve(&self) {
+        self.reserve.refill();
     }
 
-    /// Forgets a container and remembers that its files must go; on a full disk with the room kept for this.
-    pub fn discard_container(&self, id: &str) -> Result<()> {
-        self.try_discard(id).or_else(|error| {
-            std::fs::remove_file(&self.reserve).map_err(|_| error)?;
-            self.try_discard(id)
-        })
+    /// Notes what is to go of a container, should the engine end before [`StateStore::add_container`].
+    pub fn expect_container(&self, id: &str, volumes: &[String]) -> Result<()> {
+        let connection = self.lock();
+        connection.execute(NOTE_GARBAGE, params![id, list(volumes)?]).map(drop).map_err(failed)
     }
 
-    fn try_discard(&self, id: &str) -> Result<()> {
+    /// Writes down a new container, whether or not it was expected.
+    pub fn add_container(&self, id: &str, record: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(record).map_err(|e| Error::internal(format!("record {id}: {e}")))?;
         let mut connection = self.lock();
         let change = connection.transaction().map_err(failed)?;
-        change.execute("DELETE FROM container WHERE id = ?1", [id]).map_err(failed)?;
-        change.execute("INSERT OR IGNORE INTO garbage (id) VALUES (?1)", [id]).map_err(failed)?;
+        run(&change, "INSERT INTO container (id, record) VALUES (?1, ?2)", &[id, &text])?;
+        run(&change, "DELETE FROM garbage WHERE id = ?1", &[id])?;
         change.commit().map_err(failed)
     }
 
-    pub fn garbage(&self) -> Result<Vec<String>> {
+    /// Forgets a container and remembers that its files must go, and these volumes; on a full disk with the room kept for this.
+    pub fn discard_container(&self, id: &str, volumes: &[String]) -> Result<()> {
+        let volumes = list(volumes)?;
+        self.reserve.spend(|| self.try_discard(id, &volumes))
+    }
+
+    /// The same of one that could not be made: it frees nothing, so it takes nothing of the room for removals.
+    pub fn discard_unmade(&self, id: &str, volumes: &[String]) -> Result<()> {
+        self.try_discard(id, &list(volumes)?)
+    }
+
+    fn try_discard(&self, id: &str, volumes: &str) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction().map_err(failed)?;
+        run(&change, "DELETE FROM container WHERE id = ?1", &[id])?;
+        run(&change, NOTE_GARBAGE, &[id, volumes])?;
+        change.commit().map_err(failed)
+    }
+
+    /// Containers that are gone and may have left something, each with its volumes.
+    pub fn garbage(&self) -> Result<Vec<(String, Vec<String>)>> {
         let connection = self.lock();
-        let mut query = connection.prepare_cached("SELECT id FROM garbage").map_err(failed)?;
-        let rows = query.query_map([], |row| row.get(0)).map_err(failed)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(failed)
+        let mut query = connection.prepare_cached("SELECT id, volumes FROM garbage").map_err(failed)?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).map_err(failed)?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(failed)?;
+        // What nobody has written has no volumes.
+        Ok(rows.into_iter().map(|(id, list)| (id, serde_json::from_str(&list).unwrap_or_default())).collect())
     }
 
     /// The files of these containers are gone.
@@ -124,13 +140,45 @@ impl StateStore {
         self.put("INSERT OR REPLACE INTO volume (name, record) VALUES (?1, ?2)", name, record)
     }
 
+    /// Gives a volume another name, and its users records that know it by that.
+    pub fn rename_volume(
+        &self,
+        old: &str,
+        new: &str,
+        record: &impl Serialize,
+        users: &[crate::container::Record],
+    ) -> Result<()> {
+        let text = |name: &str, error| Error::internal(format!("record {name}: {error}"));
+        let volume = serde_json::to_string(record).map_err(|e| text(new, e))?;
+        let mut connection = self.lock();
+        let change = connection.transaction().map_err(failed)?;
+        change.execute("DELETE FROM volume WHERE name = ?1", [old]).map_err(failed)?;
+        change
+            .execute("INSERT INTO volume (name, record) VALUES (?1, ?2)", params![new, volume])
+            .map_err(failed)?;
+        for user in users {
+            let record = serde_json::to_string(user).map_err(|e| text(&user.id, e))?;
+            change
+                .execute("UPDATE container SET record = ?2 WHERE id = ?1", params![user.id, record])
+                .map_err(failed)?;
+        }
+        change.commit().map_err(failed)
+    }
+
     pub fn remove_volume(&self, name: &str) -> Result<()> {
-        let remove =
-            || self.lock().execute("DELETE FROM volume WHERE name = ?1", [name]).map(drop).map_err(failed);
-        remove().or_else(|error| {
-            std::fs::remove_file(&self.reserve).map_err(|_| error)?;
-            remove()
-        })
+        self.remove("DELETE FROM volume WHERE name = ?1", name)
+    }
+
+    pub fn networks<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.records("SELECT record FROM network")
+    }
+
+    pub fn put_network(&self, id: &str, record: &impl Serialize) -> Result<()> {
+        self.put("INSERT OR REPLACE INTO network (id, record) VALUES (?1, ?2)", id, record)
+    }
+
+    pub fn remove_network(&self, id: &str) -> Result<()> {
+        self.remove("DELETE FROM network WHERE id = ?1", id)
     }
 
     pub fn setting(&self, name: &str) -> Result<Option<String>> {
@@ -141,18 +189,21 @@ impl StateStore {
     }
 
     pub fn put_setting(&self, name: &str, value: &str) -> Result<()> {
-        self.lock()
-            .execute("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)", params![name, value])
-            .map(drop)
-            .map_err(failed)
+        self.reserve.spend(|| {
+            let statement = "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)";
+            run(&self.lock(), statement, &[name, value])
+        })
+    }
+
+    /// On a full disk with the room kept for this.
+    fn remove(&self, statement: &str, key: &str) -> Result<()> {
+        self.reserve.spend(|| run(&self.lock(), statement, &[key]))
     }
 
     fn put(&self, statement: &str, key: &str, record: &impl Serialize) -> Result<()> {
         let text =
             serde_json::to_string(record).map_err(|e| Error::internal(format!("record {key}: {e}")))?;
-        let connection = self.lock();
-        let mut query = connection.prepare_cached(statement).map_err(failed)?;
-        query.execute(params![key, text]).map(drop).map_err(failed)
+        run(&self.lock(), statement, &[key, &text])
     }
 
     fn records<T: DeserializeOwned>(&self, statement: &str) -> Result<Vec<T>> {
@@ -171,6 +222,18 @@ impl StateStore {
     }
 }
 
+const NOTE_GARBAGE: &str = "INSERT OR REPLACE INTO garbage (id, volumes) VALUES (?1, ?2)";
+
+/// Runs a statement that is prepared once.
+fn run(connection: &Connection, statement: &str, parameters: &[&str]) -> Result<()> {
+    let mut query = connection.prepare_cached(statement).map_err(failed)?;
+    query.execute(rusqlite::params_from_iter(parameters)).map(drop).map_err(failed)
+}
+
+fn list(names: &[String]) -> Result<String> {
+    serde_json::to_string(names).map_err(|e| Error::internal(format!("a list of names: {e}")))
+}
+
 fn make_private(path: &Path) -> std::io::Result<()> {
     private::file(path)?;
     for suffix in ["-wal", "-shm"] {
@@ -182,6 +245,26 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings the database to the newest version, in one transaction.
+fn migrate(connection: &Connection, path: &Path) -> Result<()> {
+    let newest = SCHEMA.len();
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    let known = usize::try_from(version).ok().filter(|version| *version <= newest);
+    let Some(missing) = known.and_then(|version| SCHEMA.get(version..)) else {
+        return Err(Error::internal(format!(
+            "{} has schema version {version}, this engine knows {newest}: start the newer engine that wrote it",
+            path.display()
+        )));
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let steps = missing.concat();
+    connection
+        .execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {newest}; COMMIT;"))
+        .map_err(failed)
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -201,4 +284,49 @@ fn failed(error: rusqlite::Error) -> Error {
         );
     }
     Error::internal(format!("state database: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_was_expected_and_did_not_come_is_garbage() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = StateStore::open(&directory.path().join("engine.db")).unwrap();
+        let volumes = ["v1".to_owned(), "v2".to_owned()];
+        store.expect_container("one", &volumes).unwrap();
+        assert_eq!(store.garbage().unwrap(), [("one".to_owned(), volumes.to_vec())]);
+        store.add_container("one", &"record").unwrap();
+        assert!(store.garbage().unwrap().is_empty());
+        store.put_container("one", &"changed").unwrap();
+        assert_eq!(store.containers::<String>().unwrap(), ["changed"]);
+        store.discard_container("one", &volumes[..1]).unwrap();
+        // Who was about to write down a change comes too late.
+        store.put_container("one", &"record").unwrap();
+        assert!(store.containers::<String>().unwrap().is_empty());
+        assert_eq!(store.garbage().unwrap(), [("one".to_owned(), vec!["v1".to_owned()])]);
+        store.garbage_collected(&["one".to_owned()]).unwrap();
+        assert!(store.garbage().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_is_migrated_and_a_newer_one_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.db");
+        let first = Connection::open(&path).unwrap();
+        first.execute_batch(&format!("{} PRAGMA user_version = 1;", SCHEMA[0])).unwrap();
+        first.execute("INSERT INTO setting VALUES ('instance', 'abc')", []).unwrap();
+        drop(first);
+        let store = StateStore::open(&path).unwrap();
+        assert_eq!(store.setting("instance").unwrap().as_deref(), Some("abc"));
+        store.put_network("1", &"record").unwrap();
+        drop(store);
+        assert_eq!(StateStore::open(&path).unwrap().networks::<String>().unwrap(), ["record"]);
+        let newer = Connection::open(&path).unwrap();
+        newer.pragma_update(None, "user_version", SCHEMA.len() as i64 + 1).unwrap();
+        drop(newer);
+        let refused = StateStore::open(&path).map(drop).unwrap_err().message;
+        assert!(refused.contains("start the newer engine"), "{refused}");
+    }
 }

@@ -1,17 +1,27 @@
 //! The engine about itself, its events, and what its host can do.
 
 use corten_api::container::HostConfig;
-use corten_api::event::{EventActor, EventMessage, EventsOptions};
+use std::sync::PoisonError;
+
 use corten_api::system::{
-    Commit, ComponentVersion, PlatformName, PluginsInfo, RegistryConfig, Runtime, SystemInfo, SystemVersion,
+    Commit, ComponentVersion, FirewallInfo, PlatformName, PluginsInfo, SystemInfo, SystemVersion,
 };
-use corten_api::{API_VERSION, API_VERSION_MIN, List, Map, Timestamp};
+use corten_api::{API_VERSION, API_VERSION_MIN, List, Timestamp};
 use corten_runtime::cgroup::{Controller, Layout};
-use tokio::sync::mpsc;
 
 use crate::Engine;
-use crate::container::{Container, Phase};
-use crate::error::{Error, Result};
+use crate::container::Phase;
+use crate::error::Result;
+
+/// What this engine was built from, and of when that is: `scripts/build` says so of releases.
+pub(crate) const COMMIT: &str = match option_env!("CORTEN_GIT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+const BUILD_TIME: &str = match option_env!("CORTEN_BUILD_TIME") {
+    Some(time) => time,
+    None => "unknown",
+};
 
 /// Facts about the host that don't change while the engine runs.
 #[derive(Debug)]
@@ -21,12 +31,14 @@ pub struct Host {
     pub unified: bool,
     /// The bounding set that containers can get at most.
     pub capabilities: u64,
+    /// Swap is accounted for, so that it can be limited.
+    limits_swap: bool,
     groups: Option<&'static Layout>,
     kernel: String,
     operating_system: String,
     os_version: String,
     architecture: String,
-    memory_bytes: u64,
+    pub memory_bytes: u64,
 }
 
 impl Host {
@@ -39,6 +51,7 @@ impl Host {
             name: text(uname.nodename()),
             unified: groups.is_some_and(Layout::is_unified),
             capabilities: crate::spec::capabilities::available(),
+            limits_swap: limits_swap(groups),
             groups,
             kernel: text(uname.release()),
             operating_system,
@@ -50,6 +63,17 @@ impl Host {
 
     fn has(&self, controller: Controller) -> bool {
         self.groups.is_some_and(|groups| groups.has(controller))
+    }
+
+    /// The host in the labels of a metric; the names are Docker's.
+    pub fn labels(&self) -> [(&'static str, String); 5] {
+        [
+            ("architecture", self.architecture.clone()),
+            ("kernel", self.kernel.clone()),
+            ("os", self.operating_system.clone()),
+            ("os_type", "linux".to_owned()),
+            ("os_version", self.os_version.clone()),
+        ]
     }
 
     /// What is asked for and can't be had here.
@@ -67,6 +91,30 @@ impl Host {
             format!("Your kernel does not support {what}, or the cgroup controller is not mounted. Limitation discarded.")
         })
         .collect()
+    }
+}
+
+/// With version 1 a file of the root group says so; with version 2 the root group has no such file, but those below it.
+fn limits_swap(groups: Option<&Layout>) -> bool {
+    match groups {
+        Some(groups) if groups.is_unified() => {
+            groups.has(Controller::Memory) && groups_limit_swap(std::path::Path::new("/sys/fs/cgroup"))
+        }
+        Some(groups) if groups.has(Controller::Memory) => {
+            std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
+        }
+        _ => false,
+    }
+}
+
+/// Whether groups below a root of version 2, where containers' are made, limit swap. Where none limits memory yet there is nothing to
+/// look at; then they do if the kernel swaps at all.
+fn groups_limit_swap(root: &std::path::Path) -> bool {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut with_memory = entries.map(|entry| entry.path()).filter(|group| group.join("memory.max").exists());
+    match with_memory.next() {
+        Some(group) => group.join("memory.swap.max").exists(),
+        None => std::path::Path::new("/proc/swaps").exists(),
     }
 }
 
@@ -93,11 +141,21 @@ fn api_architecture(machine: &str) -> &str {
 }
 
 impl Engine {
+    /// The instance's name.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     pub fn version(&self) -> SystemVersion {
         let arch = api_architecture(&self.host.architecture).to_owned();
         let details = [
             ("ApiVersion", API_VERSION.to_owned()),
             ("Arch", arch.clone()),
+            ("BuildTime", BUILD_TIME.to_owned()),
+            ("Experimental", "false".to_owned()),
+            ("GitCommit", COMMIT.to_owned()),
+            // What clients print of every engine: no Go is in this one.
+            ("GoVersion", "none".to_owned()),
             ("KernelVersion", self.host.kernel.clone()),
             ("MinAPIVersion", API_VERSION_MIN.to_owned()),
             ("Os", "linux".to_owned()),
@@ -120,19 +178,33 @@ impl Engine {
         }
     }
 
+    /// Takes over the settings that can change while the engine runs; whoever listens hears of it. `debug` is the log's.
+    pub fn reload(&self, labels: Vec<String>, debug: bool) {
+        let listed = serde_json::json!(labels).to_string();
+        *self.labels.write().unwrap_or_else(PoisonError::into_inner) = labels;
+        let attributes = [
+            ("debug", if debug { "true" } else { "false" }),
+            ("default-runtime", "corten"),
+            ("default-shm-size", &self.options.defaults.shm_size.to_string()),
+            ("labels", listed.as_str()),
+            ("live-restore", "true"),
+        ];
+        self.daemon_event("reload", &attributes);
+    }
+
     pub async fn info(&self) -> Result<SystemInfo> {
-        let containers = self.containers.all();
+        let containers = self.containers.listed();
         let count =
             |wanted: &[Phase]| containers.iter().filter(|c| wanted.contains(&c.phase())).count() as u64;
         let host = &self.host;
+        let (http_proxy, https_proxy, no_proxy) = self.registries.options().proxies.shown();
         let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
-        let runtime = Runtime { path: "corten-shim".to_owned(), ..Runtime::default() };
         Ok(SystemInfo {
             id: self.instance.clone(),
             containers: containers.len() as u64,
             containers_running: count(&[Phase::Running]),
             containers_paused: count(&[Phase::Paused]),
-            containers_stopped: count(&[Phase::Created, Phase::Exited, Phase::Removing]),
+            containers_stopped: count(&[Phase::Created, Phase::Restarting, Phase::Exited, Phase::Removing]),
             images: self.images.list().map_err(crate::image::failed)?.len() as u64,
             driver: self.images.driver().name().to_owned(),
             driver_status: vec![(
@@ -144,10 +216,10 @@ impl Engine {
                 volume: vec!["local".to_owned()].into(),
                 network: ["bridge", "host", "nat", "null"].map(str::to_owned).to_vec().into(),
                 authorization: List::default(),
-                log: ["json-file", "local", "none"].map(str::to_owned).to_vec().into(),
+                log: crate::logging::DRIVERS.iter().map(|name| (*name).to_owned()).collect(),
             },
             memory_limit: host.has(Controller::Memory),
-            swap_limit: host.has(Controller::Memory),
+            swap_limit: host.limits_swap,
             cpu_cfs_period: host.has(Controller::Cpu),
             cpu_cfs_quota: host.has(Controller::Cpu),
             cpu_shares: host.has(Controller::Cpu),
@@ -168,27 +240,51 @@ impl Engine {
             os_version: host.os_version.clone(),
             os_type: "linux".to_owned(),
             architecture: host.architecture.clone(),
+            http_proxy,
+            https_proxy,
+            no_proxy,
             index_server_address: "https://index.docker.io/v1/".to_owned(),
-            registry_config: RegistryConfig::default(),
+            registry_config: self.registry_config(),
             ncpu: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             mem_total: host.memory_bytes,
             docker_root_dir: self.options.data_root.display().to_string(),
             name: host.name.clone(),
-            labels: self.options.labels.clone().into(),
+            labels: self.labels.read().unwrap_or_else(PoisonError::into_inner).clone().into(),
             server_version: self.options.version.clone(),
-            runtimes: [("corten", runtime)].into_iter().collect(),
-            default_runtime: "corten".to_owned(),
+            runtimes: self.options.runtimes.describe().collect(),
+            default_runtime: self.options.runtimes.default_name().to_owned(),
             // Containers go on when the engine stops; there is no other way.
             live_restore_enabled: true,
             init_binary: "corten-shim".to_owned(),
-            containerd_commit: Commit::default(),
-            runc_commit: Commit::default(),
-            init_commit: Commit::default(),
+            // Docker's word for a part that isn't there.
+            containerd_commit: Commit { id: "N/A".to_owned() },
+            runc_commit: Commit { id: "N/A".to_owned() },
+            init_commit: Commit { id: "N/A".to_owned() },
             security_options: self.security_options().into(),
-            cdi_spec_dirs: List::default(),
-            warnings: List::default(),
+            // Devices are given by path; there is no CDI.
+            cdi_spec_dirs: List::empty(),
+            firewall_backend: Some(FirewallInfo { driver: "nftables".to_owned(), info: List::default() }),
+            warnings: self.warnings(forwarding.trim() == "1"),
             ..SystemInfo::default()
         })
+    }
+
+    /// What containers can't have here, in Docker's words.
+    fn warnings(&self, forwarding: bool) -> List<String> {
+        let host = &self.host;
+        let missing = [
+            (!host.has(Controller::Memory), "No memory limit support"),
+            (!host.limits_swap, "No swap limit support"),
+            (!host.has(Controller::Cpu), "No cpu cfs quota support"),
+            (!host.has(Controller::Cpu), "No cpu shares support"),
+            (!host.has(Controller::Cpuset), "No cpuset support"),
+            (!host.has(Controller::Pids), "No pids limit support"),
+            (!host.has(Controller::Block), "No blkio weight support"),
+            (!forwarding, "IPv4 forwarding is disabled"),
+        ];
+        let warnings: Vec<String> =
+            missing.iter().filter(|(is, _)| *is).map(|(_, what)| format!("WARNING: {what}")).collect();
+        if warnings.is_empty() { List::default() } else { warnings.into() }
     }
 
     fn security_options(&self) -> Vec<String> {
@@ -206,145 +302,24 @@ impl Engine {
         }
         options
     }
-
-    /// What happened since, and what happens, until the receiver is dropped or the time is up.
-    pub fn events(&self, options: EventsOptions) -> Result<mpsc::Receiver<EventMessage>> {
-        options.filters.validate(&EVENT_FILTERS).map_err(|e| Error::invalid(e.to_string()))?;
-        let (past, mut live) = self.events.subscribe();
-        let (sender, receiver) = mpsc::channel(64);
-        tokio::spawn(async move {
-            let until = options.until;
-            let wanted = |event: &EventMessage| matches(event, &options.filters);
-            let late = |event: &EventMessage| until.is_some_and(|until| event.time_nano > until.unix_nanos());
-            if let Some(since) = options.since {
-                for event in past.iter().filter(|event| event.time_nano >= since.unix_nanos()) {
-                    if !late(event) && wanted(event) && sender.send((**event).clone()).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            let left = until.map(|until| until.since(Timestamp::now()));
-            let deadline = async {
-                match left {
-                    Some(left) => tokio::time::sleep(left).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::pin!(deadline);
-            loop {
-                tokio::select! {
-                    biased;
-                    event = live.recv() => match event {
-                        Ok(event) if late(&event) => return,
-                        Ok(event) if wanted(&event) => {
-                            if sender.send((*event).clone()).await.is_err() {
-                                return;
-                            }
-                        }
-                        Ok(_) => {}
-                        // A listener this slow has lost some; what comes next is still worth telling.
-                        Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                        Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                    },
-                    () = sender.closed() => return,
-                    () = &mut deadline => return,
-                }
-            }
-        });
-        Ok(receiver)
-    }
-
-    pub(crate) fn container_event(&self, container: &Container, action: &str, more: &[(&str, &str)]) {
-        let record = container.read();
-        let mut attributes: Map<String> = record.config.labels.clone();
-        attributes.insert("image".to_owned(), record.config.image.clone());
-        attributes.insert("name".to_owned(), record.name.clone());
-        attributes.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let from = record.config.image.clone();
-        drop(record);
-        self.publish(EventMessage { from, ..message("container", action, &container.id, attributes, true) });
-    }
-
-    pub(crate) fn image_event(&self, id: &str, action: &str, name: &str) {
-        let attributes = [("name", name.to_owned())].into_iter().collect();
-        self.publish(message("image", action, id, attributes, true));
-    }
-
-    pub(crate) fn volume_event(&self, name: &str, action: &str, more: &[(&str, &str)]) {
-        let attributes = more.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.publish(message("volume", action, name, attributes, false));
-    }
-
-    /// Of one of the networks that every engine has, whose driver bears its name.
-    pub(crate) fn network_event(&self, network: &str, action: &str, container: &str) {
-        let id = crate::network::id(&self.instance, network);
-        let attributes = [("container", container), ("name", network), ("type", network)];
-        let attributes = attributes.map(|(name, value)| (name, value.to_owned())).into_iter().collect();
-        self.publish(message("network", action, &id, attributes, false));
-    }
-
-    fn publish(&self, event: EventMessage) {
-        self.events.publish(event);
-    }
 }
 
-/// `old`: with the fields that clients of API 1.21 read.
-fn message(kind: &str, action: &str, id: &str, attributes: Map<String>, old: bool) -> EventMessage {
-    let now = Timestamp::now();
-    EventMessage {
-        status: if old { action.to_owned() } else { String::new() },
-        id: if old { id.to_owned() } else { String::new() },
-        from: String::new(),
-        kind: kind.to_owned(),
-        action: action.to_owned(),
-        actor: EventActor { id: id.to_owned(), attributes },
-        scope: "local".to_owned(),
-        time: now.unix(),
-        time_nano: now.unix_nanos(),
+#[cfg(test)]
+mod tests {
+    use super::groups_limit_swap;
+
+    #[test]
+    fn limits_of_swap_are_looked_for_where_containers_are_made() {
+        let root = tempfile::tempdir().unwrap();
+        let group = |name: &str, files: &[&str]| {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+            files.iter().for_each(|file| std::fs::write(root.path().join(name).join(file), "max").unwrap());
+        };
+        group("without.slice", &[]);
+        assert_eq!(groups_limit_swap(root.path()), std::path::Path::new("/proc/swaps").exists());
+        group("system.slice", &["memory.max"]);
+        assert!(!groups_limit_swap(root.path()));
+        std::fs::write(root.path().join("system.slice/memory.swap.max"), "max").unwrap();
+        assert!(groups_limit_swap(root.path()));
     }
-}
-
-const EVENT_FILTERS: [&str; 14] = [
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
-fn matches(event: &EventMessage, filters: &corten_api::filters::Filters) -> bool {
-    let attribute = |name: &str| event.actor.attributes.get(name).map(String::as_str);
-    let about = |kind: &str| {
-        filters.any(kind, |wish| {
-            event.kind == kind && (event.actor.id.starts_with(wish) || attribute("name") == Some(wish))
-                || kind == "image" && attribute("image") == Some(wish)
-        })
-    };
-    filters.exact("type", &event.kind)
-        && filters.exact("scope", &event.scope)
-        && filters.any("event", |wish| event.action == wish || event.action.split(':').next() == Some(wish))
-        && filters.labels(attribute)
-        && [
-            "container",
-            "image",
-            "network",
-            "volume",
-            "daemon",
-            "plugin",
-            "service",
-            "node",
-            "secret",
-            "config",
-        ]
-        .iter()
-        .all(|kind| about(kind))
 }

@@ -2,9 +2,16 @@
 //!
 //! `<name>/_data` is what containers see. Beside it, while a volume is filled, lie `.partial` (half a copy: worth nothing)
 //! and `.filled` (a whole one, on its way into `_data`). `.removed-<8 digits>-<name>` is a volume that is gone for
-//! everybody. Knows containers only as the names of users that its callers count.
+//! everybody, or not there yet: one that takes long to make is made under such a name, so that a crash leaves garbage and
+//! no half volume. Knows containers only as the names of users that its callers count.
 
-use std::collections::{BTreeMap, HashSet};
+pub mod limited;
+pub mod mounted;
+pub mod options;
+mod rename;
+mod staged;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -20,6 +27,9 @@ use crate::container::lock;
 use crate::error::{Error, Result};
 use crate::id;
 use crate::store::StateStore;
+
+use options::Content;
+pub use staged::Staged;
 
 /// Removed volumes wait under this prefix, which no volume's name has, while their files are deleted.
 const TRASH_PREFIX: &str = ".removed-";
@@ -42,19 +52,47 @@ pub struct VolumeRecord {
     /// Made for one container by itself.
     #[serde(default)]
     pub anonymous: bool,
+    /// As they were given.
+    #[serde(default)]
+    pub options: Map<String>,
+    /// What its directory is called, unless it has been renamed already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<String>,
+    /// The number under which the file system counts what it takes, if that is how it is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<u32>,
+}
+
+impl VolumeRecord {
+    pub fn content(&self) -> Result<Content> {
+        options::content(&self.options)
+    }
+
+    /// Refuses what is somebody else's: files can be put into what the engine itself keeps.
+    pub fn check_importable(&self) -> Result<()> {
+        match self.content()? {
+            Content::FileSystem(_) => Err(Error::invalid(format!(
+                "volume {}: an archive becomes a volume of its own, with no option but a size",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 pub struct Volumes {
     root: PathBuf,
     store: Arc<StateStore>,
     records: Mutex<BTreeMap<String, VolumeRecord>>,
+    /// Volumes that somebody works on as a whole, and with what: nobody may use, rename or remove them meanwhile.
+    busy: Mutex<HashMap<String, &'static str>>,
 }
 
 impl Volumes {
     pub fn open(root: PathBuf, store: Arc<StateStore>) -> Result<Self> {
         std::fs::create_dir_all(&root).map_err(|e| Error::io("create", &root, e))?;
         let records = store.volumes::<VolumeRecord>()?.into_iter().map(|v| (v.name.clone(), v)).collect();
-        Ok(Self { root, store, records: Mutex::new(records) })
+        Ok(Self { root, store, records: Mutex::new(records), busy: Mutex::default() })
     }
 
     /// The directory whose content a container sees.
@@ -70,32 +108,38 @@ impl Volumes {
                 request.driver
             )));
         }
-        if let Some(option) = request.driver_opts.keys().next() {
-            return Err(Error::unsupported(format!(
-                "volume option \"{option}\" is not supported: the local driver keeps volumes as plain directories"
-            )));
-        }
         let name = if request.name.is_empty() { id::random() } else { request.name.clone() };
-        if id::check_name("volume", &name).is_err() {
-            // Most often meant as a directory: `-v data/x:/y`.
-            return Err(Error::invalid(format!(
-                "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-            )));
-        }
-        if name.len() > NAME_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "volume name is too long: {} bytes, at most {NAME_BYTES_MAX}",
-                name.len()
-            )));
+        check_name(&name)?;
+        let content =
+            options::content(&request.driver_opts).map_err(|e| e.within(format!("create {name}")))?;
+        let record = VolumeRecord {
+            name: name.clone(),
+            created: Timestamp::now(),
+            labels: if request.labels.is_empty() { Map::default() } else { request.labels.clone() },
+            anonymous,
+            options: if request.driver_opts.is_empty() {
+                Map::default()
+            } else {
+                request.driver_opts.clone()
+            },
+            renamed_from: None,
+            project: None,
+        };
+        if let Content::Limited(bytes) = content {
+            if let Ok(known) = self.inspect(&name) {
+                return Ok((known, false));
+            }
+            let staged = self.stage(&name)?;
+            let project = limited::make(staged.path(), &staged.data(), bytes)?;
+            return staged.finish(VolumeRecord { project, ..record }).map(|volume| (volume, true));
         }
         let mut records = lock(&self.records);
         if let Some(known) = records.get(&name) {
             return Ok((self.describe(known), false));
         }
+        self.check_idle(&name)?;
         let data = self.data(&name);
         std::fs::create_dir_all(&data).map_err(|e| Error::io("create", &data, e))?;
-        let labels = if request.labels.is_empty() { Map::default() } else { request.labels.clone() };
-        let record = VolumeRecord { name: name.clone(), created: Timestamp::now(), labels, anonymous };
         if let Err(error) = self.store.put_volume(&name, &record) {
             // Only what is empty goes: files that are there without a record are somebody's.
             let _ = std::fs::remove_dir(&data);
@@ -144,6 +188,7 @@ impl Volumes {
         if !records.contains_key(name) {
             return if force { Ok(None) } else { Err(no_such_volume(name)) };
         }
+        self.check_idle(name)?;
         // Out of sight first: after a crash in between, the name of what is found tells which record has to go.
         let digits = &id::random()[..TRASH_DIGITS];
         let doomed = self.root.join(format!("{TRASH_PREFIX}{digits}-{name}"));
@@ -158,7 +203,10 @@ impl Volumes {
             let _ = std::fs::rename(&doomed, &directory);
             return Err(error);
         }
-        records.remove(name);
+        let project = records.remove(name).and_then(|record| record.project);
+        if let Some(project) = project {
+            limited::forget(&self.root, project);
+        }
         Ok(Some(doomed))
     }
 
@@ -166,25 +214,30 @@ impl Volumes {
     /// was any. Takes as long as that takes.
     pub fn fill(&self, name: &str, copy: impl FnOnce(&Path) -> Result<bool>) -> Result<()> {
         let volume = self.root.join(name);
-        let (data, partial, filled) = (self.data(name), volume.join(PARTIAL), volume.join(FILLED));
         // Two containers may be made at once.
         let _turn = turn(&volume).map_err(|e| Error::io("lock", &volume, e))?;
-        if !filled.exists() {
-            if std::fs::read_dir(&data).map_err(|e| Error::io("read", &data, e))?.next().is_some() {
-                return Ok(());
-            }
-            if !on_one_mount(&volume, &data).map_err(|e| Error::io("look at", &data, e))? {
-                // Somebody has mounted a file system there, into which nothing can be moved.
-                return copy(&data).map(drop);
-            }
-            tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e))?;
-            std::fs::create_dir(&partial).map_err(|e| Error::io("create", &partial, e))?;
-            if !copy(&partial).inspect_err(|_| drop(tree::remove(&partial)))? {
-                return tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e));
-            }
-            std::fs::rename(&partial, &filled).map_err(|e| Error::io("rename", &partial, e))?;
-        }
-        settle(&filled, &data).map_err(|e| Error::io("fill", &data, e))
+        fill(&volume, &self.data(name), copy)
+    }
+
+    /// The same for a volume that is mounted: the copy lies in it meanwhile.
+    pub fn fill_mounted(
+        &self,
+        name: &str,
+        data: &Path,
+        copy: impl FnOnce(&Path) -> Result<bool>,
+    ) -> Result<()> {
+        let volume = self.root.join(name);
+        let _turn = turn(&volume).map_err(|e| Error::io("lock", &volume, e))?;
+        fill(data, data, copy)
+    }
+
+    pub fn record(&self, name: &str) -> Result<VolumeRecord> {
+        lock(&self.records).get(name).cloned().ok_or_else(|| no_such_volume(name))
+    }
+
+    /// The directory of a volume and all that belongs to it.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     pub fn is_anonymous(&self, name: &str) -> bool {
@@ -195,6 +248,7 @@ impl Volumes {
     pub fn sweep(&self) -> Result<Vec<PathBuf>> {
         let failed = |e| Error::io("read", &self.root, e);
         let mut records = lock(&self.records);
+        rename::resume(&self.root, &records);
         let mut doomed = Vec::new();
         for entry in std::fs::read_dir(&self.root).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -227,11 +281,58 @@ impl Volumes {
             labels: record.labels.clone(),
             mountpoint: self.data(&record.name).display().to_string(),
             name: record.name.clone(),
-            options: Map::default(),
+            options: record.options.clone(),
             scope: "local".to_owned(),
             ..Volume::default()
         }
     }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if id::check_name("volume", name).is_err() {
+        // Most often meant as a directory: `-v data/x:/y`.
+        return Err(Error::invalid(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        )));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "volume name is too long: {} bytes, at most {NAME_BYTES_MAX}",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Fills `data`; the copy lies `beside` it meanwhile, which may be the same directory.
+fn fill(beside: &Path, data: &Path, copy: impl FnOnce(&Path) -> Result<bool>) -> Result<()> {
+    let (partial, filled) = (beside.join(PARTIAL), beside.join(FILLED));
+    if !filled.exists() {
+        if !is_empty(data).map_err(|e| Error::io("read", data, e))? {
+            return Ok(());
+        }
+        if !on_one_mount(beside, data).map_err(|e| Error::io("look at", data, e))? {
+            // Somebody has mounted a file system there, into which nothing can be moved.
+            return copy(data).map(drop);
+        }
+        tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e))?;
+        std::fs::create_dir(&partial).map_err(|e| Error::io("create", &partial, e))?;
+        if !copy(&partial).inspect_err(|_| drop(tree::remove(&partial)))? {
+            return tree::remove(&partial).map_err(|e| Error::io("remove", &partial, e));
+        }
+        std::fs::rename(&partial, &filled).map_err(|e| Error::io("rename", &partial, e))?;
+    }
+    settle(&filled, data).map_err(|e| Error::io("fill", data, e))
+}
+
+/// Whether nothing but the beginning of a copy is there.
+fn is_empty(data: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(data)? {
+        if entry?.file_name() != PARTIAL {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn no_such_volume(name: &str) -> Error {

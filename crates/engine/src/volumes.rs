@@ -1,5 +1,6 @@
 //! Volumes as the API has them, and their ties to containers.
 
+use corten_api::Map;
 use corten_api::filters::Filters;
 use corten_api::volume::{Volume, VolumeCreateRequest, VolumeList, VolumesPruneReport};
 
@@ -7,11 +8,29 @@ use crate::Engine;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::mounts::{MountKind, ResolvedMount};
-use crate::volume::disk_usage;
+use crate::volume::{disk_usage, options};
+
+mod archive;
+mod copies;
+mod use_by;
+
+pub use archive::VolumeExport;
+pub use use_by::OpenVolume;
 
 impl Engine {
     pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Volume> {
-        let (volume, new) = self.volumes.create(&request, request.name.is_empty())?;
+        let anonymous = request.name.is_empty();
+        self.make_volume(request, anonymous).await
+    }
+
+    /// Makes a volume, or gives the one of that name.
+    pub(crate) async fn make_volume(&self, request: VolumeCreateRequest, anonymous: bool) -> Result<Volume> {
+        let (volume, new) = if request.driver_opts.is_empty() {
+            self.volumes.create(&request, anonymous)?
+        } else {
+            let engine = self.clone();
+            crate::image::blocking(move || engine.volumes.create(&request, anonymous)).await?
+        };
         if new {
             self.volume_event(&volume.name, "create", &[("driver", "local")]);
         }
@@ -24,7 +43,29 @@ impl Engine {
     }
 
     pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
-        self.volumes.inspect(name)
+        let mut volume = self.volumes.inspect(name)?;
+        if !volume.options.is_empty() {
+            // Counting users waits for a mount that is being made.
+            let (engine, name) = (self.clone(), name.to_owned());
+            volume.status = crate::image::blocking(move || engine.volume_status(&name)).await?;
+        }
+        Ok(volume)
+    }
+
+    /// What is to be said of a volume that is more than a directory.
+    fn volume_status(&self, name: &str) -> Result<Map<serde_json::Value>> {
+        let record = self.volumes.record(name)?;
+        let content = record.content()?;
+        if content == options::Content::Directory {
+            return Ok(Map::default());
+        }
+        let mut status = vec![("Users".to_owned(), self.mounted.users(name).into())];
+        if let options::Content::Limited(bytes) = content {
+            status.push(("QuotaBytes".to_owned(), bytes.into()));
+            let storage = if record.project.is_some() { "project quota" } else { "ext4 in a file" };
+            status.push(("Storage".to_owned(), storage.into()));
+        }
+        Ok(status.into_iter().collect())
     }
 
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
@@ -56,8 +97,7 @@ impl Engine {
             if !wanted || !self.volume_users(&volume.name).is_empty() {
                 continue;
             }
-            let data = self.volumes.data(&volume.name);
-            let bytes = crate::image::blocking(move || Ok(disk_usage(&data))).await?;
+            let bytes = self.volume_disk_bytes(&volume.name).await?;
             match self.drop_volume(&volume.name, true) {
                 Ok(true) => {
                     report.space_reclaimed += bytes;
@@ -70,6 +110,7 @@ impl Engine {
             }
         }
         report.volumes_deleted = deleted.into();
+        self.prune_event("volume", report.space_reclaimed);
         Ok(report)
     }
 
@@ -84,21 +125,49 @@ impl Engine {
             .collect()
     }
 
+    /// What a volume takes of the data root's disk; nothing for what is mounted from elsewhere.
+    pub async fn volume_disk_bytes(&self, name: &str) -> Result<u64> {
+        let directory = self.volumes.directory(name);
+        crate::image::blocking(move || Ok(disk_usage(&directory))).await
+    }
+
+    /// How many containers use a volume, running or not.
+    pub fn volume_references(&self, name: &str) -> usize {
+        self.volume_users(name).len()
+    }
+
     /// Fills an empty volume with what the image has at its place, as its first container sees it.
     pub(crate) async fn copy_up(&self, container: &Container, mount: &ResolvedMount) -> Result<()> {
         let rootfs = self.images.rootfs(&container.id, &self.layers).map_err(crate::image::failed)?;
         let (engine, id) = (self.clone(), container.id.clone());
         let (name, inside) = (mount.volume.clone(), mount.destination.clone());
         crate::image::blocking(move || {
-            engine.volumes.fill(&name, |target| {
-                let root = engine
+            let inside = std::path::Path::new(&inside);
+            let look = || {
+                engine
                     .layers
                     .detached_root(&rootfs, true)
-                    .map_err(|e| Error::internal(format!("look into the image of container {id}: {e}")))?;
-                corten_image::mounts::copy_tree(&root, std::path::Path::new(&inside), target).map_err(|e| {
-                    Error::internal(format!("copy {inside} of the image into the volume {name}: {e}"))
+                    .map_err(|e| Error::internal(format!("look into the image of container {id}: {e}")))
+            };
+            let copy = |target: &std::path::Path| {
+                corten_image::mounts::copy_tree(&look()?, inside, target).map_err(|e| {
+                    Error::internal(format!(
+                        "copy {} of the image into the volume {name}: {e}",
+                        inside.display()
+                    ))
                 })
-            })
+            };
+            match engine.file_system_of(&name)? {
+                None => engine.volumes.fill(&name, copy),
+                // It would be gone before the container starts.
+                Some(wanted) if wanted.kind == "tmpfs" => Ok(()),
+                // Nothing is mounted for nothing; what can't be mounted is told at the start.
+                Some(_) if !corten_image::mounts::has_files(&look()?, inside) => Ok(()),
+                Some(_) => {
+                    let open = engine.open_volume(&name)?;
+                    engine.volumes.fill_mounted(&name, &open.path(), copy)
+                }
+            }
         })
         .await
     }

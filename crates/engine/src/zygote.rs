@@ -14,25 +14,45 @@ use crate::error::{Error, Result};
 pub struct ZygoteKeeper {
     shim: PathBuf,
     layers: Arc<LayerMounts>,
-    zygote: Mutex<Zygote>,
+    zygote: Mutex<Numbered>,
+}
+
+/// A zygote, and the how many-th it is.
+struct Numbered {
+    number: u64,
+    zygote: Zygote,
 }
 
 impl ZygoteKeeper {
     pub fn start(shim: PathBuf, layers: Arc<LayerMounts>) -> Result<Self> {
-        let zygote = Mutex::new(fork(&shim, &layers)?);
+        let zygote = Mutex::new(Numbered { number: 0, zygote: fork(&shim, &layers)? });
         Ok(Self { shim, layers, zygote })
     }
 
-    pub fn launch(&self, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Result<Connection> {
-        let mut zygote = lock(&self.zygote);
-        if let Ok(connection) = zygote.launch(launch, fds) {
-            return Ok(connection);
+    /// Hands a launch over; by which zygote, its number says.
+    pub fn launch(&self, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Result<(Connection, u64)> {
+        let mut current = lock(&self.zygote);
+        if let Ok(connection) = current.zygote.launch(launch, fds) {
+            return Ok((connection, current.number));
         }
+        self.renew(&mut current)?;
+        let connection = current.zygote.launch(launch, fds);
+        let connection =
+            connection.map_err(|e| Error::internal(format!("hand a container to its monitor: {e}")))?;
+        Ok((connection, current.number))
+    }
+
+    /// Has another zygote in the place of one that has lost a launch. It may be on its way to its end and still take messages: what it
+    /// was told and its own socket are closed one after the other.
+    pub fn replace(&self, number: u64) -> Result<()> {
+        let mut current = lock(&self.zygote);
+        if current.number == number { self.renew(&mut current) } else { Ok(()) }
+    }
+
+    fn renew(&self, current: &mut Numbered) -> Result<()> {
         tracing::warn!("the zygote does not answer; another one is started");
-        *zygote = fork(&self.shim, &self.layers)?;
-        zygote
-            .launch(launch, fds)
-            .map_err(|e| Error::internal(format!("hand a container to its monitor: {e}")))
+        *current = Numbered { number: current.number + 1, zygote: fork(&self.shim, &self.layers)? };
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Loading is one pass. `intake` takes the entries as they come and imports layers at once, before it is known
 //! what they belong to; `plan` then decides from manifests alone what is an image (no I/O); `load` puts
-//! blobs in place and commits all images in one transaction. What no image wants is dropped.
+//! blobs in place and commits all images in one transaction. What no image wants is dropped. `fetch` is the same for a source that is
+//! asked for what is wanted, blob by blob.
 
 use std::path::PathBuf;
 
@@ -17,15 +18,20 @@ use crate::platform::Platform;
 use crate::reference::ReferenceError;
 use crate::tar::TarError;
 
+mod fetch;
 mod intake;
 mod layout;
 mod load;
 mod pipeline;
 mod plan;
+mod publish;
 mod save;
 
+pub use fetch::{Fetch, Source, Stage, Watch};
+pub use publish::{Outgoing, Place, Publish, Published, SendStage, SendWatch, Target};
 pub use save::SaveError;
 
+pub(crate) use intake::TakenLayer;
 pub(crate) use pipeline::{Feed, pipe as feed_pipe};
 pub(crate) use plan::plain_blob;
 
@@ -58,8 +64,8 @@ impl Default for LoadLimits {
 
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// Which image of a multi-platform index to load; the host's by default.
-    pub platform: Option<Platform>,
+    /// Which platforms of a multi-platform index to load; none: all that are there.
+    pub platforms: Vec<Platform>,
 }
 
 /// How far a load has come.
@@ -127,6 +133,14 @@ pub enum LoadError {
         "image with reference {image} was found but does not provide the specified platform ({platform})"
     )]
     Platform { image: String, platform: Box<Platform> },
+    #[error("no matching manifest for {platform} in the manifest list entries of {image}")]
+    NoPlatform { image: String, platform: Box<Platform> },
+    #[error("cannot fetch {object}")]
+    Fetch { object: String, source: std::io::Error },
+    #[error("cannot send {object}")]
+    Send { object: String, source: std::io::Error },
+    #[error("given up because another part of the image failed")]
+    Stopped,
     #[error("indexes are nested too deeply at {0}")]
     Nesting(Digest),
     #[error(
@@ -135,6 +149,8 @@ pub enum LoadError {
     Ancient,
     #[error("this is not an image archive: it has neither manifest.json nor index.json")]
     NotAnImage,
+    #[error("{image} is no image, but an artifact of type {kind}")]
+    Artifact { image: String, kind: String },
     #[error("the archive's list of images is empty")]
     Empty,
     #[error(transparent)]
@@ -148,8 +164,11 @@ pub enum LoadError {
 impl LoadError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            LoadError::Platform { .. } => ErrorKind::NotFound,
+            LoadError::Platform { .. } | LoadError::NoPlatform { .. } => ErrorKind::NotFound,
             LoadError::Read(_)
+            | LoadError::Fetch { .. }
+            | LoadError::Send { .. }
+            | LoadError::Stopped
             | LoadError::ReadFile { .. }
             | LoadError::Blob(_)
             | LoadError::Database(_)

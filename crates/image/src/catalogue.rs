@@ -35,6 +35,8 @@ pub struct Image {
     /// Familiar names with digests, sorted.
     pub repo_digests: Vec<String>,
     pub parent: Option<ImageId>,
+    /// The image of whose platforms this is another one, made to be run.
+    pub owner: Option<ImageId>,
     /// When the image came into the store, Unix nanoseconds.
     pub stored_at: i64,
     /// When it last got a name, Unix nanoseconds.
@@ -45,6 +47,11 @@ impl Image {
     /// Whether nothing but the ID leads to it.
     pub fn is_dangling(&self) -> bool {
         self.repo_tags.is_empty()
+    }
+
+    /// Whether it is there for the sake of another image only.
+    pub fn is_hidden(&self) -> bool {
+        self.owner.is_some() && self.repo_tags.is_empty()
     }
 }
 
@@ -82,6 +89,11 @@ impl Catalogue {
 
     pub fn named(&self, canonical: &str) -> Option<Named> {
         self.names.get(canonical).copied()
+    }
+
+    /// All canonical names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
     }
 
     /// Puts an image in, or its newer state in place of the older.

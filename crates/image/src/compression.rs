@@ -1,7 +1,7 @@
 //! Compression by content: what a stream is, told from its first bytes, and its decompressed form.
 //! Media types and file names are not believed; nobody agrees on them.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use crate::manifest::media;
 
@@ -49,6 +49,16 @@ impl Compression {
         })
     }
 
+    /// The same of a file, for another thread.
+    pub fn file_reader(self, file: std::fs::File) -> io::Result<Box<dyn Read + Send>> {
+        let input = BufReader::with_capacity(BUFFER_BYTES, file);
+        Ok(match self {
+            Compression::None => Box::new(input),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        })
+    }
+
     /// The media type of a layer kept this way.
     pub fn layer_media_type(self) -> &'static str {
         match self {
@@ -57,6 +67,18 @@ impl Compression {
             Compression::Zstd => media::OCI_LAYER_ZSTD,
         }
     }
+}
+
+/// The plain stream of one that may be compressed.
+pub fn decompressed<'a>(mut input: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    let mut head = Vec::with_capacity(6);
+    (&mut input).take(6).read_to_end(&mut head)?;
+    let compression = Compression::detect(&head).map_err(io::Error::other)?;
+    let whole = io::Cursor::new(head).chain(input);
+    if compression == Compression::None {
+        return Ok(Box::new(whole));
+    }
+    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, compression.reader(whole)?)))
 }
 
 /// Reads up to `count` bytes from the front and gives them back together with a reader of the whole.
@@ -68,7 +90,7 @@ pub(crate) fn peek<R: Read>(mut input: R, count: usize) -> io::Result<(Vec<u8>, 
 }
 
 /// Whether a block is a tar header (its checksum holds) or the first of an empty archive.
-pub(crate) fn looks_like_tar(block: &[u8]) -> bool {
+pub fn looks_like_tar(block: &[u8]) -> bool {
     const CHECKSUM: std::ops::Range<usize> = 148..156;
     let Some(block) = block.get(..crate::tar::BLOCK) else { return false };
     if block.iter().all(|byte| *byte == 0) {

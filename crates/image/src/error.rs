@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::archive::{LoadError, SaveError};
 use crate::base::BaseError;
 use crate::blobs::BlobError;
+use crate::commit::CommitError;
 use crate::digest::Digest;
 use crate::import::ImportError;
 use crate::layer::LayerError;
@@ -29,6 +30,10 @@ pub enum Error {
     Reference(#[from] ReferenceError),
     #[error("No such image: {0}")]
     NotFound(String),
+    #[error(
+        "image with reference {image} was found but does not provide the specified platform ({platform})"
+    )]
+    NoPlatform { image: String, platform: Box<crate::platform::Platform> },
     #[error("the image ID prefix {0:?} is ambiguous: give more digits")]
     Ambiguous(String),
     #[error("{0}")]
@@ -65,12 +70,18 @@ pub enum Error {
     Import(#[from] ImportError),
     #[error(transparent)]
     Base(#[from] BaseError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Graft(crate::build::GraftError),
 }
 
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::NotFound(_) | Error::NoSnapshot(_) | Error::NoContent(_) => ErrorKind::NotFound,
+            Error::NotFound(_) | Error::NoPlatform { .. } | Error::NoSnapshot(_) | Error::NoContent(_) => {
+                ErrorKind::NotFound
+            }
             Error::Conflict(_) => ErrorKind::Conflict,
             Error::Reference(_) | Error::Ambiguous(_) | Error::TagByDigest | Error::SnapshotName(_) => {
                 ErrorKind::InvalidParameter
@@ -78,6 +89,8 @@ impl Error {
             Error::Load(error) => error.kind(),
             Error::Import(error) => error.kind(),
             Error::Base(error) => error.kind(),
+            Error::Commit(error) => error.kind(),
+            Error::Graft(error) => error.kind(),
             _ => ErrorKind::Internal,
         }
     }
@@ -87,8 +100,12 @@ impl Error {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let said = error.to_string();
+            // Some have named their cause already.
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             cause = error.source();
         }
         text

@@ -8,15 +8,12 @@ use crate::archive::{Feed, Progress, feed_pipe, plain_blob};
 use crate::catalogue::Image;
 use crate::changes::{self, ChangeError};
 use crate::compression::{Compression, UnsupportedCompression, peek};
-use crate::config::{History, ImageConfig, RootFs, RunConfig};
-use crate::digest::Digest;
+use crate::config::{History, ImageConfig, RunConfig};
 use crate::error::{Error, ErrorKind};
 use crate::layer::{ImportOptions as LayerOptions, ImportedLayer, LayerError};
-use crate::manifest::{self, Descriptor, media};
-use crate::metadata::{DocumentRow, ImageRow, NameRow, NewImage};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{Session, Store, layer_row, now_ns};
+use crate::store::{Composition, Session, Store, layer_row};
 
 /// How often progress is reported.
 const REPORT_BYTES: u64 = 4 << 20;
@@ -168,37 +165,16 @@ impl Store {
             variant: platform.variant.clone().unwrap_or_default(),
             os: platform.os.clone(),
             config: run,
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![layer.id] },
             history: vec![History { created: Some(created), ..history }],
             ..ImageConfig::default()
         };
-        let config = serde_json::to_vec(&config).expect("a configuration has string keys only");
         let row = layer_row(layer);
-        let blob = plain_blob(&row);
-        let id = Digest::of(&config);
-        let manifest = manifest::compose(
-            Descriptor::of(media::OCI_CONFIG, &config),
-            vec![Descriptor::new(&blob.media_type, blob.digest, blob.size)],
-        );
-        let (target, now) = (Digest::of(&manifest), now_ns());
-        let document = |digest, media_type: &str, bytes| DocumentRow {
-            digest,
-            media_type: media_type.to_owned(),
-            bytes,
-        };
-        let name = |name: &Reference| NameRow { name: name.to_string(), image: id, target, tagged_at: now };
-        let new = NewImage {
-            image: ImageRow { id, manifest: target, parent: None, stored_at: now },
-            documents: vec![
-                document(id, media::OCI_CONFIG, config),
-                document(target, media::OCI_MANIFEST, manifest),
-            ],
-            stack: vec![(row.diff_id, blob.digest)],
-            blobs: vec![blob],
+        self.compose(Composition {
+            config,
+            stack: vec![(row.diff_id, plain_blob(&row))],
             layers: vec![row],
-            names: reference.map(name).into_iter().collect(),
-        };
-        self.add(&[new])?;
-        self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))
+            parent: None,
+            names: reference.map(std::slice::from_ref).unwrap_or_default(),
+        })
     }
 }

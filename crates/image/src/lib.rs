@@ -10,13 +10,18 @@
 mod archive;
 mod base;
 pub mod blobs;
+pub mod build;
 mod catalogue;
 pub mod changes;
+mod commit;
+mod compress;
 pub mod compression;
 pub mod config;
+mod diff;
 pub mod digest;
 pub mod erofs;
 mod error;
+pub mod files;
 mod import;
 pub mod layer;
 pub mod manifest;
@@ -24,13 +29,21 @@ pub mod metadata;
 pub mod mounts;
 pub mod platform;
 pub mod reference;
+mod reserve;
 mod store;
 pub mod tar;
+mod zeros;
 
-pub use archive::{LoadError, LoadLimits, LoadOptions, Loaded, Progress, SaveError};
+pub use archive::{
+    Fetch, LoadError, LoadLimits, LoadOptions, Loaded, Outgoing, Place, Progress, Publish, Published,
+    SaveError, SendStage, SendWatch, Source, Stage, Target, Watch,
+};
 pub use base::{BaseError, BaseOptions};
 pub use catalogue::Image;
+pub use commit::{CommitError, CommitOptions};
+pub use compress::Format as CompressionFormat;
 pub use config::ImageConfig;
+pub use diff::{Change, ChangeKind, Changes, DiffError};
 pub use digest::{DiffId, Digest, ImageId};
 pub use error::{Error, ErrorKind};
 pub use import::{ImportError, ImportOptions};
@@ -38,6 +51,8 @@ pub use layer::DriverKind;
 pub use mounts::{LayerMounts, MountError};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use reserve::Reserve;
 pub use store::{
-    HistoryEntry, ImageUsage, LayerUsage, RemoveOptions, Removed, Rootfs, Store, StoreOptions, Usage, User,
+    HistoryEntry, ImageUsage, LayerUsage, ManifestInfo, ManifestKind, Removal, RemoveOptions, Removed,
+    Rootfs, Store, StoreOptions, Usage, User,
 };

@@ -107,6 +107,9 @@ pub struct Manifest {
     pub schema_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What it is when it isn't an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     pub config: Descriptor,
     #[serde(default)]
     pub layers: Vec<Descriptor>,
@@ -200,6 +203,7 @@ pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
         config,
         layers,
         annotations: None,

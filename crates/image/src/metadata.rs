@@ -10,13 +10,16 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::digest::{DiffId, Digest, ImageId};
+use crate::reserve::Reserve;
 
 mod change;
 mod rows;
 mod schema;
 
 pub use change::Change;
-pub use rows::{BlobRow, DocumentRow, Garbage, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow};
+pub use rows::{
+    BlobRow, CompressedRow, DocumentRow, Garbage, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow, StepRow,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -43,9 +46,21 @@ impl<T> Step<T> for rusqlite::Result<T> {
     }
 }
 
+fn transact<T, E: From<DatabaseError>>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Change<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).step("begin a change")?;
+    let change_made = change(&Change::within(&transaction))?;
+    transaction.commit().step("commit a change")?;
+    Ok(change_made)
+}
+
 /// An open image database. Not `Sync`: the store keeps it behind its writer's mutex.
 pub struct Database {
     connection: Connection,
+    reserve: Reserve,
 }
 
 impl Database {
@@ -60,7 +75,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
         connection.pragma_update(None, "foreign_keys", "ON").map_err(open)?;
         schema::migrate(&mut connection, path)?;
-        Ok(Database { connection })
+        Ok(Database { connection, reserve: Reserve::at(path.with_extension("reserve")) })
     }
 
     /// Runs one change as one transaction.
@@ -68,22 +83,30 @@ impl Database {
     where
         E: From<DatabaseError>,
     {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .step("begin a change")?;
-        let change_made = change(&Change::within(&transaction))?;
-        transaction.commit().step("commit a change")?;
-        Ok(change_made)
+        transact(&mut self.connection, change)
     }
 
-    /// As [`Database::change`], and on the disk when it returns: for changes after which files are deleted.
-    pub fn change_synced<T, E>(&mut self, change: impl FnOnce(&Change<'_>) -> Result<T, E>) -> Result<T, E>
+    /// Keeps room for removals, once all is open.
+    pub fn refill_reserve(&self) {
+        self.reserve.refill();
+    }
+
+    /// As [`Database::change`], for what makes room: on a full disk with the room that is kept for it.
+    pub fn remove<T, E>(&mut self, change: impl Fn(&Change<'_>) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<DatabaseError>,
+    {
+        let Self { connection, reserve } = self;
+        reserve.spend(|| transact(connection, &change))
+    }
+
+    /// As [`Database::remove`], and on the disk when it returns: for changes after which files are deleted.
+    pub fn remove_synced<T, E>(&mut self, change: impl Fn(&Change<'_>) -> Result<T, E>) -> Result<T, E>
     where
         E: From<DatabaseError>,
     {
         self.connection.pragma_update(None, "synchronous", "FULL").step("be made durable")?;
-        let outcome = self.change(change);
+        let outcome = self.remove(change);
         self.connection.pragma_update(None, "synchronous", "NORMAL").step("be made fast again")?;
         outcome
     }
@@ -203,6 +226,27 @@ impl Database {
             .step("read a layer's row")
     }
 
+    /// What a layer was when it was last compressed so.
+    pub fn compressed(
+        &self,
+        layer: &DiffId,
+        media_type: &str,
+    ) -> Result<Option<CompressedRow>, DatabaseError> {
+        let step = "read a layer's compressed form";
+        let row = self
+            .connection
+            .prepare_cached("SELECT digest, size FROM compressed WHERE diff_id = ?1 AND media_type = ?2")
+            .step(step)?
+            .query_row([layer.to_string().as_str(), media_type], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?))
+            })
+            .optional()
+            .step(step)?;
+        let Some((text, size)) = row else { return Ok(None) };
+        let (diff_id, media_type) = (*layer, media_type.to_owned());
+        Ok(Some(CompressedRow { diff_id, media_type, digest: digest(&text)?, size }))
+    }
+
     pub fn layers(&self) -> Result<Vec<LayerRow>, DatabaseError> {
         let digests = self.digests("SELECT diff_id FROM layers ORDER BY diff_id", None)?;
         let mut layers = Vec::with_capacity(digests.len());
@@ -220,6 +264,18 @@ impl Database {
         let blobs =
             self.digests("SELECT blob FROM image_layers WHERE image = ?1 ORDER BY position", Some(&image))?;
         Ok(layers.into_iter().zip(blobs).collect())
+    }
+
+    /// The image of whose platforms this one is, if any.
+    pub fn owner(&self, member: &ImageId) -> Result<Option<ImageId>, DatabaseError> {
+        let query = "SELECT owner FROM members WHERE member = ?1 ORDER BY owner LIMIT 1";
+        Ok(self.digests(query, Some(&member.to_string()))?.into_iter().next())
+    }
+
+    /// The images that are other platforms of this one.
+    pub fn members(&self, owner: &ImageId) -> Result<Vec<ImageId>, DatabaseError> {
+        let query = "SELECT member FROM members WHERE owner = ?1 ORDER BY member";
+        self.digests(query, Some(&owner.to_string()))
     }
 
     /// All documents and blobs that an image keeps alive.
@@ -244,6 +300,52 @@ impl Database {
             snapshots.push(SnapshotRow { id, image: digest(&image)?, layers });
         }
         Ok(snapshots)
+    }
+
+    /// What the step with that key has made.
+    pub fn step(&self, key: &Digest) -> Result<Option<StepRow>, DatabaseError> {
+        let mut rows = self.steps_where("WHERE key = ?1", Some(&key.to_string()))?;
+        Ok(rows.pop())
+    }
+
+    /// All steps, the one that was used longest ago first.
+    pub fn steps(&self) -> Result<Vec<StepRow>, DatabaseError> {
+        self.steps_where("ORDER BY used_at, key", None)
+    }
+
+    fn steps_where(&self, clause: &str, argument: Option<&str>) -> Result<Vec<StepRow>, DatabaseError> {
+        let step = "read what steps have made";
+        let query = format!(
+            "SELECT key, description, created_at, used_at, uses, diff_id, tar_bytes, unpacked_bytes, disk_bytes
+             FROM steps LEFT JOIN layers USING (diff_id) {clause}"
+        );
+        let mut statement = self.connection.prepare_cached(&query).step(step)?;
+        let mut rows = match argument {
+            Some(argument) => statement.query([argument]),
+            None => statement.query([]),
+        }
+        .step(step)?;
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().step(step)? {
+            let layer = match row.get::<_, Option<String>>(5).step(step)? {
+                Some(text) => Some(LayerRow {
+                    diff_id: digest(&text)?,
+                    tar_bytes: row.get(6).step(step)?,
+                    unpacked_bytes: row.get(7).step(step)?,
+                    disk_bytes: row.get(8).step(step)?,
+                }),
+                None => None,
+            };
+            steps.push(StepRow {
+                key: digest(&row.get::<_, String>(0).step(step)?)?,
+                layer,
+                description: row.get(1).step(step)?,
+                created_at: row.get(2).step(step)?,
+                used_at: row.get(3).step(step)?,
+                uses: row.get(4).step(step)?,
+            });
+        }
+        Ok(steps)
     }
 
     /// Content whose bytes may not have reached the disk, as recorded under other boots than this one.

@@ -24,7 +24,10 @@ use crate::metadata::{Database, DocumentRow, ImageRow, LayerRow, NameRow, NewIma
 use crate::mounts::LayerMounts;
 use crate::reference::Reference;
 
+mod arrivals;
+mod compose;
 mod history;
+mod platforms;
 mod recover;
 mod remove;
 mod session;
@@ -33,12 +36,15 @@ mod usage;
 mod writeout;
 
 pub use history::HistoryEntry;
-pub use remove::{RemoveOptions, Removed, User};
+pub use platforms::{ManifestInfo, ManifestKind};
+pub use remove::{Removal, RemoveOptions, Removed, User};
 pub use usage::{ImageUsage, LayerUsage, Usage};
 
 pub use snapshots::Rootfs;
 
-pub(crate) use session::Session;
+pub(crate) use arrivals::{Arrivals, Claim};
+pub(crate) use compose::Composition;
+pub(crate) use session::{OwnedSession, Session};
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +72,7 @@ pub struct Store {
     catalogue: RwLock<Catalogue>,
     snapshot_rows: RwLock<BTreeMap<String, SnapshotRow>>,
     sessions: Mutex<session::Sessions>,
+    pub(crate) arrivals: Arrivals,
     writeout: writeout::Writeout,
     mounts: RwLock<Option<Weak<LayerMounts>>>,
     boot: String,
@@ -119,6 +126,7 @@ impl Store {
             catalogue: RwLock::new(catalogue),
             snapshot_rows: RwLock::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()),
             sessions: Mutex::default(),
+            arrivals: Arrivals::default(),
             writeout,
             mounts: RwLock::new(None),
             boot,
@@ -166,14 +174,31 @@ impl Store {
         }
     }
 
+    /// The image that has a name, and the digest of the manifest or index that the name was given to.
+    pub fn named(&self, name: &Reference) -> Option<(Arc<Image>, Digest)> {
+        self.catalogue().find_reference(name).map(|(image, target)| (image.clone(), target))
+    }
+
+    /// All names with tags in a name's repository, sorted.
+    pub fn tags_of(&self, repository: &Reference) -> Vec<Reference> {
+        let prefix = format!("{}:", repository.name());
+        let catalogue = self.catalogue();
+        let names = catalogue.names().filter(|name| name.starts_with(&prefix));
+        let mut names: Vec<Reference> =
+            names.filter_map(|name| Reference::parse_untagged(name).ok()).collect();
+        names.sort();
+        names
+    }
+
     /// The image with exactly this ID.
     pub fn image(&self, id: &ImageId) -> Option<Arc<Image>> {
         self.catalogue().image(id).cloned()
     }
 
-    /// All images, the newest first.
+    /// All images, the newest first; not those that are other platforms of one.
     pub fn list(&self) -> Result<Vec<Arc<Image>>, Error> {
-        let mut images: Vec<Arc<Image>> = self.catalogue().images().cloned().collect();
+        let mut images: Vec<Arc<Image>> =
+            self.catalogue().images().filter(|image| !image.is_hidden()).cloned().collect();
         images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(images)
     }
@@ -232,6 +257,15 @@ impl Store {
 
     /// Adds images in one transaction; what they bring must be in its place already.
     pub(crate) fn add(&self, images: &[NewImage]) -> Result<(), Error> {
+        self.add_all(images, None)
+    }
+
+    /// Adds another platform of an image.
+    fn add_member(&self, new: &NewImage, owner: ImageId) -> Result<(), Error> {
+        self.add_all(std::slice::from_ref(new), Some(owner))
+    }
+
+    fn add_all(&self, images: &[NewImage], owner: Option<ImageId>) -> Result<(), Error> {
         let mut database = self.writer();
         let mut touched: BTreeSet<ImageId> = images.iter().map(|new| new.image.id).collect();
         for name in images.iter().flat_map(|new| &new.names) {
@@ -247,12 +281,34 @@ impl Store {
         }
         database.change(|change| -> Result<(), Error> {
             images.iter().try_for_each(|new| change.add_image(new))?;
+            if let Some(owner) = &owner {
+                images.iter().try_for_each(|new| change.add_member(&new.image.id, owner))?;
+            }
             Ok(fresh.iter().try_for_each(|content| change.mark_unsynced(content, &self.boot))?)
         })?;
         self.refresh(&database, touched)?;
         drop(database);
         self.writeout.push(fresh);
         Ok(())
+    }
+
+    /// Notes that an image is known elsewhere by another manifest than here: by its name with the digest of that.
+    pub(crate) fn note_published(
+        &self,
+        image: &Image,
+        name: &Reference,
+        top: DocumentRow,
+    ) -> Result<(), Error> {
+        let name = NameRow { name: name.to_string(), image: image.id, target: top.digest, tagged_at: 0 };
+        let row = ImageRow {
+            id: image.id,
+            manifest: image.manifest,
+            parent: image.parent,
+            stored_at: image.stored_at,
+        };
+        let documents = vec![top];
+        let (blobs, layers, stack) = (Vec::new(), Vec::new(), Vec::new());
+        self.add(&[NewImage { image: row, documents, blobs, layers, stack, names: vec![name] }])
     }
 
     /// Brings the catalogue up to the database for the images that a change touched.
@@ -291,7 +347,9 @@ fn read_image(database: &Database, row: &ImageRow) -> Result<(Image, Vec<NameRow
         size += database.layer(diff_id)?.ok_or(Error::NoContent(*diff_id))?.unpacked_bytes;
         blobs.push(database.blob(blob)?.ok_or(Error::NoContent(*blob))?);
     }
-    let target = names.iter().max_by_key(|name| name.tagged_at).map_or(row.manifest, |name| name.target);
+    // What was pushed from here under a digest of its own is not what the image is here.
+    let given = names.iter().filter(|name| name.tagged_at > 0);
+    let target = given.max_by_key(|name| name.tagged_at).map_or(row.manifest, |name| name.target);
     let target = database.document(&target)?.ok_or(Error::NoContent(target))?;
     let image = Image {
         id: row.id,
@@ -306,6 +364,7 @@ fn read_image(database: &Database, row: &ImageRow) -> Result<(Image, Vec<NameRow
         repo_tags: Vec::new(),
         repo_digests: Vec::new(),
         parent: row.parent,
+        owner: database.owner(&row.id)?,
         stored_at: row.stored_at,
         tagged_at: None,
     };

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use corten_network::{AttachRequest, HostPort, Networks, PortRequest, Settings};
+use corten_network::{
+    EndpointRequest, HostPort, NetworkRequest, Networks, PortRequest, SandboxRequest, Settings,
+};
 
 const ROUNDS: usize = 30;
 
@@ -11,17 +13,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Networks::open(Settings { warm_endpoints, ..Settings::new(instance.parse()?) })
     };
     let port = PortRequest { container_port: 80, host_port: HostPort::Any, ..PortRequest::default() };
-    let plain = AttachRequest { container: "c".into(), ..AttachRequest::default() };
-    let published = AttachRequest { ports: vec![port], ..plain.clone() };
-    let moved = AttachRequest { ip: Some("172.30.77.7".parse()?), ..plain.clone() };
+    let endpoint = EndpointRequest { network: "default".into(), ..EndpointRequest::default() };
+    let own_address = EndpointRequest { ipv4: Some("172.30.77.7".parse()?), ..endpoint.clone() };
+    let further = EndpointRequest { network: "further".into(), ..EndpointRequest::default() };
+    let dual = EndpointRequest { network: "dual".into(), ..EndpointRequest::default() };
+    let plain =
+        SandboxRequest { container: "c".into(), endpoints: vec![endpoint], ..SandboxRequest::default() };
+    let published = SandboxRequest { ports: vec![port], ..plain.clone() };
+    let moved = SandboxRequest { endpoints: vec![own_address], ..plain.clone() };
+    let other = SandboxRequest { endpoints: vec![further.clone()], ..plain.clone() };
+    let two = SandboxRequest { endpoints: vec![further, dual.clone()], ..plain.clone() };
+    let both = SandboxRequest { endpoints: vec![dual], ..plain.clone() };
     for (what, warm, request) in [
         ("warm", 4, &plain),
         ("warm, one published port", 4, &published),
         ("warm, an address of its own", 4, &moved),
+        ("a further network", 4, &other),
+        ("a further network, IPv6 too", 4, &both),
+        ("two further networks", 4, &two),
         ("cold", 0, &plain),
         ("cold, one published port", 0, &published),
     ] {
         let networks = open("0e0a0001", warm)?;
+        networks.create(&NetworkRequest::new("further", "further"))?;
+        networks.create(&NetworkRequest { ipv6: true, ..NetworkRequest::new("dual", "dual") })?;
         let mut attach = Vec::new();
         let mut detach = Vec::new();
         for _ in 0..ROUNDS {

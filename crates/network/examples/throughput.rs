@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use corten_network::{AttachRequest, HostPort, Networks, PortRequest, Settings};
+use corten_network::{EndpointRequest, HostPort, Networks, PortRequest, SandboxRequest, Settings};
 use corten_sys::netns;
 
 const SECONDS: &str = "3";
@@ -18,7 +18,8 @@ fn main() -> Result<(), Failure> {
     let networks = Networks::open(Settings::new("0e0a0002".parse()?))?;
     let port =
         PortRequest { container_port: 5201, host_port: HostPort::Fixed(5301), ..PortRequest::default() };
-    let request = AttachRequest { container: "c".into(), ports: vec![port], ..AttachRequest::default() };
+    let endpoint = EndpointRequest { network: networks.nat().id.clone(), ..EndpointRequest::default() };
+    let request = SandboxRequest { container: "c".into(), endpoints: vec![endpoint], ports: vec![port] };
     let endpoint = networks.attach(&request)?;
     let mut servers = vec![serve()?];
     let served = std::thread::scope(|scope| {
@@ -30,7 +31,7 @@ fn main() -> Result<(), Failure> {
     });
     servers.push(served.map_err(|_| "the server's thread panicked")??);
     std::thread::sleep(Duration::from_millis(300));
-    let container = endpoint.ip.to_string();
+    let container = endpoint.endpoints[0].ipv4.ok_or("no address")?.ip.to_string();
     let paths = [
         ("loopback", "127.0.0.1", "5201", false),
         ("host to container", &container, "5201", false),

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::plan::{Operation, Place, Step};
 use crate::rtnl;
 
-const CARRIER_PATIENCE: Duration = Duration::from_millis(500);
-const CARRIER_POLL: Duration = Duration::from_micros(50);
+/// How long the kernel is waited for that does a thing by and by.
+const KERNEL_PATIENCE: Duration = Duration::from_millis(500);
+const KERNEL_POLL: Duration = Duration::from_micros(50);
 
 /// The doors through which a plan is applied.
 pub struct Kernel<'a> {
@@ -57,8 +58,13 @@ impl Kernel<'_> {
             Place::Host => self.host,
             Place::Container => self.container()?.socket,
         };
-        if let Operation::AwaitCarrier { link } = &step.operation {
-            return await_carrier(socket, link);
+        match &step.operation {
+            Operation::AwaitCarrier { link } => return until(step, || has_carrier(socket, link)),
+            Operation::AwaitAddress { address } => {
+                let ours = || rtnl::is_local(socket, *address).map_err(Error::netlink(step.to_string()));
+                return until(step, ours);
+            }
+            _ => {}
         }
         let mut batch = Batch::new();
         self.encode(&step.operation, socket, &mut batch)?;
@@ -67,7 +73,9 @@ impl Kernel<'_> {
 
     fn encode(&self, operation: &Operation, socket: &Socket, batch: &mut Batch) -> Result<()> {
         match operation {
-            Operation::CreateBridge { name, mac, mtu } => rtnl::create_bridge(batch, name, *mac, *mtu),
+            Operation::CreateBridge { name, mac, mtu, alias } => {
+                rtnl::create_bridge(batch, name, *mac, *mtu, alias)
+            }
             Operation::CreateVeth { host, container, mac, mtu } => {
                 rtnl::create_veth(batch, host, container, *mac, *mtu, self.container()?.netns);
             }
@@ -87,7 +95,12 @@ impl Kernel<'_> {
             Operation::SetDefaultRoute { link, gateway, mtu } => {
                 rtnl::default_route(batch, index(socket, link)?, *gateway, *mtu)
             }
-            Operation::WriteSysctl { .. } | Operation::AwaitCarrier { .. } => {}
+            Operation::DeleteDefaultRoute { link, gateway } => {
+                rtnl::delete_default_route(batch, index(socket, link)?, *gateway)
+            }
+            Operation::WriteSysctl { .. }
+            | Operation::AwaitCarrier { .. }
+            | Operation::AwaitAddress { .. } => {}
         }
         Ok(())
     }
@@ -97,20 +110,22 @@ impl Kernel<'_> {
     }
 }
 
-/// Without the carrier in time it goes on: the first packets may then come late, which is better than no network.
-fn await_carrier(socket: &Socket, name: &str) -> Result<()> {
-    let deadline = Instant::now() + CARRIER_PATIENCE;
-    loop {
-        let link = rtnl::link(socket, name).map_err(Error::netlink(format!("look up interface {name}")))?;
-        if link.ok_or_else(|| Error::NoInterface(name.to_owned()))?.operational {
-            return Ok(());
-        }
+/// When it isn't so in time it goes on: the first packets may then be lost, which is better than no network.
+fn until(step: &Step, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + KERNEL_PATIENCE;
+    while !is_so()? {
         if Instant::now() > deadline {
-            warn!(interface = name, "no carrier yet");
-            return Ok(());
+            warn!(%step, "the network is not ready in time");
+            break;
         }
-        std::thread::sleep(CARRIER_POLL);
+        std::thread::sleep(KERNEL_POLL);
     }
+    Ok(())
+}
+
+fn has_carrier(socket: &Socket, name: &str) -> Result<bool> {
+    let link = rtnl::link(socket, name).map_err(Error::netlink(format!("look up interface {name}")))?;
+    Ok(link.ok_or_else(|| Error::NoInterface(name.to_owned()))?.operational)
 }
 
 fn index(socket: &Socket, name: &str) -> Result<u32> {

@@ -27,6 +27,19 @@ pub fn sweep(socket: &Socket, instance: &Instance, keep: &HashSet<&str>, limit: 
     Ok(())
 }
 
+/// Removes every bridge that bears this instance's note and belongs to no network that is known.
+pub fn sweep_bridges(socket: &Socket, instance: &Instance, networks: &HashSet<&str>) -> Result<()> {
+    let prefix = instance.alias("");
+    let links = rtnl::links(socket).map_err(Error::netlink("list the host's interfaces"))?;
+    for link in links {
+        if link.alias.strip_prefix(&prefix).is_some_and(|network| !networks.contains(network)) {
+            delete_link_if_there(socket, &link.name)
+                .map_err(Error::netlink(format!("delete the stale bridge {}", link.name)))?;
+        }
+    }
+    Ok(())
+}
+
 fn ours(socket: &Socket, instance: &Instance) -> Result<Vec<(u32, String)>> {
     let links = rtnl::links(socket).map_err(Error::netlink("list the host's interfaces"))?;
     let prefix = instance.interface_prefix();

@@ -5,6 +5,7 @@
 //! here, and what it gets is a network namespace by descriptor. Start with [`Networks`]; packet paths and names
 //! in the kernel are in `docs/networking.md`.
 
+mod addresses;
 mod apply;
 mod bring_up;
 mod conntrack;
@@ -15,22 +16,29 @@ mod foreign;
 mod interface;
 mod ipam;
 mod mac;
+mod network;
 mod networks;
 mod nft;
 pub mod plan;
 mod port_owner;
 mod ports;
 mod prepare;
+mod request;
+mod resolver;
 mod rtnl;
 mod settings;
+mod subnets;
 mod warm;
 mod watch;
 
+pub use addresses::SubnetUse;
 pub use endpoint::{
-    AttachRequest, Endpoint, HostPort, PortRequest, Protocol, PublishedPort, RestoredEndpoint,
+    Assigned, Endpoint, EndpointRequest, HostPort, PortRequest, Protocol, PublishedPort, RestoredSandbox,
+    Sandbox, SandboxRequest,
 };
 pub use error::{Error, Result};
-pub use ipam::Ipam;
 pub use mac::MacAddr;
-pub use networks::{NatNetwork, Networks};
-pub use settings::{Instance, Settings};
+pub use network::{BridgeNetwork, Driver, GatewayMode, Subnet, WaysOut, ways_out};
+pub use networks::Networks;
+pub use request::{NetworkRequest, SubnetRequest};
+pub use settings::{AddressPool, Instance, Settings, is_interface_name};

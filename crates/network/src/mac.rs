@@ -1,7 +1,7 @@
 //! Ethernet addresses: parsed, printed, and derived from an IPv4 address as Docker does.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,19 @@ use serde::{Deserialize, Serialize};
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// `02:42` and the four bytes of the address: unique in the network as long as the address is.
-    pub fn from_ip(ip: Ipv4Addr) -> MacAddr {
-        let [a, b, c, d] = ip.octets();
+    /// `02:42` and the last four bytes of the address: unique in the network as long as the address is.
+    pub fn from_ip(ip: IpAddr) -> MacAddr {
+        let [a, b, c, d] = match ip {
+            IpAddr::V4(ip) => ip.octets(),
+            IpAddr::V6(ip) => (u128::from(ip) as u32).to_be_bytes(),
+        };
+        MacAddr([0x02, 0x42, a, b, c, d])
+    }
+
+    /// For a bridge without an address: from the first digits of a hexadecimal id.
+    pub fn from_id(id: &str) -> MacAddr {
+        let number = u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).unwrap_or(1);
+        let [a, b, c, d] = number.to_be_bytes();
         MacAddr([0x02, 0x42, a, b, c, d])
     }
 }
@@ -74,7 +84,7 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        let mac = MacAddr::from_ip(Ipv4Addr::new(172, 30, 0, 2));
+        let mac = MacAddr::from_ip([172, 30, 0, 2].into());
         assert_eq!(mac.to_string(), "02:42:ac:1e:00:02");
         assert_eq!(mac.to_string().parse(), Ok(mac));
         assert_eq!("02-42-AC-1E-00-02".parse(), Ok(mac));

@@ -3,7 +3,7 @@
 //! Owns the vocabulary; `encode` turns it into netlink messages, `text` prints it in the form of
 //! `nft --debug=netlink`. Knows nothing of what our table is for (see `firewall`).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 mod encode;
 mod read;
@@ -12,11 +12,21 @@ mod text;
 pub use encode::Transaction;
 pub use read::{chain_exists, chain_policy_is_drop, rules, subject, table_exists};
 
-/// A whole table of family `ip`.
+/// Which packets a table sees; the values are the kernel's `NFPROTO_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Both of the others.
+    Inet = 1,
+    Ipv4 = 2,
+    Ipv6 = 10,
+}
+
+/// A whole table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
+    pub family: Family,
     pub name: String,
-    pub maps: Vec<Map>,
+    pub sets: Vec<Set>,
     pub chains: Vec<Chain>,
 }
 
@@ -57,53 +67,69 @@ pub struct Rule {
     pub comment: Option<String>,
 }
 
-/// A map from concatenated fields to concatenated fields.
+/// A set of concatenated fields or, with data, a map from them to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Map {
+pub struct Set {
     pub name: &'static str,
     pub key: &'static [Field],
     pub data: &'static [Field],
+    /// Holds ranges: each begins with an element and ends before one that is marked as an end.
+    pub intervals: bool,
     pub elements: Vec<Element>,
 }
 
-/// Bytes as they stand in the registers: each field padded to four.
+/// Bytes as they stand in the registers: each field padded to a multiple of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Element {
-    pub map: &'static str,
+    pub set: &'static str,
     pub key: Bytes,
-    pub data: Bytes,
+    /// Of a map.
+    pub data: Option<Bytes>,
+    /// The first key behind a range.
+    pub ends_interval: bool,
 }
 
-/// Up to four register words.
+/// Up to eight register words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bytes {
     length: u8,
-    bytes: [u8; 16],
+    bytes: [u8; 32],
 }
 
 impl Bytes {
     /// The empty concatenation; fields are appended.
     pub fn new() -> Bytes {
-        Bytes { length: 0, bytes: [0; 16] }
+        Bytes { length: 0, bytes: [0; 32] }
     }
 
-    pub fn address(self, ip: Ipv4Addr) -> Bytes {
-        self.word(ip.octets())
+    pub fn address(self, ip: IpAddr) -> Bytes {
+        match ip {
+            IpAddr::V4(ip) => self.append(&ip.octets()),
+            IpAddr::V6(ip) => self.append(&ip.octets()),
+        }
     }
 
     pub fn protocol(self, number: u8) -> Bytes {
-        self.word([number, 0, 0, 0])
+        self.append(&[number, 0, 0, 0])
     }
 
     pub fn port(self, port: u16) -> Bytes {
         let [high, low] = port.to_be_bytes();
-        self.word([high, low, 0, 0])
+        self.append(&[high, low, 0, 0])
     }
 
-    fn word(mut self, word: [u8; 4]) -> Bytes {
+    /// At most 15 bytes, as the kernel's names are; the rest is zero.
+    pub fn interface(self, name: &str) -> Bytes {
+        let mut bytes = [0; 16];
+        let length = name.len().min(15);
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        self.append(&bytes)
+    }
+
+    fn append(mut self, words: &[u8]) -> Bytes {
         let at = usize::from(self.length);
-        self.bytes[at..at + 4].copy_from_slice(&word);
-        self.length += 4;
+        self.bytes[at..at + words.len()].copy_from_slice(words);
+        self.length += words.len() as u8;
         self
     }
 
@@ -116,8 +142,20 @@ impl Bytes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     Ipv4Address = 7,
+    Ipv6Address = 8,
     Protocol = 12,
     Port = 13,
+    Interface = 41,
+}
+
+impl Field {
+    /// Of the registers that it takes.
+    pub fn bytes(self) -> u32 {
+        match self {
+            Field::Ipv4Address | Field::Protocol | Field::Port => 4,
+            Field::Ipv6Address | Field::Interface => 16,
+        }
+    }
 }
 
 /// A 32-bit register, 0 to 15.
@@ -134,6 +172,8 @@ pub enum PayloadBase {
 pub enum Meta {
     IncomingName = 6,
     OutgoingName = 7,
+    /// IPv4 or IPv6, in a table for both.
+    NetworkProtocol = 15,
     TransportProtocol = 16,
 }
 
@@ -192,8 +232,24 @@ pub enum Expression {
         key: Register,
         to: Register,
     },
+    /// Ends the rule unless the key is in the set or, `inverted`, is not.
+    Member {
+        set: &'static str,
+        key: Register,
+        inverted: bool,
+    },
+    /// Puts bytes that are known beforehand into a register.
+    Immediate {
+        to: Register,
+        value: Vec<u8>,
+    },
     DestinationNat {
+        family: Family,
         address: Register,
+        port: Register,
+    },
+    /// Another port at the same address.
+    DestinationPort {
         port: Register,
     },
     Masquerade,

@@ -3,9 +3,9 @@
 //! Pure; `apply` does it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::mac::MacAddr;
 
@@ -38,6 +38,8 @@ pub enum Operation {
         name: String,
         mac: MacAddr,
         mtu: u32,
+        /// A note on the link (`ip -d link`) by which its maker finds it again, whatever it is called.
+        alias: String,
     },
     /// The far end is made in the container's namespace.
     CreateVeth {
@@ -63,6 +65,11 @@ pub enum Operation {
     AwaitCarrier {
         link: String,
     },
+    /// Waits until the kernel takes packets for the address: for one of IPv6 that begins some time after it was added
+    /// (`addrconf_dad_work` of net/ipv6/addrconf.c), and what comes before is lost.
+    AwaitAddress {
+        address: IpAddr,
+    },
     /// Tells the neighbours when the link's addresses change: one of them may remember a former holder.
     AnnounceChanges {
         link: String,
@@ -73,17 +80,21 @@ pub enum Operation {
     },
     AddAddress {
         link: String,
-        address: Ipv4Net,
+        address: IpNet,
     },
     DeleteAddress {
         link: String,
-        address: Ipv4Net,
+        address: IpNet,
     },
     SetDefaultRoute {
         link: String,
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
         /// `None`: the link's.
         mtu: Option<u32>,
+    },
+    DeleteDefaultRoute {
+        link: String,
+        gateway: IpAddr,
     },
     /// Below /proc/sys, with slashes: an interface's name may contain dots. Written by the calling thread.
     WriteSysctl {
@@ -118,7 +129,7 @@ impl Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Operation::CreateBridge { name, mac, mtu } => {
+            Operation::CreateBridge { name, mac, mtu, alias: _ } => {
                 write!(f, "create bridge {name} (MAC {mac}, MTU {mtu})")
             }
             Operation::CreateVeth { host, container, mac, mtu } => {
@@ -131,6 +142,7 @@ impl fmt::Display for Operation {
                 write!(f, "attach {link} to bridge {bridge}{isolated}{hairpin}")
             }
             Operation::AwaitCarrier { link } => write!(f, "wait for the carrier of {link}"),
+            Operation::AwaitAddress { address } => write!(f, "wait until {address} takes packets"),
             Operation::AnnounceChanges { link } => write!(f, "announce address changes of {link}"),
             Operation::SetUp { link } => write!(f, "set {link} up"),
             Operation::SetMac { link, mac } => write!(f, "set the MAC of {link} to {mac}"),
@@ -139,6 +151,9 @@ impl fmt::Display for Operation {
             Operation::SetDefaultRoute { link, gateway, mtu } => {
                 write!(f, "set the default route to {gateway} by {link}")?;
                 mtu.map_or(Ok(()), |mtu| write!(f, " (MTU {mtu})"))
+            }
+            Operation::DeleteDefaultRoute { link, gateway } => {
+                write!(f, "delete the default route to {gateway} by {link}")
             }
             Operation::WriteSysctl { key, value } => write!(f, "write {value:?} to /proc/sys/{key}"),
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -18,6 +18,54 @@ use crate::port_owner;
 /// IANA's dynamic ports, for a host that does not tell its own range.
 const EPHEMERAL_PORTS: (u16, u16) = (49153, 65535);
 
+/// For which families a container can be reached, and where ports go that name no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    pub ipv4: bool,
+    pub ipv6: bool,
+    /// 0.0.0.0 stands for `[::]` too.
+    pub host_ip: IpAddr,
+    /// Families whose containers are reached by their own addresses: no port of the host is taken.
+    pub routed_ipv4: bool,
+    pub routed_ipv6: bool,
+}
+
+impl Reach {
+    /// Whether there is an address on which a request can be published.
+    pub fn serves(&self, request: &PortRequest) -> bool {
+        self.host_ips(request).is_ok()
+    }
+
+    /// Whether a port that is published leads to the container still, and in the same way.
+    pub fn leads(&self, port: &PublishedPort) -> bool {
+        let there = if port.host_ip.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        there && self.is_routed(&port.host_ip) == port.is_direct()
+    }
+
+    fn is_routed(&self, ip: &IpAddr) -> bool {
+        if ip.is_ipv4() { self.routed_ipv4 } else { self.routed_ipv6 }
+    }
+
+    /// The addresses of the host on which a request is to be published, all with the same port.
+    fn host_ips(&self, request: &PortRequest) -> Result<Vec<IpAddr>> {
+        let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let reachable = |ip: &IpAddr| if ip.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        if request.host_ip == Some(Ipv6Addr::LOCALHOST.into()) {
+            return Err(Error::Ipv6Loopback { port: request.container_port });
+        }
+        let wanted = match request.host_ip {
+            Some(ip) => vec![ip],
+            None if self.host_ip == both[0] => both.into(),
+            None => vec![self.host_ip],
+        };
+        let found: Vec<IpAddr> = wanted.iter().copied().filter(reachable).collect();
+        if found.is_empty() {
+            return Err(Error::NoAddressFor { ip: wanted[0], port: request.container_port });
+        }
+        Ok(found)
+    }
+}
+
 /// The published ports of one engine.
 pub struct Ports {
     taken: HashMap<(Protocol, u16), Vec<Binding>>,
@@ -26,7 +74,7 @@ pub struct Ports {
 }
 
 struct Binding {
-    ip: Ipv4Addr,
+    ip: IpAddr,
     container: String,
     /// `None`: this kernel has no such protocol for sockets (SCTP), so no program can want it either.
     _socket: Option<OwnedFd>,
@@ -48,12 +96,12 @@ impl Ports {
         &mut self,
         container: &str,
         requests: &[PortRequest],
-        default_ip: Ipv4Addr,
+        reach: Reach,
     ) -> Result<Vec<PublishedPort>> {
         let mut published = Vec::new();
         for request in requests {
-            match self.claim_one(container, request, default_ip) {
-                Ok(port) => published.push(port),
+            match self.claim_one(container, request, reach) {
+                Ok(ports) => published.extend(ports),
                 Err(error) => {
                     self.release(&published);
                     return Err(error);
@@ -66,7 +114,7 @@ impl Ports {
     /// Takes up ports again that were published before. One that a program of the host has taken meanwhile is
     /// published nevertheless: the container had it first, and its clients find it by the firewall.
     pub fn restore(&mut self, container: &str, ports: &[PublishedPort]) {
-        for port in ports {
+        for port in ports.iter().filter(|port| !port.is_direct()) {
             let socket = hold(port.protocol, port.host_ip, port.host_port).unwrap_or_else(|error| {
                 tracing::warn!(%error, port = port.host_port, container, "cannot hold a published port again");
                 None
@@ -90,29 +138,50 @@ impl Ports {
         &mut self,
         container: &str,
         request: &PortRequest,
-        default_ip: Ipv4Addr,
-    ) -> Result<PublishedPort> {
+        reach: Reach,
+    ) -> Result<Vec<PublishedPort>> {
         if request.container_port == 0 {
             return Err(Error::InvalidContainerPort);
         }
-        let host_ip = match request.host_ip {
-            None => default_ip,
-            Some(IpAddr::V4(ip)) => ip,
-            Some(ip) => return Err(Error::Ipv6HostAddress(ip)),
-        };
-        let protocol = request.protocol;
-        let port = |host_port| PublishedPort {
+        let (routed, translated): (Vec<IpAddr>, Vec<IpAddr>) =
+            reach.host_ips(request)?.into_iter().partition(|ip| reach.is_routed(ip));
+        let direct = routed.into_iter().map(|ip| PublishedPort {
             container_port: request.container_port,
-            protocol,
-            host_ip,
-            host_port,
+            protocol: request.protocol,
+            host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+            host_port: 0,
+        });
+        let mut ports = match translated.is_empty() {
+            true => Vec::new(),
+            false => self.claim_host_port(container, request, &translated)?,
+        };
+        ports.extend(direct);
+        Ok(ports)
+    }
+
+    /// One port of the host, the same on all of these addresses.
+    fn claim_host_port(
+        &mut self,
+        container: &str,
+        request: &PortRequest,
+        host_ips: &[IpAddr],
+    ) -> Result<Vec<PublishedPort>> {
+        let protocol = request.protocol;
+        let ports = |host_port| -> Vec<PublishedPort> {
+            let port = |ip| PublishedPort {
+                container_port: request.container_port,
+                protocol,
+                host_ip: ip,
+                host_port,
+            };
+            host_ips.iter().copied().map(port).collect()
         };
         let (first, last) = match request.host_port {
             HostPort::Fixed(0) | HostPort::Any => self.ephemeral,
             HostPort::Fixed(number) => {
-                let port = port(number);
-                self.try_claim(container, &port)?;
-                return Ok(port);
+                let ports = ports(number);
+                self.claim_all(container, &ports)?;
+                return Ok(ports);
             }
             HostPort::Range(first, last) if first == 0 || first > last => {
                 return Err(Error::InvalidPortRange(first, last));
@@ -122,12 +191,13 @@ impl Ports {
         let random = !matches!(request.host_port, HostPort::Range(..));
         let start = if random { self.next } else { first };
         for number in (start..=last).chain(first..start) {
-            match self.try_claim(container, &port(number)) {
+            let ports = ports(number);
+            match self.claim_all(container, &ports) {
                 Ok(()) => {
                     if random {
                         self.next = if number == last { first } else { number + 1 };
                     }
-                    return Ok(port(number));
+                    return Ok(ports);
                 }
                 Err(Error::PortAllocated { .. } | Error::PortInUse { .. }) => {}
                 Err(error) => return Err(error),
@@ -136,10 +206,22 @@ impl Ports {
         Err(Error::PortsExhausted { first, last, protocol })
     }
 
+    fn claim_all(&mut self, container: &str, ports: &[PublishedPort]) -> Result<()> {
+        for (done, port) in ports.iter().enumerate() {
+            if let Err(error) = self.try_claim(container, port) {
+                self.release(&ports[..done]);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn try_claim(&mut self, container: &str, port: &PublishedPort) -> Result<()> {
         let PublishedPort { protocol, host_ip: ip, host_port, .. } = *port;
-        let clashes =
-            |binding: &&Binding| binding.ip == ip || binding.ip.is_unspecified() || ip.is_unspecified();
+        let clashes = |binding: &&Binding| {
+            binding.ip.is_ipv4() == ip.is_ipv4()
+                && (binding.ip == ip || binding.ip.is_unspecified() || ip.is_unspecified())
+        };
         if let Some(binding) = self.taken.get(&(protocol, host_port)).and_then(|all| all.iter().find(clashes))
         {
             return Err(Error::PortAllocated {
@@ -178,18 +260,23 @@ pub fn name_owner(error: Error) -> Error {
 }
 
 /// Binds a socket that holds the port.
-fn hold(protocol: Protocol, ip: Ipv4Addr, port: u16) -> io::Result<Option<OwnedFd>> {
+fn hold(protocol: Protocol, ip: IpAddr, port: u16) -> io::Result<Option<OwnedFd>> {
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, net::ipproto::TCP),
         Protocol::Udp => (SocketType::DGRAM, net::ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, net::ipproto::SCTP),
     };
-    let socket = match net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(number)) {
+    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = match net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)) {
         Ok(socket) => socket,
         Err(Errno::PROTONOSUPPORT) if protocol == Protocol::Sctp => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let address = SocketAddrV4::new(ip, port);
+    if ip.is_ipv6() {
+        // The same port of IPv4 is held by a socket of its own.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    let address = SocketAddr::new(ip, port);
     if protocol == Protocol::Tcp {
         hold_tcp(&socket, &address)?;
     } else {
@@ -201,7 +288,7 @@ fn hold(protocol: Protocol, ip: Ipv4Addr, port: u16) -> io::Result<Option<OwnedF
 /// SO_REUSEADDR passes over connections in TIME_WAIT that a program has left behind, but alone it would let the next
 /// program with SO_REUSEADDR bind beside us. Listening for a moment makes the kernel check as for a listener and forget that
 /// the port may be shared; `shutdown` then ends the listening and keeps the port, and without the option nobody may join.
-fn hold_tcp(socket: &OwnedFd, address: &SocketAddrV4) -> io::Result<()> {
+fn hold_tcp(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
     sockopt::set_socket_reuseaddr(socket, true)?;
     net::bind(socket, address)?;
     net::listen(socket, 0)?;

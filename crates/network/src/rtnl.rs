@@ -1,10 +1,10 @@
 //! rtnetlink: links, addresses and routes as messages (linux/if_link.h, if_addr.h, rtnetlink.h) and as what the kernel answers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use corten_sys::netlink::{Batch, Error, Message, Received, Socket, attribute, text};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::mac::MacAddr;
 use crate::plan::BridgePort;
@@ -17,6 +17,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const NLM_F_REPLACE: u16 = 0x100;
@@ -25,7 +26,7 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_DUMP: u16 = 0x300;
 
 const AF_INET: u8 = 2;
-const AF_INET6: u16 = 10;
+const AF_INET6: u8 = 10;
 const IFF_UP: u32 = 1;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -34,6 +35,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -52,6 +54,8 @@ const IF_OPER_UP: u8 = 6;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+/// Usable at once: the address is ours to give, so nobody can have it (duplicate address detection takes a second).
+const IFA_F_NODAD: u8 = 2;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -61,14 +65,18 @@ const RTAX_MTU: u16 = 2;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
 
 const ENODEV: i32 = 19;
+const ENETUNREACH: i32 = 101;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub name: String,
+    /// A note that its maker left.
+    pub alias: String,
     pub mac: Option<MacAddr>,
     pub mtu: u32,
     /// "bridge", "veth", …; empty for hardware.
@@ -82,7 +90,7 @@ pub struct Link {
 /// A route of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     pub link_index: Option<u32>,
 }
 
@@ -112,31 +120,59 @@ pub fn links(socket: &Socket) -> Result<Vec<Link>, Error> {
     Ok(socket.request(&mut batch)?.iter().filter_map(parse_link).collect())
 }
 
-/// The IPv4 addresses of a link, each with its prefix length.
-pub fn addresses(socket: &Socket, link_index: u32) -> Result<Vec<Ipv4Net>, Error> {
-    let mut batch = Batch::new();
-    batch.message(RTM_GETADDR, NLM_F_DUMP, &address_header(0, link_index));
-    let answers = socket.request(&mut batch)?;
-    Ok(answers
-        .iter()
-        .filter_map(|answer| {
-            let index = u32::from_ne_bytes(answer.payload.get(4..8)?.try_into().ok()?);
-            let local: [u8; 4] = attribute(answer.payload.get(8..)?, IFA_LOCAL)?.try_into().ok()?;
-            (index == link_index).then(|| Ipv4Net::new(local.into(), answer.payload[1]).ok()).flatten()
-        })
-        .collect())
+/// The addresses of a link, each with its prefix length; without IPv6's link-local ones, which every link has.
+pub fn addresses(socket: &Socket, link_index: u32) -> Result<Vec<IpNet>, Error> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let mut batch = Batch::new();
+        batch.message(RTM_GETADDR, NLM_F_DUMP, &address_header(family, 0, 0, link_index));
+        found.extend(
+            socket.request(&mut batch)?.iter().filter_map(|answer| parse_address(answer, link_index)),
+        );
+    }
+    Ok(found)
 }
 
-/// The host's IPv4 routes of all tables; the default route is 0.0.0.0/0.
+fn parse_address(answer: &Received, link_index: u32) -> Option<IpNet> {
+    let index = u32::from_ne_bytes(answer.payload.get(4..8)?.try_into().ok()?);
+    let attributes = answer.payload.get(8..)?;
+    let local = match answer.payload[0] {
+        AF_INET => ip(attribute(attributes, IFA_LOCAL)?)?,
+        _ => ip(attribute(attributes, IFA_ADDRESS)?)?,
+    };
+    let link_local = matches!(local, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    (index == link_index && !link_local).then(|| IpNet::new(local, answer.payload[1]).ok()).flatten()
+}
+
+/// The host's unicast routes of all tables; the default routes are 0.0.0.0/0 and ::/0.
 pub fn routes(socket: &Socket) -> Result<Vec<Route>, Error> {
-    let mut batch = Batch::new();
-    let mut header = [0; 12];
-    header[0] = AF_INET;
-    batch.message(RTM_GETROUTE, NLM_F_DUMP, &header);
-    Ok(socket.request(&mut batch)?.iter().filter_map(parse_route).collect())
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let mut batch = Batch::new();
+        let mut header = [0; 12];
+        header[0] = family;
+        batch.message(RTM_GETROUTE, NLM_F_DUMP, &header);
+        found.extend(socket.request(&mut batch)?.iter().filter_map(parse_route));
+    }
+    Ok(found)
 }
 
-pub fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddr, mtu: u32) {
+/// Whether packets for the address end in the socket's namespace.
+pub fn is_local(socket: &Socket, address: IpAddr) -> Result<bool, Error> {
+    let octets = octets(address);
+    let mut header = [0; 12];
+    header[0] = family(address);
+    header[1] = octets.len() as u8 * 8;
+    let mut batch = Batch::new();
+    batch.message(RTM_GETROUTE, 0, &header).bytes(RTA_DST, &octets);
+    match socket.request(&mut batch) {
+        Ok(answers) => Ok(answers.iter().any(|route| route.payload.get(7) == Some(&RTN_LOCAL))),
+        Err(error) if error.code() == Some(ENETUNREACH) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddr, mtu: u32, alias: &str) {
     batch
         .message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, 0))
         .string(IFLA_IFNAME, name)
@@ -146,6 +182,8 @@ pub fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddr, mtu: u32) {
         .nested(IFLA_LINKINFO, |info| {
             info.string(IFLA_INFO_KIND, "bridge");
         });
+    // `rtnl_create_link` does not look at an alias.
+    named(batch, name, 0).bytes(IFLA_IFALIAS, alias.as_bytes());
 }
 
 /// A pair with its far end in the namespace `netns` from the start.
@@ -194,7 +232,7 @@ pub fn enslave(batch: &mut Batch, name: &str, bridge_index: u32, port: BridgePor
 /// A bridge's port needs no address; link-local ones would only send neighbour discovery into every container.
 fn no_ipv6_address(message: &mut Message<'_>) {
     message.nested(IFLA_AF_SPEC, |families| {
-        families.nested(AF_INET6, |inet6| {
+        families.nested(AF_INET6.into(), |inet6| {
             inet6.u8(IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
         });
     });
@@ -227,29 +265,55 @@ pub fn delete_link(batch: &mut Batch, name: &str) {
     batch.message(RTM_DELLINK, 0, &link_header(0, 0)).string(IFLA_IFNAME, name);
 }
 
-pub fn add_address(batch: &mut Batch, link_index: u32, address: Ipv4Net) {
-    batch
-        .message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address_header(address.prefix_len(), link_index))
-        .bytes(IFA_LOCAL, &address.addr().octets())
-        .bytes(IFA_ADDRESS, &address.addr().octets())
-        .bytes(IFA_BROADCAST, &address.broadcast().octets());
+pub fn add_address(batch: &mut Batch, link_index: u32, address: IpNet) {
+    let flags = if address.addr().is_ipv6() { IFA_F_NODAD } else { 0 };
+    let header = address_header(family(address.addr()), address.prefix_len(), flags, link_index);
+    let mut message = batch.message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header);
+    let bytes = octets(address.addr());
+    message.bytes(IFA_LOCAL, &bytes).bytes(IFA_ADDRESS, &bytes);
+    if let IpNet::V4(net) = address {
+        message.bytes(IFA_BROADCAST, &net.broadcast().octets());
+    }
 }
 
-pub fn delete_address(batch: &mut Batch, link_index: u32, address: Ipv4Net) {
-    batch
-        .message(RTM_DELADDR, 0, &address_header(address.prefix_len(), link_index))
-        .bytes(IFA_LOCAL, &address.addr().octets());
+pub fn delete_address(batch: &mut Batch, link_index: u32, address: IpNet) {
+    let header = address_header(family(address.addr()), address.prefix_len(), 0, link_index);
+    batch.message(RTM_DELADDR, 0, &header).bytes(IFA_LOCAL, &octets(address.addr()));
 }
 
 /// With an MTU, what goes by this route keeps to it although the link takes more.
-pub fn default_route(batch: &mut Batch, link_index: u32, gateway: Ipv4Addr, mtu: Option<u32>) {
-    let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
+pub fn default_route(batch: &mut Batch, link_index: u32, gateway: IpAddr, mtu: Option<u32>) {
+    let header = [family(gateway), 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
     let mut message = batch.message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header);
-    message.bytes(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, link_index);
+    message.bytes(RTA_GATEWAY, &octets(gateway)).u32(RTA_OIF, link_index);
     if let Some(mtu) = mtu {
         message.nested(RTA_METRICS, |metrics| {
             metrics.u32(RTAX_MTU, mtu);
         });
+    }
+}
+
+pub fn delete_default_route(batch: &mut Batch, link_index: u32, gateway: IpAddr) {
+    let header = [family(gateway), 0, 0, 0, RT_TABLE_MAIN, 0, 0, RTN_UNICAST, 0, 0, 0, 0];
+    batch.message(RTM_DELROUTE, 0, &header).bytes(RTA_GATEWAY, &octets(gateway)).u32(RTA_OIF, link_index);
+}
+
+fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn ip(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into()),
+        _ => None,
     }
 }
 
@@ -274,9 +338,9 @@ fn link_flags(index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// `struct ifaddrmsg`
-fn address_header(prefix_len: u8, link_index: u32) -> [u8; 8] {
+fn address_header(family: u8, prefix_len: u8, flags: u8, link_index: u32) -> [u8; 8] {
     let [a, b, c, d] = link_index.to_ne_bytes();
-    [AF_INET, prefix_len, 0, 0, a, b, c, d]
+    [family, prefix_len, flags, 0, a, b, c, d]
 }
 
 fn parse_link(answer: &Received) -> Option<Link> {
@@ -290,6 +354,7 @@ fn parse_link(answer: &Received) -> Option<Link> {
     Some(Link {
         index: u32::from_ne_bytes(header[4..8].try_into().ok()?),
         name: text(attribute(attributes, IFLA_IFNAME)?).to_owned(),
+        alias: attribute(attributes, IFLA_IFALIAS).map(|a| text(a).to_owned()).unwrap_or_default(),
         mac: attribute(attributes, IFLA_ADDRESS).and_then(|v| v.try_into().ok()).map(MacAddr),
         mtu: number(IFLA_MTU)?,
         kind: kind.map(|k| text(k).to_owned()).unwrap_or_default(),
@@ -302,15 +367,17 @@ fn parse_link(answer: &Received) -> Option<Link> {
 fn parse_route(answer: &Received) -> Option<Route> {
     let header = answer.payload.get(..12)?;
     let attributes = &answer.payload[12..];
-    if answer.kind != RTM_NEWROUTE || header[0] != AF_INET {
+    if answer.kind != RTM_NEWROUTE || header[7] != RTN_UNICAST && header[0] == AF_INET6 {
         return None;
     }
-    let destination: [u8; 4] = match attribute(attributes, RTA_DST) {
-        Some(value) => value.try_into().ok()?,
-        None => [0; 4],
+    let destination = match (attribute(attributes, RTA_DST), header[0]) {
+        (Some(value), _) => ip(value)?,
+        (None, AF_INET) => Ipv4Addr::UNSPECIFIED.into(),
+        (None, AF_INET6) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
     };
     Some(Route {
-        destination: Ipv4Net::new(destination.into(), header[1]).ok()?,
+        destination: IpNet::new(destination, header[1]).ok()?,
         link_index: attribute(attributes, RTA_OIF).and_then(|v| v.try_into().ok()).map(u32::from_ne_bytes),
     })
 }

@@ -1,10 +1,10 @@
 //! How the default NAT network is to be made, and the names that follow from the instance.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result};
 
@@ -25,9 +25,19 @@ impl Instance {
         format!("corten-{}", self.0)
     }
 
-    /// The nf_tables table's name (family `ip`).
+    /// The nf_tables table's name (family `inet`).
     pub fn table(&self) -> String {
         format!("corten-{}", self.0)
+    }
+
+    /// What the names of further networks' bridges begin with.
+    pub fn bridge_prefix(&self) -> String {
+        format!("b{}-", self.0)
+    }
+
+    /// The note on a bridge of ours, by which its network is found whatever the bridge is called.
+    pub fn alias(&self, network: &str) -> String {
+        format!("{} {network}", self.tag())
     }
 
     /// What the names of the host's ends of our veth pairs begin with.
@@ -56,10 +66,22 @@ impl fmt::Display for Instance {
     }
 }
 
-/// The default NAT network's settings; [`Settings::new`] gives Docker's defaults.
+/// Addresses from which networks get their subnets when nobody names one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressPool {
+    pub base: IpNet,
+    /// The prefix length of each subnet.
+    pub size: u8,
+}
+
+/// The settings of an engine's networks, the default one above all; [`Settings::new`] gives Docker's defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub instance: Instance,
+    /// The default network's id.
+    pub network_id: String,
+    /// `default-address-pools`; one family's absence stands for our own pools of that family.
+    pub address_pools: Vec<AddressPool>,
     /// `bridge` of daemon.json. `None`: [`Instance::bridge`]. A bridge that exists is adopted with its address.
     pub bridge: Option<String>,
     /// `bip` of daemon.json: the gateway's address with the subnet's length, as 172.30.0.1/16.
@@ -69,6 +91,14 @@ pub struct Settings {
     pub fixed_cidr: Option<Ipv4Net>,
     /// `default-gateway`: what containers get as their default route instead of the bridge.
     pub gateway: Option<Ipv4Addr>,
+    /// `ipv6`: the default network has IPv6, too.
+    pub ipv6: bool,
+    /// `bip6`: the IPv6 gateway's address with the subnet's length.
+    pub bip6: Option<Ipv6Net>,
+    /// `fixed-cidr-v6`: the IPv6 subnet or, with `bip6`, the part of it that addresses are taken from.
+    pub fixed_cidr_v6: Option<Ipv6Net>,
+    /// `default-gateway-v6`.
+    pub gateway_v6: Option<Ipv6Addr>,
     /// `None`: that of the link behind the host's default route.
     pub mtu: Option<u32>,
     /// Switch `net.ipv4.ip_forward` on.
@@ -77,7 +107,7 @@ pub struct Settings {
     /// Containers of the network may talk to each other's unpublished ports.
     pub icc: bool,
     /// `ip` of daemon.json: where a port is published that names no address.
-    pub default_host_ip: Ipv4Addr,
+    pub default_host_ip: IpAddr,
     /// Ready endpoints that are kept in advance.
     pub warm_endpoints: usize,
     /// Ready namespaces without a network (`--network none`) that are kept in advance.
@@ -90,15 +120,21 @@ impl Settings {
     pub fn new(instance: Instance) -> Settings {
         Settings {
             instance,
+            network_id: "default".into(),
+            address_pools: Vec::new(),
             bridge: None,
             bip: None,
             fixed_cidr: None,
             gateway: None,
+            ipv6: false,
+            bip6: None,
+            fixed_cidr_v6: None,
+            gateway_v6: None,
             mtu: None,
             ip_forward: true,
             ip_masq: true,
             icc: true,
-            default_host_ip: Ipv4Addr::UNSPECIFIED,
+            default_host_ip: Ipv4Addr::UNSPECIFIED.into(),
             warm_endpoints: 4,
             warm_isolated: 2,
             // As in Docker: the ports below 1024 and ping need no capability inside a container.
@@ -111,10 +147,14 @@ impl Settings {
 
     pub(crate) fn bridge_name(&self) -> Result<String> {
         let name = self.bridge.clone().unwrap_or_else(|| self.instance.bridge());
-        let fits = (1..=INTERFACE_NAME_MAX).contains(&name.len())
-            && name != "."
-            && name != ".."
-            && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':' && b != b'%');
-        if fits { Ok(name) } else { Err(Error::InvalidBridgeName(name)) }
+        if is_interface_name(&name) { Ok(name) } else { Err(Error::InvalidBridgeName(name)) }
     }
+}
+
+/// Whether the kernel takes it.
+pub fn is_interface_name(name: &str) -> bool {
+    (1..=INTERFACE_NAME_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':' && b != b'%')
 }

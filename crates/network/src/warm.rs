@@ -3,7 +3,7 @@
 //! What lies here is held by descriptors only; when the process dies, however it dies, the kernel takes it all back.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use corten_sys::netlink::{Protocol, Socket};
 use tracing::warn;
 
+use crate::addresses::{Addresses, SubnetUse};
 use crate::apply::{delete_link_if_there, set_link_down_if_there};
+use crate::endpoint::{Endpoint, EndpointRequest};
 use crate::error::{Error, Result};
-use crate::ipam::Ipam;
-use crate::prepare::{Prepared, Workshop};
+use crate::network::BridgeNetwork;
+use crate::prepare::{Part, Prepared, Workshop};
 
 /// Refilling waits until nothing was taken for so long: it must not compete with the start that emptied the shelf.
 const REST: Duration = Duration::from_millis(4);
@@ -32,12 +34,14 @@ pub struct Warm {
 
 struct Shared {
     workshop: Arc<Workshop>,
+    /// The default one, for which endpoints are made in advance.
+    network: Arc<BridgeNetwork>,
     shelf: Mutex<Shelf>,
     changed: Condvar,
 }
 
 struct Shelf {
-    ipam: Ipam,
+    addresses: Addresses,
     endpoints: VecDeque<Prepared>,
     isolated: VecDeque<OwnedFd>,
     /// The address of the endpoint that is being made.
@@ -48,25 +52,36 @@ struct Shelf {
     stop: bool,
 }
 
-/// An endpoint that was detached: its address is free when its interface is gone.
+/// An endpoint that was detached: its addresses are free when its interface is gone.
 #[derive(Debug, Clone)]
 struct Retired {
     host_interface: String,
-    /// `None`: somebody else has it already.
-    ip: Option<Ipv4Addr>,
+    network: String,
+    /// Without those that somebody else has already.
+    ips: Vec<IpAddr>,
     since: Instant,
+}
+
+impl Shared {
+    /// How many endpoints are to lie ready: those that do have an address of IPv4 alone.
+    fn endpoints_wanted(&self) -> usize {
+        if self.network.has_ipv6() { 0 } else { self.workshop.settings.warm_endpoints }
+    }
 }
 
 impl Shelf {
     /// Frees addresses of detached endpoints whose namespaces may not be gone yet: switched off, their interfaces
     /// answer no more for the address.
-    fn silence(&mut self, host: &Socket, wanted: impl Fn(Ipv4Addr) -> bool) -> Result<()> {
+    fn silence(&mut self, host: &Socket, network: &str, wanted: impl Fn(IpAddr) -> bool) -> Result<()> {
         for retired in &mut self.retired {
-            let Some(ip) = retired.ip.filter(|ip| wanted(*ip)) else { continue };
+            if retired.network != network || !retired.ips.iter().any(|ip| wanted(*ip)) {
+                continue;
+            }
             let name = &retired.host_interface;
             set_link_down_if_there(host, name).map_err(Error::netlink(format!("set {name} down")))?;
-            retired.ip = None;
-            self.ipam.release(ip);
+            for ip in std::mem::take(&mut retired.ips) {
+                self.addresses.release(network, ip);
+            }
         }
         Ok(())
     }
@@ -80,9 +95,11 @@ enum Work {
 }
 
 impl Warm {
-    pub fn start(workshop: Arc<Workshop>, ipam: Ipam) -> Result<Warm> {
+    pub fn start(workshop: Arc<Workshop>, network: Arc<BridgeNetwork>) -> Result<Warm> {
+        let mut addresses = Addresses::default();
+        addresses.add(&network)?;
         let shelf = Shelf {
-            ipam,
+            addresses,
             endpoints: VecDeque::new(),
             isolated: VecDeque::new(),
             in_flight: None,
@@ -91,7 +108,8 @@ impl Warm {
             failed_at: None,
             stop: false,
         };
-        let shared = Arc::new(Shared { workshop, shelf: Mutex::new(shelf), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { workshop, network, shelf: Mutex::new(shelf), changed: Condvar::new() });
         let thread = std::thread::Builder::new()
             .name("net-warm".into())
             .spawn({
@@ -121,7 +139,7 @@ impl Warm {
         while shelf.in_flight == Some(ip) {
             shelf = self.shared.wait(shelf, None);
         }
-        let at = shelf.endpoints.iter().position(|prepared| prepared.interface.ip == ip)?;
+        let at = shelf.endpoints.iter().position(|prepared| prepared.ipv4() == Some(ip))?;
         shelf.taken_at = Instant::now();
         let taken = shelf.endpoints.remove(at);
         drop(shelf);
@@ -147,31 +165,49 @@ impl Warm {
         taken
     }
 
+    pub fn add_network(&self, network: &BridgeNetwork) -> Result<()> {
+        self.shared.lock().addresses.add(network)
+    }
+
+    pub fn remove_network(&self, network: &str) {
+        self.shared.lock().addresses.remove(network);
+    }
+
+    pub fn usage(&self, network: &str) -> Vec<SubnetUse> {
+        self.shared.lock().addresses.usage(network)
+    }
+
     /// The next free address. When all are taken, those of detached endpoints are set free at once.
-    pub fn allocate(&self, host: &Socket) -> Result<Ipv4Addr> {
+    pub fn allocate(&self, host: &Socket, network: &str, ipv4: bool) -> Result<IpAddr> {
         let mut shelf = self.shared.lock();
-        if let Ok(ip) = shelf.ipam.allocate() {
+        if let Ok(ip) = shelf.addresses.allocate(network, ipv4) {
             return Ok(ip);
         }
-        shelf.silence(host, |_| true)?;
-        shelf.ipam.allocate()
+        shelf.silence(host, network, |ip| ip.is_ipv4() == ipv4)?;
+        shelf.addresses.allocate(network, ipv4)
     }
 
     /// That very address; of an endpoint that was detached a moment ago too.
-    pub fn claim(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
+    pub fn claim(&self, host: &Socket, network: &str, ip: IpAddr) -> Result<()> {
         let mut shelf = self.shared.lock();
-        shelf.silence(host, |retired| retired == ip)?;
-        shelf.ipam.claim(ip)
+        shelf.silence(host, network, |retired| retired == ip)?;
+        shelf.addresses.claim(network, ip)
     }
 
-    /// Gives back an address whose interface is gone.
-    pub fn release(&self, ip: Ipv4Addr) {
-        self.shared.lock().ipam.release(ip);
+    /// Gives back addresses whose interface is gone.
+    pub fn release(&self, network: &str, ips: impl IntoIterator<Item = IpAddr>) {
+        let mut shelf = self.shared.lock();
+        ips.into_iter().for_each(|ip| shelf.addresses.release(network, ip));
     }
 
-    /// Takes over the interface and address of a detached endpoint.
-    pub fn retire(&self, host_interface: String, ip: Ipv4Addr) {
-        self.shared.lock().retired.push_back(Retired { host_interface, ip: Some(ip), since: Instant::now() });
+    /// Takes over the interface and addresses of a detached endpoint.
+    pub fn retire(&self, endpoint: &Endpoint) {
+        self.shared.lock().retired.push_back(Retired {
+            host_interface: endpoint.host_interface.clone(),
+            network: endpoint.network.clone(),
+            ips: endpoint.addresses().collect(),
+            since: Instant::now(),
+        });
         self.shared.changed.notify_all();
     }
 
@@ -186,7 +222,7 @@ impl Warm {
         let mut shelf = self.shared.lock();
         loop {
             let settings = &self.shared.workshop.settings;
-            if shelf.endpoints.len() >= settings.warm_endpoints
+            if shelf.endpoints.len() >= self.shared.endpoints_wanted()
                 && shelf.isolated.len() >= settings.warm_isolated
             {
                 return true;
@@ -206,8 +242,8 @@ impl Warm {
         }
         let mut shelf = self.shared.lock();
         let endpoints: Vec<Prepared> = shelf.endpoints.drain(..).collect();
-        for prepared in endpoints {
-            shelf.ipam.release(prepared.interface.ip);
+        for endpoint in endpoints.iter().map(|prepared| &prepared.endpoint) {
+            endpoint.addresses().for_each(|ip| shelf.addresses.release(&endpoint.network, ip));
         }
         shelf.isolated.clear();
     }
@@ -268,7 +304,7 @@ impl Shared {
             {
                 return Work::Bury(retired.host_interface.clone());
             }
-            let lacks_endpoint = shelf.endpoints.len() < settings.warm_endpoints;
+            let lacks_endpoint = shelf.endpoints.len() < self.endpoints_wanted();
             let lacks_isolated = shelf.isolated.len() < settings.warm_isolated;
             let pause = shelf.failed_at.map(|at| at + PAUSE_AFTER_FAILURE);
             let rested = (shelf.taken_at + REST).max(pause.unwrap_or(now));
@@ -276,13 +312,13 @@ impl Shared {
                 if !lacks_endpoint {
                     return Work::Isolated;
                 }
-                match shelf.ipam.allocate() {
-                    Ok(ip) => {
+                match shelf.addresses.allocate(&self.network.id, true) {
+                    Ok(IpAddr::V4(ip)) => {
                         shelf.in_flight = Some(ip);
                         return Work::Endpoint(ip);
                     }
                     // The last addresses belong to those who ask for them.
-                    Err(_) => shelf.failed_at = Some(now),
+                    Ok(IpAddr::V6(_)) | Err(_) => shelf.failed_at = Some(now),
                 }
                 continue;
             }
@@ -293,7 +329,10 @@ impl Shared {
     }
 
     fn make_endpoint(&self, host: &Socket, ip: Ipv4Addr) -> Result<()> {
-        let made = self.workshop.prepare(host, self.workshop.interface(ip, None, false));
+        let request = EndpointRequest { ipv4: Some(ip), ..EndpointRequest::default() };
+        let endpoint = self.workshop.endpoint(&self.network, &request, &[]);
+        let part = Part { network: &self.network, endpoint, announce: false, sysctls: &[], link_local: &[] };
+        let made = self.workshop.prepare(host, part);
         let mut shelf = self.lock();
         shelf.in_flight = None;
         let result = match made {
@@ -302,7 +341,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                shelf.ipam.release(ip);
+                shelf.addresses.release(&self.network.id, ip.into());
                 Err(error)
             }
         };
@@ -330,8 +369,8 @@ impl Shared {
             shelf.retired.push_back(retired);
             return Err(Error::netlink(format!("delete the interface {name}"))(error));
         }
-        if let Some(ip) = retired.ip {
-            shelf.ipam.release(ip);
+        for ip in retired.ips {
+            shelf.addresses.release(&retired.network, ip);
         }
         Ok(())
     }

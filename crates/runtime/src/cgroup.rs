@@ -9,6 +9,7 @@ mod devices;
 mod file;
 mod io_stats;
 mod layout;
+mod out_of_memory;
 mod processes;
 mod remove;
 mod settings;
@@ -16,6 +17,7 @@ mod stats;
 mod systemd;
 #[cfg(test)]
 mod tests;
+mod update;
 mod v1;
 mod v2;
 
@@ -28,6 +30,7 @@ use rustix::io::Errno;
 
 pub use devices::default_rules as default_device_rules;
 pub use layout::{Controller, Layout};
+pub use out_of_memory::OutOfMemory;
 pub use processes::JoinFds;
 pub use stats::{
     BlockEntry, BlockStats, CpuStats, HugetlbStats, MemoryStats, PidStats, Pressure, PressureLine, Stats,
@@ -35,9 +38,10 @@ pub use stats::{
 };
 pub use systemd::{group_path as systemd_group_path, is_running as systemd_is_running};
 
-use crate::spec::{DeviceRule, Memory, Resources};
+use crate::spec::{DeviceRule, Resources};
 use layout::{Controllers, Group, Version};
 use settings::{Need, Setting};
+use update::Journal;
 
 /// One group in every hierarchy.
 #[derive(Clone, Debug)]
@@ -85,6 +89,8 @@ pub enum Error {
     DeviceFilter { path: PathBuf, source: Errno },
     #[error("signal process {pid} of {path:?}: {source}")]
     Signal { pid: i32, path: PathBuf, source: Errno },
+    #[error("{cause}; these could not be set back to what they were: {}", files.join(", "))]
+    NotSetBack { cause: Box<Error>, files: Vec<String> },
     #[error("{path:?} did not become {wanted} within {waited_ms} ms")]
     FreezeTimeout { path: PathBuf, wanted: &'static str, waited_ms: u64 },
     #[error("remove control group {path:?}: {source}{}", still_there(.pids))]
@@ -107,6 +113,7 @@ impl Error {
             | Self::DeviceFilter { source, .. }
             | Self::Signal { source, .. }
             | Self::Remove { source, .. } => Some(*source),
+            Self::NotSetBack { cause, .. } => cause.errno(),
             _ => None,
         }
     }
@@ -150,16 +157,6 @@ impl Cgroup {
         if groups.is_empty() { Err(Error::Missing(path.to_owned())) } else { Ok(Self { groups }) }
     }
 
-    /// Changes the limits of a group, also of one with processes in it. What `resources` does not name stays.
-    pub fn apply(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
-        self.check_before_update(resources.memory.as_ref())?;
-        let mut warnings = self.apply_settings(resources)?;
-        if !resources.devices.is_empty() {
-            self.filter_devices(&resources.devices, false, &mut warnings)?;
-        }
-        Ok(warnings)
-    }
-
     /// The group's directory in each hierarchy, with what the hierarchy controls (`cpu,cpuacct`, `name=systemd`, ``).
     pub fn paths(&self) -> impl Iterator<Item = (String, &Path)> {
         self.groups.iter().map(|group| (group.label(), group.path.as_path()))
@@ -197,7 +194,8 @@ impl Cgroup {
                 Version::V2 => v2::make(group, self.wanted(group, resources), made)?,
             }
         }
-        let mut warnings = self.apply_settings(resources)?;
+        // A group that fails is removed: nobody needs its old values.
+        let mut warnings = self.apply_settings(resources, None)?;
         // What every container needs is allowed last, whatever the configuration denied.
         let rules: Vec<_> = resources.devices.iter().cloned().chain(devices::default_rules()).collect();
         self.filter_devices(&rules, true, &mut warnings)?;
@@ -218,7 +216,11 @@ impl Cgroup {
         wanted.and(group.controllers)
     }
 
-    fn apply_settings(&self, resources: &Resources) -> Result<Vec<Warning>, Error> {
+    fn apply_settings(
+        &self,
+        resources: &Resources,
+        mut journal: Option<&mut Journal>,
+    ) -> Result<Vec<Warning>, Error> {
         let mut warnings = Vec::new();
         for controller in Controller::WITH_SETTINGS {
             let holder = self.holder(controller);
@@ -230,13 +232,13 @@ impl Cgroup {
                 v1::settings(controller, resources)?
             };
             match holder {
-                Some(group) => write_settings(group, &settings, &mut warnings)?,
+                Some(group) => write_settings(group, &settings, journal.as_deref_mut(), &mut warnings)?,
                 None => absent(controller, &settings, &mut warnings)?,
             }
         }
         let unified = v2::unified_settings(resources)?;
         match self.groups.iter().find(|group| group.version == Version::V2) {
-            Some(group) => write_settings(group, &unified, &mut warnings)?,
+            Some(group) => write_settings(group, &unified, journal, &mut warnings)?,
             None if unified.is_empty() => {}
             None => {
                 let reason = "cgroup v2 is not mounted on this machine".to_owned();
@@ -283,24 +285,6 @@ impl Cgroup {
         }
     }
 
-    /// A limit below what is in use makes the kernel kill (v2) or refuse (v1); the user may ask us to refuse first.
-    fn check_before_update(&self, memory: Option<&Memory>) -> Result<(), Error> {
-        let Some(Memory { limit: Some(limit @ 1..), check_before_update: Some(true), .. }) = memory else {
-            return Ok(());
-        };
-        let Some(group) = self.holder(Controller::Memory) else { return Ok(()) };
-        let file = match group.version {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
-        };
-        let usage = file::number(&group.path, file)?;
-        if usage > limit.unsigned_abs() {
-            let reason = format!("{limit} bytes are less than the {usage} bytes in use");
-            return Err(Error::Value { field: "memory.limit".into(), reason });
-        }
-        Ok(())
-    }
-
     /// The group in the hierarchy that has the controller.
     fn holder(&self, controller: Controller) -> Option<&Group> {
         self.groups.iter().find(|group| group.controllers.has(controller))
@@ -309,9 +293,17 @@ impl Cgroup {
 
 /// Writes settings in order. Some depend on each other (memory and memory with swap, quota and period): which order is
 /// valid depends on the old values, so that those refused as invalid get a second chance after the others.
-fn write_settings(group: &Group, settings: &[Setting], warnings: &mut Vec<Warning>) -> Result<(), Error> {
+fn write_settings(
+    group: &Group,
+    settings: &[Setting],
+    mut journal: Option<&mut Journal>,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), Error> {
     let mut refused = Vec::new();
     for setting in settings {
+        if let Some(journal) = journal.as_deref_mut() {
+            journal.note(&group.path, setting);
+        }
         match setting.write(&group.path) {
             Ok(()) => {}
             Err(Errno::INVAL) => refused.push(setting),

@@ -102,7 +102,7 @@ fn execute(
     match ended {
         Some((_, Ended::Exited(0))) => Ok(()),
         Some((_, Ended::Exited(code))) => Err(error(0, format!("exited with {code}{}", words(output)))),
-        Some((_, Ended::Signaled(signal))) => {
+        Some((_, Ended::Signaled(signal, _))) => {
             Err(error(0, format!("was ended by signal {signal}{}", words(output))))
         }
         None => Err(error(0, "vanished".into())),
@@ -115,7 +115,7 @@ fn become_child() -> Option<i32> {
         Ok(None) => None,
         Ok(Some(pid)) => Some(match process::wait(pid, true) {
             Ok(Some((_, Ended::Exited(code)))) => code,
-            Ok(Some((_, Ended::Signaled(signal)))) => 128 + signal,
+            Ok(Some((_, Ended::Signaled(signal, _)))) => 128 + signal,
             _ => CANNOT_ENTER,
         }),
         Err(_) => Some(CANNOT_ENTER),

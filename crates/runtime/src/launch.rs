@@ -6,6 +6,7 @@
 
 mod child;
 mod diagnosis;
+mod foreign;
 mod hold;
 mod idmapped;
 mod net_devices;
@@ -20,6 +21,7 @@ mod tests;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+pub(crate) use foreign::{mount_overlay, resolve_user};
 pub use hold::{hold_socket, start_held};
 pub use parent::{Child, Stage};
 pub use prepare::Prepared;

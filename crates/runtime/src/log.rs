@@ -1,7 +1,7 @@
 //! Container logs: what a container wrote to stdout and stderr, kept in files of bounded size.
 //!
-//! Owns the two on-disk formats (`local`, described in docs/log-format.md, and Docker's `json-file`), their rotation, and
-//! reading them: the last N lines, a span of time, following a file that grows and rotates.
+//! Owns the two on-disk formats (`local`, described in docs/log-format.md, and Docker's `json-file`), their rotation and
+//! compression, and reading them: the last N lines, a span of time, following a file that grows and rotates.
 //! Knows nothing of containers, attached clients or Docker's stream framing.
 //!
 //! The [`Writer`] lives in the monitor, the [`Reader`] in the engine; nothing but the files connects them.
@@ -10,11 +10,14 @@ mod backward;
 mod cursor;
 mod files;
 mod follow;
+mod index;
 mod json;
 mod lines;
+mod packed;
 mod reader;
 mod record;
 mod rfc3339;
+mod source;
 mod writer;
 
 #[cfg(test)]
@@ -24,9 +27,11 @@ use std::io;
 use std::path::PathBuf;
 
 pub use follow::Stop;
+pub(crate) use lines::{Lines, Piece};
 pub use reader::{Reader, Selection};
+pub(crate) use rfc3339::{append_rfc3339, civil};
 pub use rfc3339::{format_rfc3339, parse_rfc3339};
-pub use writer::Writer;
+pub use writer::{PackJob, Writer};
 
 use crate::monitor::protocol::Timestamp;
 

@@ -1,24 +1,34 @@
 //! The monitor: parent of one container, and the zygote that forks monitors.
 //!
 //! The engine holds a [`Zygote`] and one [`Connection`] per running container; what they say is in [`protocol`].
-//! Inside the process `corten-shim`: [`serve_zygote`] forks, `start` brings the container up, and `run` is the loop that lives as
-//! long as the container: `streams` and `attached` carry its output and input, `control` and `requests` talk to engines, `execs`
-//! runs further processes, `record` writes what has to be found again. docs/monitor.md tells what clients may expect.
+//! Inside the process `corten-shim`: [`serve_zygote`] forks, `beginning` and `start` bring the container up, and `run` is the loop that
+//! lives as long as it does, until `ending`: `streams` and `attached` carry its output and input, `control` and `requests` talk to
+//! engines, `execs` runs further processes, `health` and `probes` ask after the container's health, `record` writes what has to be
+//! found again. docs/monitor.md tells what clients may expect.
 //!
 //! Everything is single-threaded and small: a monitor stands beside every container. Knows nothing of HTTP, tokio and images.
 
 mod attached;
+mod beginning;
+mod birth;
 mod clients;
 mod connection;
 mod control;
 mod detach;
 mod ending;
 mod execs;
+mod health;
+mod lookup;
+mod packing;
+mod patience;
 mod poll;
+mod probes;
+mod process_tree;
 pub mod protocol;
 mod record;
 mod requests;
 mod run;
+mod shipping;
 mod start;
 mod streams;
 mod zygote;

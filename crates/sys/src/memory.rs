@@ -85,28 +85,32 @@ impl Drop for Pages {
 /// Gives the unused part of the caller's stack back to the kernel: what deep calls have left behind.
 #[inline(never)]
 pub fn release_stack() -> Result<()> {
-    const PAGE: usize = 4096;
-    /// What this function and those it calls may still use.
-    const MARGIN: usize = 4 * PAGE;
     let here = 0u8;
     let here = &raw const here as usize;
     let maps = std::fs::read_to_string(MAPS).map_err(|_| rustix::io::Errno::IO)?;
     let mapping =
         maps.lines().filter_map(Mapping::parse).map(|m| m.range).find(|range| range.contains(&here));
     drop(maps);
-    let Some(mapping) = mapping else { return Ok(()) };
+    mapping.map_or(Ok(()), |mapping| release_below(mapping.start))
+}
+
+/// Gives back the stack from `start` up to just below this call; a function of its own, so that its frame is small and nothing else
+/// lies between it and what is given back.
+#[inline(never)]
+fn release_below(start: usize) -> Result<()> {
+    const PAGE: usize = 4096;
+    /// What this function and the one it calls may still use.
+    const MARGIN: usize = PAGE;
+    let here = 0u8;
+    let here = core::hint::black_box(&raw const here) as usize;
     let end = here.saturating_sub(MARGIN) & !(PAGE - 1);
-    if end <= mapping.start {
+    if end <= start {
         return Ok(());
     }
     // SAFETY: the range lies within the mapping of the running stack and wholly below its pointer (which grows downwards) and the
     // margin that covers this call's own frames: no live value is there.
     unsafe {
-        syscall(
-            libc::SYS_madvise,
-            [mapping.start, end - mapping.start, libc::MADV_DONTNEED as usize, 0, 0, 0],
-        )
-        .map(drop)
+        syscall(libc::SYS_madvise, [start, end - start, libc::MADV_DONTNEED as usize, 0, 0, 0]).map(drop)
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::raw::{Result, syscall};
+use crate::raw::{Result, numbers, syscall};
 
 /// The calling thread's network namespace.
 pub fn current() -> io::Result<OwnedFd> {
@@ -25,6 +25,14 @@ pub fn unshare() -> io::Result<()> {
 /// Moves the calling thread into `namespace`.
 pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
+}
+
+/// The network namespace that a socket belongs to (netdevice(7), `SIOCGSKNS`).
+pub fn of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const SIOCGSKNS: usize = 0x894c;
+    let fd = numbers(libc::SYS_ioctl, [socket.as_raw_fd() as usize, SIOCGSKNS, 0, 0, 0, 0])?;
+    // SAFETY: the call has just opened this descriptor (close-on-exec) for its caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Switches on the loopback interface of the calling thread's network namespace. Allocates nothing.

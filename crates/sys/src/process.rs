@@ -320,7 +320,8 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Exited(i32),
-    Signaled(i32),
+    /// By which signal, and whether it left a core dump.
+    Signaled(i32, bool),
 }
 
 /// Reaps child `pid` (-1: any); `None` when `block` is false and nobody has ended.
@@ -335,7 +336,7 @@ pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, Ended)>> {
         return Ok(None);
     }
     let ended = if libc::WIFSIGNALED(status) {
-        Ended::Signaled(libc::WTERMSIG(status))
+        Ended::Signaled(libc::WTERMSIG(status), libc::WCOREDUMP(status))
     } else {
         Ended::Exited(libc::WEXITSTATUS(status))
     };

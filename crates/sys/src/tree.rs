@@ -8,9 +8,10 @@ use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 /// What tells a directory from all others.
@@ -21,18 +22,34 @@ const DIRECTORY: OFlags =
 
 /// Removes a file or a tree; what is not there is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match rustix::fs::unlink(path) {
+    remove_from(&CWD, path.as_os_str().as_bytes(), ResolveFlags::empty())
+}
+
+/// Removes a name of a directory with everything below it. What is mounted there or below is no part of the tree: it stays, and is
+/// an error.
+pub fn remove_at(directory: &impl AsFd, name: &[u8]) -> io::Result<()> {
+    remove_from(directory, name, ResolveFlags::NO_XDEV)
+}
+
+fn remove_from(directory: &impl AsFd, path: &[u8], resolve: ResolveFlags) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, path, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // unlink(2): Linux says EISDIR, POSIX EPERM.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut current = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
+    let open = |parent: &dyn AsFd, name: &[u8]| {
+        if resolve.is_empty() {
+            return rustix::fs::openat(parent, name, DIRECTORY, Mode::empty());
+        }
+        rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), resolve)
+    };
+    let mut current = open(directory, path)?;
     let mut pending = vec![empty_out(&current)?];
     let mut trail: Vec<Identity> = Vec::new();
     while let Some(children) = pending.last() {
         if let Some(child) = children.last() {
-            let next = rustix::fs::openat(&current, child, DIRECTORY, Mode::empty())?;
+            let next = open(&current, child.to_bytes())?;
             trail.push(identity(&current)?);
             current = next;
             pending.push(empty_out(&current)?);
@@ -45,7 +62,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
             rustix::fs::unlinkat(&current, &name, AtFlags::REMOVEDIR)?;
         }
     }
-    Ok(rustix::fs::rmdir(path)?)
+    Ok(rustix::fs::unlinkat(directory, path, AtFlags::REMOVEDIR)?)
 }
 
 /// Unlinks what a directory has but for directories that are not empty, and gives these.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
@@ -46,6 +46,68 @@ impl Body {
             }
         });
         Self(Kind::Pieces { pieces, left: len })
+    }
+
+    /// Sends what `write` writes on a thread of its own. Its failure breaks the request off, so that nobody takes it for the end.
+    pub fn from_writer(write: impl FnOnce(&mut Pieces) -> std::io::Result<()> + Send + 'static) -> Self {
+        let (sender, pieces) = mpsc::channel(QUEUE);
+        tokio::task::spawn_blocking(move || {
+            let mut output = Pieces { sender: sender.clone(), piece: Vec::new() };
+            if let Err(error) = write(&mut output).and_then(|()| output.flush()) {
+                // Nobody listens: the request was given up already.
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        Self(Kind::Pieces { pieces, left: None })
+    }
+}
+
+/// The pieces of a body that a writer fills.
+pub struct Pieces {
+    sender: mpsc::Sender<std::io::Result<Bytes>>,
+    piece: Vec<u8>,
+}
+
+impl Pieces {
+    /// Writes what a file has next, up to `bytes`, straight into a piece; gives how many there were.
+    pub fn write_from(&mut self, file: &mut std::fs::File, bytes: usize) -> std::io::Result<usize> {
+        self.reserve();
+        let room = PIECE - self.piece.len();
+        let count = if bytes < room {
+            file.take(bytes as u64).read_to_end(&mut self.piece)?
+        } else {
+            rustix::io::read(&*file, rustix::buffer::spare_capacity(&mut self.piece))?
+        };
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn reserve(&mut self) {
+        if self.piece.capacity() == 0 {
+            self.piece.reserve_exact(PIECE);
+        }
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.reserve();
+        let count = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..count]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let piece = std::mem::take(&mut self.piece);
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.sender.blocking_send(Ok(piece.into())).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -1,9 +1,11 @@
 //! Containers and their execs.
 
 use super::query::segment;
-use super::{Client, Hijacked, Query, Response, Result};
+use super::{Client, Hijacked, Messages, Query, Response, Result};
+use crate::Filters;
 use crate::container::*;
 use crate::exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecStartRequest};
+use crate::stats::{BatchStatsOptions, ContainerStats};
 use crate::time::Timestamp;
 
 /// `seconds.nanoseconds`, as queries spell a time.
@@ -27,6 +29,7 @@ impl Client {
             .flag("all", options.all)
             .option("limit", options.limit)
             .flag("size", options.size)
+            .flag("brief", options.brief)
             .filters(&options.filters);
         self.get("/containers/json").query(query).send().await?.json().await
     }
@@ -88,6 +91,24 @@ impl Client {
 
     pub async fn container_top(&self, id: &str, ps_args: &str) -> Result<TopResponse> {
         self.get(path(id, "top")).query(Query::new().text("ps_args", ps_args)).send().await?.json().await
+    }
+
+    /// Changes limits and the restart policy; what `changes` leaves at zero stays.
+    pub async fn container_update(&self, id: &str, changes: &HostConfig) -> Result<ContainerUpdateResponse> {
+        self.post(path(id, "update")).json(changes)?.send().await?.json().await
+    }
+
+    pub async fn containers_prune(&self, filters: &Filters) -> Result<ContainersPruneReport> {
+        self.post("/containers/prune").query(Query::new().filters(filters)).send().await?.json().await
+    }
+
+    /// A list per second, of all containers at once; Corten's own.
+    pub async fn stats(&self, options: &BatchStatsOptions) -> Result<Messages<Vec<ContainerStats>>> {
+        let mut query = Query::new().flag("all", options.all).flag("stream", options.stream);
+        for name in &options.containers {
+            query = query.text("container", name);
+        }
+        Ok(self.get("/corten/stats").query(query).send().await?.messages())
     }
 
     /// The body is framed when the container has no terminal: see `Response::is_multiplexed`.

@@ -3,19 +3,23 @@
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("the answer has no valid {name} header")]
+    Header { name: &'static str },
     #[error("{0:?} is not a host to connect to: {1}")]
     BadHost(String, &'static str),
-    #[error("{0}: TLS is not spoken yet; unset DOCKER_TLS_VERIFY and DOCKER_TLS, or use the unix socket")]
-    TlsUnsupported(String),
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("cannot connect to the engine at {host}: {source}")]
     Connect { host: String, source: std::io::Error },
     #[error("{path} makes no valid request: {source}")]
     BadRequest { path: String, source: hyper::http::Error },
     #[error("{path}: the body cannot be written as JSON: {source}")]
     Encode { path: String, source: serde_json::Error },
-    #[error("the connection to {host} broke: {source}")]
+    #[error("what is to be sent can't be read: {0}")]
+    Upload(String),
+    #[error("the connection to {host} broke: {}", in_full(source))]
     Transport { host: String, source: hyper::Error },
-    #[error("{what}: the answer broke off: {source}")]
+    #[error("{what}: the answer broke off: {}", in_full(source))]
     Body { what: String, source: hyper::Error },
     #[error("{what}: the answer is not what the API describes: {source}")]
     Decode { what: String, source: serde_json::Error },
@@ -41,9 +45,30 @@ impl Error {
         self.status() == Some(404)
     }
 
+    /// The newest API version of an engine that is older than the request's, in its own words.
+    pub fn newest_version(&self) -> Option<&str> {
+        let Self::Server { status: 400, message } = self else { return None };
+        let (_, rest) = message.split_once("is too new. Maximum supported API version is ")?;
+        let version = rest.trim_end_matches('.');
+        let numbers = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        version.split_once('.').filter(|(major, minor)| numbers(major) && numbers(minor)).map(|_| version)
+    }
+
     /// Whether nobody listens at the host.
     pub fn is_no_server(&self) -> bool {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};
         matches!(self, Self::Connect { source, .. } if matches!(source.kind(), NotFound | ConnectionRefused))
     }
+}
+
+/// hyper's own words name the step only; the cause is that of TLS or of the kernel.
+fn in_full(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

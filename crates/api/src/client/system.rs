@@ -1,6 +1,8 @@
 //! The engine itself: ping, version, info, events.
 
 use super::{Client, Messages, Query, Result};
+use crate::auth::{AuthConfig, AuthReply};
+use crate::disk::{DataRootUsage, DiskUsage};
 use crate::event::{EventMessage, EventsOptions};
 use crate::system::{SystemInfo, SystemVersion};
 use hyper::header::{HeaderName, SERVER};
@@ -29,12 +31,27 @@ impl Client {
         Ok(ping)
     }
 
+    /// Whether a registry accepts these credentials.
+    pub async fn auth(&self, wanted: &AuthConfig) -> Result<AuthReply> {
+        self.post("/auth").json(wanted)?.send().await?.json().await
+    }
+
     pub async fn version(&self) -> Result<SystemVersion> {
         self.get("/version").send().await?.json().await
     }
 
     pub async fn info(&self) -> Result<SystemInfo> {
         self.get("/info").send().await?.json().await
+    }
+
+    /// With the objects themselves.
+    pub async fn disk_usage(&self) -> Result<DiskUsage> {
+        self.get("/system/df").query(Query::new().flag("verbose", true)).send().await?.json().await
+    }
+
+    /// Every byte of the engine's data root; Corten's own.
+    pub async fn data_root_usage(&self) -> Result<DataRootUsage> {
+        self.get("/corten/system/df").send().await?.json().await
     }
 
     pub async fn events(&self, options: &EventsOptions) -> Result<Messages<EventMessage>> {

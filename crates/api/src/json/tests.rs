@@ -54,6 +54,10 @@ fn a_wrong_type_is_an_error() {
     assert!(from_str::<ContainerConfig>(r#"{"Tty":"yes"}"#).is_err());
     assert!(from_str::<ContainerConfig>(r#"{"Env":{}}"#).is_err());
     assert!(from_str::<ContainerConfig>(r#"{} trailing"#).is_err());
+    let runtime = |text: &str| from_str::<ContainerCreateRequest>(text).unwrap().host_config.runtime;
+    assert_eq!(runtime(r#"{"Runtime":"runc","HostConfig":{"Memory":1}}"#), "runc");
+    assert_eq!(runtime(r#"{"Runtime":"runc","HostConfig":{"Runtime":"crun"}}"#), "crun");
+    assert_eq!(runtime(r#"{"Runtime":null,"HostConfig":null}"#), "");
     assert!(from_str::<ContainerCreateRequest>(r#"{"HostConfig":{"Memory":"1g"}}"#).is_err());
 }
 

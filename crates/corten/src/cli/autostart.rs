@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use crate::output;
 
 /// How long a fresh engine may take until it listens.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -16,7 +17,7 @@ const LOG: &str = "/var/log/corten.log";
 /// Starts `corten daemon` in a session of its own and waits for `socket`.
 pub fn start(socket: &Path) -> Result<(), Failure> {
     let (log, output) = open_log()?;
-    eprintln!("corten: no engine listens on {}; starting one (log: {})", socket.display(), log.display());
+    output::say!("corten: no engine listens on {}; starting one (log: {})", socket.display(), log.display());
     let program =
         std::env::current_exe().map_err(|error| Failure::from(error).while_doing("finding this program"))?;
     let errors = output.try_clone()?;

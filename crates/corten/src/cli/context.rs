@@ -9,34 +9,33 @@ use corten_api::client::{Client, Host};
 use tokio::runtime::{Builder, Runtime};
 
 use super::autostart;
-use super::{Failure, Globals};
+use super::endpoint::{Endpoint, Outside};
+use super::settings::Settings;
+use super::{Failure, Globals, Outcome};
+use crate::contexts::Store;
+use crate::output;
 
 /// Where the engine listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/corten/corten.sock";
 
 pub struct Context {
-    host: Result<Host, String>,
-    /// The host is the default one, so that an engine may be started there.
-    default_host: bool,
+    endpoint: OnceCell<Result<Endpoint, Failure>>,
     globals: Globals,
     runtime: OnceCell<Runtime>,
+    settings: OnceCell<Settings>,
+    /// The API version of an engine that turned out to be older than this program.
+    version: OnceCell<String>,
 }
 
 impl Context {
     pub fn new(globals: &Globals) -> Context {
-        let from_environment = || {
-            let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-            set("CORTEN_HOST").or_else(|| set("DOCKER_HOST"))
-        };
-        let named = globals.host.last().cloned().or_else(from_environment);
-        let host = match &named {
-            None => Ok(Host::Unix(DEFAULT_SOCKET.into())),
-            Some(text) => {
-                Host::parse_with_env(text, |name| std::env::var(name).ok()).map_err(|error| error.to_string())
-            }
-        };
-        let default_host = host == Ok(Host::Unix(DEFAULT_SOCKET.into()));
-        Context { host, default_host, globals: globals.clone(), runtime: OnceCell::new() }
+        Context {
+            endpoint: OnceCell::new(),
+            globals: globals.clone(),
+            runtime: OnceCell::new(),
+            settings: OnceCell::new(),
+            version: OnceCell::new(),
+        }
     }
 
     /// The options that stood before the command.
@@ -46,35 +45,94 @@ impl Context {
 
     /// The engine's address.
     pub fn host(&self) -> Result<&Host, Failure> {
-        self.host.as_ref().map_err(|message| Failure::new(message.clone()))
+        Ok(&self.endpoint()?.host)
+    }
+
+    fn endpoint(&self) -> Result<&Endpoint, Failure> {
+        let resolved = self.endpoint.get_or_init(|| self.outside(|outside| outside.resolve()));
+        resolved.as_ref().map_err(Failure::clone)
+    }
+
+    fn outside<T>(&self, ask: impl FnOnce(Outside<'_>) -> T) -> T {
+        let environment = |name: &str| std::env::var(name).ok();
+        let current = || self.settings().text("currentContext");
+        ask(Outside {
+            globals: &self.globals,
+            environment: &environment,
+            config: self.config_dir(),
+            current: &current,
+        })
+    }
+
+    /// The name of the context in use.
+    pub fn name(&self) -> String {
+        self.outside(|outside| outside.context_name())
+    }
+
+    /// The variable that names a host, and what it says.
+    pub fn host_of_environment(&self) -> Option<(&'static str, String)> {
+        self.outside(|outside| outside.host_of_environment())
+    }
+
+    /// What the default context stands for.
+    pub fn default_host(&self) -> String {
+        let named = self.globals.host.last().cloned();
+        let named = named.or_else(|| self.host_of_environment().map(|(_, host)| host));
+        named.unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"))
+    }
+
+    /// The contexts, which Docker's client shares.
+    pub fn contexts(&self) -> Result<Store, Failure> {
+        let missing =
+            || Failure::new("there is no home directory to keep contexts in").hint("name one with --config");
+        self.config_dir().map(Store::new).ok_or_else(missing)
     }
 
     /// A client; the engine is started first when its socket isn't even there.
     pub fn client(&self) -> Result<Client, Failure> {
-        let host = self.host()?.clone();
-        if let Host::Unix(path) = &host
+        if let Host::Unix(path) = self.host()?
             && self.may_start()
             && !path.exists()
         {
             self.start_engine()?;
         }
-        Ok(Client::new(host))
+        self.client_as_it_is()
     }
 
-    /// As `client`, but makes sure that somebody listens: for commands that can't be tried twice.
-    pub fn probed_client(&self) -> Result<Client, Failure> {
-        if let Host::Unix(path) = self.host()?
-            && self.may_start()
-            && std::os::unix::net::UnixStream::connect(path).is_err()
-        {
-            self.start_engine()?;
+    /// A client, whether or not somebody listens.
+    pub fn client_as_it_is(&self) -> Result<Client, Failure> {
+        let mut client = self.endpoint()?.client()?;
+        client.set_headers(self.settings().headers());
+        let named = || std::env::var("DOCKER_API_VERSION").ok().filter(|version| !version.is_empty());
+        if let Some(version) = self.version.get().cloned().or_else(named) {
+            client.set_api_version(version.trim_start_matches('v'));
         }
-        self.client()
+        Ok(client)
+    }
+
+    /// Names an older API version from now on. False when that has been done before.
+    pub fn go_down_to(&self, version: &str) -> bool {
+        self.version.set(version.to_owned()).is_ok()
+    }
+
+    /// As `client`, but makes sure that somebody listens, in the version in which requests come: for commands that can't be tried
+    /// twice. What is wrong shows before anything is read.
+    pub fn probed_client(&self) -> Result<Client, Failure> {
+        let client = self.client()?;
+        match self.block_on(client.ping())? {
+            Ok(_) => Ok(client),
+            Err(error) if error.newest_version().is_some_and(|version| self.go_down_to(version)) => {
+                self.client()
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether a missing engine may be started by this command.
     pub fn may_start(&self) -> bool {
-        self.default_host && !self.globals.no_autostart && rustix::process::geteuid().is_root()
+        self.endpoint().is_ok_and(|endpoint| endpoint.is_default)
+            && !self.globals.no_autostart
+            && rustix::process::geteuid().is_root()
     }
 
     /// Starts the engine and waits until it listens.
@@ -96,18 +154,42 @@ impl Context {
         Ok(runtime.block_on(future))
     }
 
-    /// A setting of the client's configuration file, if there is one.
-    pub fn setting(&self, name: &str) -> Option<String> {
-        let dir = match &self.globals.config {
-            Some(dir) => dir.clone(),
-            None => match std::env::var_os("CORTEN_CONFIG") {
-                Some(dir) => dir.into(),
-                None => PathBuf::from(std::env::var_os("HOME")?).join(".corten"),
+    /// As [`Context::block_on`], for what goes on until somebody ends it: also when nobody reads our output any more.
+    pub fn block_on_while_read(&self, future: impl Future<Output = Outcome>) -> Outcome {
+        self.block_on(async {
+            tokio::select! {
+                outcome = future => outcome,
+                () = output::unread() => Ok(0),
+            }
+        })?
+    }
+
+    /// The client's configuration file; empty when there is none.
+    pub fn settings(&self) -> &Settings {
+        let read = || Some(Settings::read(&self.config_dir()?.join("config.json")));
+        self.settings.get_or_init(|| read().unwrap_or_default())
+    }
+
+    /// How a listing is shown: as `--format` says, else as the configuration file has it under `setting`. Empty for the
+    /// listing's own way, and for `--quiet`.
+    pub fn format(&self, given: Option<&str>, quiet: bool, setting: &str) -> String {
+        match given {
+            Some(format) => format.to_owned(),
+            None if quiet => String::new(),
+            None => self.settings().text(setting).unwrap_or_default(),
+        }
+    }
+
+    /// Where the client's configuration is: the one of Docker's client, unless another is named.
+    fn config_dir(&self) -> Option<PathBuf> {
+        let named = || ["CORTEN_CONFIG", "DOCKER_CONFIG"].into_iter().find_map(std::env::var_os);
+        match &self.globals.config {
+            Some(directory) => Some(directory.clone()),
+            None => match named().filter(|directory| !directory.is_empty()) {
+                Some(directory) => Some(directory.into()),
+                None => Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")),
             },
-        };
-        let text = std::fs::read_to_string(dir.join("config.json")).ok()?;
-        let settings: serde_json::Value = serde_json::from_str(&text).ok()?;
-        settings.get(name)?.as_str().map(str::to_owned)
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub enum EntryKind {
         /// The same with `--flag=true` and `--flag=false` for switches.
         augment_valued: fn(Command) -> Command,
         run: fn(&Context, &ArgMatches) -> Outcome,
+        usage: &'static str,
     },
     Group(&'static [Entry]),
     /// Known from Docker but not there yet, with what to do meanwhile.
@@ -53,7 +54,8 @@ pub enum Form {
 
 /// A command under `name`.
 pub const fn verb<V: Verb>(name: &'static str) -> Entry {
-    let kind = EntryKind::Verb { augment: augment::<V>, augment_valued: augment_valued::<V>, run: run::<V> };
+    let (augment, augment_valued, run) = (augment::<V>, augment_valued::<V>, run::<V>);
+    let kind = EntryKind::Verb { augment, augment_valued, run, usage: V::USAGE };
     Entry { name, aliases: &[], about: V::ABOUT, kind }
 }
 

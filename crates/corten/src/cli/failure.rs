@@ -5,17 +5,21 @@ use std::io::ErrorKind;
 
 use corten_api::client;
 
+use super::hints;
 use crate::format::template::TemplateError;
 use crate::options::OptionError;
+use crate::output;
 
 /// A failed command. Empty texts mean that everything was said already.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub message: String,
     pub hint: Option<String>,
     pub exit: u8,
     /// Nobody listens where the engine should: it may be started and the command tried once more.
     pub no_engine: bool,
+    /// The engine is older than the request: its newest API version, with which the command may be tried once more.
+    pub older_engine: Option<String>,
 }
 
 /// The exit status when the command line is wrong or the engine refuses, as in Docker.
@@ -23,7 +27,7 @@ pub const EXIT_ENGINE: u8 = 125;
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, exit: 1, no_engine: false }
+        Failure { message: message.into(), hint: None, exit: 1, no_engine: false, older_engine: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
@@ -51,14 +55,21 @@ impl Failure {
         self
     }
 
+    /// Whether the command gets another chance, and so shall neither report this nor go on.
+    pub fn is_for_another_try(&self) -> bool {
+        self.no_engine || self.older_engine.is_some()
+    }
+
     /// Writes it to standard error.
     pub fn report(&self) {
+        let mut text = String::new();
         if !self.message.is_empty() {
-            eprintln!("corten: {}", self.message);
+            text.push_str(&format!("corten: {}\n", self.message));
         }
-        if let Some(hint) = &self.hint {
-            eprintln!("  hint: {hint}");
+        if let Some(hint) = self.hint.as_deref().or_else(|| hints::next_step(&self.message)) {
+            text.push_str(&format!("  hint: {hint}\n"));
         }
+        output::talk(&text);
     }
 }
 
@@ -66,12 +77,13 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Failure {
         let mut failure = Failure::new(error.to_string());
         failure.no_engine = error.is_no_server();
+        failure.older_engine = error.newest_version().map(str::to_owned);
         failure.hint = next_step(&error).map(str::to_owned);
         failure
     }
 }
 
-/// What helps with an engine that can't be reached, and with its commonest refusals.
+/// What helps with an engine that can't be reached.
 fn next_step(error: &client::Error) -> Option<&'static str> {
     if error.is_no_server() {
         return Some("start one as root with `corten daemon`, or name another with -H");
@@ -80,22 +92,7 @@ fn next_step(error: &client::Error) -> Option<&'static str> {
     {
         return Some("run this as root, or as a member of the socket's group");
     }
-    error.status()?;
-    let message = error.to_string().to_ascii_lowercase();
-    let known = [
-        ("no such container", "`corten ps -a` lists the containers"),
-        ("no such image", "`corten images` lists the images"),
-        ("no such volume", "`corten volume ls` lists the volumes"),
-        ("no such network", "`corten network ls` lists the networks"),
-        (
-            "is already in use by container",
-            "remove that container with `corten rm`, or choose another --name",
-        ),
-        ("you cannot remove a running container", "stop it first, or force it with `corten rm -f`"),
-        ("is not running", "`corten start` starts it"),
-        ("port is already allocated", "`corten ps` shows which container has it; choose another one with -p"),
-    ];
-    known.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
+    None
 }
 
 impl From<TemplateError> for Failure {
@@ -107,6 +104,12 @@ impl From<TemplateError> for Failure {
 impl From<OptionError> for Failure {
     fn from(error: OptionError) -> Failure {
         Failure::new(error.to_string()).exit(EXIT_ENGINE)
+    }
+}
+
+impl From<corten_registry::Error> for Failure {
+    fn from(error: corten_registry::Error) -> Failure {
+        Failure::new(error.to_string())
     }
 }
 
@@ -131,11 +134,7 @@ mod tests {
         assert!(Failure::from(connect(ErrorKind::NotFound)).no_engine);
         assert!(hint(connect(ErrorKind::ConnectionRefused)).unwrap().contains("corten daemon"));
         assert!(hint(connect(ErrorKind::PermissionDenied)).unwrap().contains("root"));
-        let refused = |message: &str| client::Error::Server { status: 404, message: message.into() };
-        assert_eq!(
-            hint(refused("No such container: x")).as_deref(),
-            Some("`corten ps -a` lists the containers")
-        );
-        assert_eq!(hint(refused("something else")), None);
+        // The engine's refusals are in the table of hints.
+        assert_eq!(hint(client::Error::Server { status: 404, message: "No such container: x".into() }), None);
     }
 }

@@ -2,8 +2,11 @@
 
 mod autostart;
 mod context;
+mod endpoint;
 mod entry;
 mod failure;
+mod hints;
+mod settings;
 mod usage;
 
 pub use context::Context;
@@ -21,9 +24,27 @@ use crate::commands::COMMANDS;
 /// Options that stand before the command.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Globals {
-    /// Engine to connect to (unix:///path or tcp://host:port); also CORTEN_HOST or DOCKER_HOST
+    /// Engine to connect to (unix:///path, tcp://host:port or ssh://user@host); also CORTEN_HOST or DOCKER_HOST
     #[arg(short = 'H', long, value_name = "HOST")]
     pub host: Vec<String>,
+    /// Name of the context to use (overrides DOCKER_HOST and what `context use` has chosen)
+    #[arg(short, long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Use TLS; implied by --tlsverify
+    #[arg(long)]
+    pub tls: bool,
+    /// Trust certs signed only by this CA [default: ca.pem in DOCKER_CERT_PATH or the config directory]
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// Path to TLS certificate file [default: cert.pem there]
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// Path to TLS key file [default: key.pem there]
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
+    /// Use TLS and verify the remote
+    #[arg(long)]
+    pub tlsverify: bool,
     /// Enable debug mode
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -94,7 +115,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
-            1
+            0
         }
         _ => {
             let failure = usage::explain(error, arguments);
@@ -117,9 +138,16 @@ fn dispatch(matches: &ArgMatches) -> Outcome {
             EntryKind::Group(inner) => (entries, at) = (inner, below),
             EntryKind::Planned(instead) => return Err(not_yet(&path, instead)),
             EntryKind::Verb { run, .. } => {
-                return match run(&context, below) {
+                let outcome = match run(&context, below) {
                     Err(failure) if failure.no_engine && context.may_start() => {
                         context.start_engine()?;
+                        run(&context, below)
+                    }
+                    outcome => outcome,
+                };
+                return match outcome {
+                    // Refused before anything was done, so that asking first would only cost time.
+                    Err(Failure { older_engine: Some(version), .. }) if context.go_down_to(&version) => {
                         run(&context, below)
                     }
                     outcome => outcome,

@@ -9,7 +9,7 @@ use crate::commands::COMMANDS;
 
 /// Turns clap's refusal into ours.
 pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Failure {
-    let (path, entries) = command_path(arguments);
+    let (path, entries, usage) = command_path(arguments);
     let help = format!("`{path} --help` shows what it takes");
     let named = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -30,29 +30,36 @@ pub fn explain(error: &clap::Error, arguments: &[OsString]) -> Failure {
                 None => failure.hint(format!("`{path} --help` lists the commands")),
             }
         }
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
+            let wanted = usage.trim_start_matches("[OPTIONS] ");
+            Failure::new(format!("`{path}` needs more arguments: {wanted}")).hint(help)
+        }
         ErrorKind::UnknownArgument => {
             let name = named(ContextKind::InvalidArg).unwrap_or_default();
-            let what = if name.starts_with('-') { "unknown flag" } else { "unexpected argument" };
-            let failure = Failure::new(format!("{what}: {name}")).exit(EXIT_ENGINE);
+            if !name.starts_with('-') {
+                return Failure::new(format!("`{path}` takes no argument {name:?}; usage: {path} {usage}"))
+                    .hint(help);
+            }
+            let failure = Failure::new(format!("unknown flag: {name}")).exit(EXIT_ENGINE);
             match named(ContextKind::SuggestedArg) {
                 Some(known) => failure.hint(format!("did you mean {known}? {help}")),
                 None => failure.hint(help),
             }
         }
-        kind => {
+        _ => {
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             // The usage line and the way to the help are the hint's business.
             let text = text.split("\n\nUsage:").next().unwrap_or(text);
-            let text = text.split("\n\nFor more information").next().unwrap_or(text).trim_end();
-            let exit = if kind == ErrorKind::MissingRequiredArgument { 1 } else { EXIT_ENGINE };
-            Failure::new(text).hint(help).exit(exit)
+            let text = text.split("\n\nFor more information").next().unwrap_or(text);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            Failure::new(words.join(" ")).hint(help).exit(EXIT_ENGINE)
         }
     }
 }
 
-/// The command that the arguments name, as far as they do, and what could follow.
-fn command_path(arguments: &[OsString]) -> (String, &'static [Entry]) {
+/// The command that the arguments name, as far as they do; which commands could follow, or what the command takes.
+fn command_path(arguments: &[OsString]) -> (String, &'static [Entry], &'static str) {
     let mut path = "corten".to_owned();
     let mut entries = COMMANDS;
     for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
@@ -61,10 +68,12 @@ fn command_path(arguments: &[OsString]) -> (String, &'static [Entry]) {
         path.push_str(entry.name);
         match entry.kind {
             EntryKind::Group(inner) => entries = inner,
-            _ => return (path, &[]),
+            // Of several forms the first will do.
+            EntryKind::Verb { usage, .. } => return (path, &[], usage.lines().next().unwrap_or_default()),
+            EntryKind::Planned(_) => return (path, &[], ""),
         }
     }
-    (path, entries)
+    (path, entries, "")
 }
 
 /// The known name that differs least, if it differs by little.
@@ -132,7 +141,22 @@ mod tests {
         let (message, _, exit) = explained("corten run --stop-timeout soon x");
         assert!(message.contains("invalid value 'soon' for '--stop-timeout"), "{message}");
         assert_eq!(exit, 125);
-        assert_eq!(explained("corten run").2, 1);
+        let (message, _, exit) = explained("corten run");
+        assert_eq!(
+            (message.as_str(), exit),
+            ("`corten run` needs more arguments: IMAGE [COMMAND] [ARG...]", 1)
+        );
+        let (message, _, exit) = explained("corten exec web");
+        assert_eq!(
+            (message.as_str(), exit),
+            ("`corten exec` needs more arguments: CONTAINER COMMAND [ARG...]", 1)
+        );
+        let (message, _, exit) = explained("corten tag a b c");
+        assert!(
+            message.starts_with("`corten tag` takes no argument \"c\"; usage: corten tag SOURCE"),
+            "{message}"
+        );
+        assert_eq!(exit, 1);
     }
 
     #[test]

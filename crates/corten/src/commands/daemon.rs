@@ -22,6 +22,21 @@ pub struct Daemon {
     /// Configuration file, with the keys of Docker's daemon.json [default: /etc/corten/daemon.json]
     #[arg(long, visible_alias = "config-file", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Use TLS on TCP; without --tlsverify anybody may connect, so that --insecure-tcp has to be said as well
+    #[arg(long)]
+    tls: bool,
+    /// Use TLS on TCP and let only clients in whose certificate the authority has signed
+    #[arg(long)]
+    tlsverify: bool,
+    /// The authority of clients' certificates [default: ca.pem in DOCKER_CERT_PATH or ~/.docker]
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
+    /// The engine's certificate [default: cert.pem there]
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// The engine's key [default: key.pem there]
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
     /// Group that may use the unix socket
     #[arg(short = 'G', long)]
     group: Option<String>,
@@ -34,6 +49,12 @@ pub struct Daemon {
     /// Set the logging level (debug, info, warn, error, fatal)
     #[arg(short, long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Set the format of log entries (text, json)
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Serve metrics for Prometheus here, to everybody who can reach it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_addr: Option<String>,
     /// Storage driver to use (erofs or dir)
     #[arg(short, long, value_name = "DRIVER")]
     storage_driver: Option<String>,
@@ -46,6 +67,30 @@ pub struct Daemon {
     /// Take containers' addresses from this part of the default network
     #[arg(long, value_name = "CIDR")]
     fixed_cidr: Option<String>,
+    /// Containers' way out of the default network, instead of the bridge
+    #[arg(long, value_name = "ADDRESS")]
+    default_gateway: Option<String>,
+    /// Give the default network IPv6, too
+    #[arg(long)]
+    ipv6: bool,
+    /// IPv6 address of the default bridge, with its prefix (fd00:9::1/64)
+    #[arg(long, value_name = "CIDR")]
+    bip6: Option<String>,
+    /// IPv6 subnet of the default network or, with --bip6, the part of it that containers' addresses are taken from
+    #[arg(long, value_name = "CIDR")]
+    fixed_cidr_v6: Option<String>,
+    /// Containers' IPv6 way out of the default network
+    #[arg(long, value_name = "ADDRESS")]
+    default_gateway_v6: Option<String>,
+    /// Let containers of the default network talk to each other (=false: keep them apart)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    icc: Option<bool>,
+    /// Let what leaves the default network have the host's address
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ip_masq: Option<bool>,
+    /// Switch the host's forwarding on
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ip_forward: Option<bool>,
     /// Publish ports on this address unless a container says another one
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<String>,
@@ -61,7 +106,7 @@ pub struct Daemon {
     /// Containers' DNS option
     #[arg(long, value_name = "OPTION")]
     dns_opt: Vec<String>,
-    /// Containers' log driver (local, json-file or none)
+    /// Containers' log driver (json-file, local, none, fluentd, gelf, journald, syslog)
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
     /// Containers' log options (may be given more than once)
@@ -85,6 +130,27 @@ pub struct Daemon {
     /// Parent of containers' control groups
     #[arg(long, value_name = "GROUP")]
     cgroup_parent: Option<String>,
+    /// Another OCI runtime that containers may use by --runtime NAME (may be given more than once)
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    add_runtime: Vec<String>,
+    /// Containers' runtime unless they say another one
+    #[arg(long, value_name = "NAME")]
+    default_runtime: Option<String>,
+    /// Speak to this registry (host[:port], or a network) without TLS or proof of who it is (may be given more than once)
+    #[arg(long, value_name = "REGISTRY")]
+    insecure_registry: Vec<String>,
+    /// Ask this mirror of Docker's hub first (may be given more than once)
+    #[arg(long, value_name = "URL")]
+    registry_mirror: Vec<String>,
+    /// Proxy for registries without TLS; $HTTP_PROXY if left out
+    #[arg(long, value_name = "URL")]
+    http_proxy: Option<String>,
+    /// Proxy for registries; $HTTPS_PROXY if left out
+    #[arg(long, value_name = "URL")]
+    https_proxy: Option<String>,
+    /// Hosts, domains and networks that are spoken to without a proxy; $NO_PROXY if left out
+    #[arg(long, value_name = "LIST")]
+    no_proxy: Option<String>,
     /// Label of the engine (may be given more than once)
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -137,6 +203,13 @@ impl Daemon {
             let limit = ulimit(text).map_err(|why| invalid(format!("--default-ulimit {text}: {why}")))?;
             limits.insert(limit.name.clone(), json!(limit));
         }
+        let mut runtimes = serde_json::Map::new();
+        for text in &self.add_runtime {
+            let (name, path) = text
+                .split_once('=')
+                .ok_or_else(|| invalid(format!("--add-runtime {text}: expected NAME=PROGRAM")))?;
+            runtimes.insert(name.to_owned(), json!({"path": path}));
+        }
         let log_opts = key_values("--log-opt", &self.log_opt).map_err(|e| invalid(e.to_string()))?;
         let flags = [
             ("hosts", json!(hosts)),
@@ -144,12 +217,27 @@ impl Daemon {
             ("exec-root", json!(self.exec_root)),
             ("group", json!(self.group)),
             ("pidfile", json!(self.pidfile)),
+            ("tls", json!((self.tls || globals.tls).then_some(true))),
+            ("tlsverify", json!((self.tlsverify || globals.tlsverify).then_some(true))),
+            ("tlscacert", json!(self.tlscacert.as_ref().or(globals.tlscacert.as_ref()))),
+            ("tlscert", json!(self.tlscert.as_ref().or(globals.tlscert.as_ref()))),
+            ("tlskey", json!(self.tlskey.as_ref().or(globals.tlskey.as_ref()))),
             ("debug", json!((self.debug || globals.debug).then_some(true))),
             ("log-level", json!(log_level)),
+            ("log-format", json!(self.log_format)),
+            ("metrics-addr", json!(self.metrics_addr)),
             ("storage-driver", json!(self.storage_driver)),
             ("bip", json!(self.bip)),
             ("bridge", json!(self.bridge)),
             ("fixed-cidr", json!(self.fixed_cidr)),
+            ("default-gateway", json!(self.default_gateway)),
+            ("ipv6", json!(self.ipv6.then_some(true))),
+            ("bip6", json!(self.bip6)),
+            ("fixed-cidr-v6", json!(self.fixed_cidr_v6)),
+            ("default-gateway-v6", json!(self.default_gateway_v6)),
+            ("icc", json!(self.icc)),
+            ("ip-masq", json!(self.ip_masq)),
+            ("ip-forward", json!(self.ip_forward)),
             ("ip", json!(self.ip)),
             ("mtu", json!(self.mtu)),
             ("dns", json!(self.dns)),
@@ -163,6 +251,13 @@ impl Daemon {
             ("no-new-privileges", json!(self.no_new_privileges.then_some(true))),
             ("seccomp-profile", json!(self.seccomp_profile)),
             ("cgroup-parent", json!(self.cgroup_parent)),
+            ("runtimes", json!(runtimes)),
+            ("default-runtime", json!(self.default_runtime)),
+            ("insecure-registries", json!(self.insecure_registry)),
+            ("registry-mirrors", json!(self.registry_mirror)),
+            ("http-proxy", json!(self.http_proxy)),
+            ("https-proxy", json!(self.https_proxy)),
+            ("no-proxy", json!(self.no_proxy)),
             ("labels", json!(self.label)),
         ];
         let given = flags.into_iter().filter(|(_, value)| {

@@ -35,6 +35,36 @@ where
     F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<String, Error>> + Send + 'static,
 {
+    let alone = names.len() == 1;
+    side_by_side(missing, alone, client, names, action).await
+}
+
+/// As `each`, for one group of names after the other.
+pub async fn each_in_order<F, R>(client: &Client, groups: Vec<Vec<String>>, action: F) -> Outcome
+where
+    F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<String, Error>> + Send + 'static,
+{
+    let alone = groups.iter().map(Vec::len).sum::<usize>() == 1;
+    let mut status = 0;
+    for names in groups {
+        status |= side_by_side(Missing::Fails, alone, client, names, action.clone()).await?;
+    }
+    Ok(status)
+}
+
+/// `alone`: there is nothing else that a failure could stop.
+async fn side_by_side<F, R>(
+    missing: Missing,
+    alone: bool,
+    client: &Client,
+    names: Vec<String>,
+    action: F,
+) -> Outcome
+where
+    F: Fn(Client, String) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<String, Error>> + Send + 'static,
+{
     let mut status = 0;
     let mut receivers = Vec::with_capacity(names.len());
     let mut jobs = Vec::with_capacity(names.len());
@@ -47,7 +77,7 @@ where
     let (jobs, next) = (Arc::new(jobs), Arc::new(AtomicUsize::new(0)));
     for worker in 0..workers {
         let (jobs, next, action) = (jobs.clone(), next.clone(), action.clone());
-        let client = if worker == 0 { client.clone() } else { Client::new(client.host().clone()) };
+        let client = if worker == 0 { client.clone() } else { client.separate() };
         tokio::spawn(async move {
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // Each job is taken once, by the worker that drew its number.
@@ -56,7 +86,6 @@ where
             }
         });
     }
-    let alone = receivers.len() == 1;
     for receiver in receivers {
         let Ok(result) = receiver.await else { continue };
         match result {
@@ -64,8 +93,8 @@ where
             Err(error) => {
                 let forgiven = missing == Missing::IsFine && error.is_not_found();
                 let failure = Failure::from(error);
-                // A missing engine is for the caller to start.
-                if failure.no_engine || (alone && !forgiven) {
+                // A missing engine is for the caller to start, an older one to be asked again.
+                if failure.is_for_another_try() || (alone && !forgiven) {
                     return Err(failure);
                 }
                 failure.report();

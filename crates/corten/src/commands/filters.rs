@@ -7,11 +7,10 @@ use crate::cli::{EXIT_ENGINE, Failure};
 /// Collects the words of `--filter`.
 pub fn filters(words: &[String]) -> Result<Filters, Failure> {
     let mut filters = Filters::new();
-    for word in words {
+    for word in words.iter().filter(|word| !word.is_empty()) {
         let Some((name, value)) = word.split_once('=') else {
-            return Err(
-                Failure::new(format!("invalid filter {word:?}: expected name=value")).exit(EXIT_ENGINE)
-            );
+            return Err(Failure::new(format!("invalid value {word:?} for --filter: expected name=value"))
+                .exit(EXIT_ENGINE));
         };
         filters.add(name.trim().to_ascii_lowercase(), value.trim());
     }

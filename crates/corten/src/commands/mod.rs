@@ -1,15 +1,25 @@
 //! The tree of commands: which name means which structure. One file per command or small family below.
 
+mod archive;
+mod artifact;
+mod build;
 mod completion;
 mod container;
+mod context;
 mod daemon;
+mod doctor;
 mod each;
 mod filters;
 mod image;
 mod inspect;
+mod login;
+mod manifest;
 mod natural;
 mod network;
 mod progress;
+mod prune;
+mod registry;
+mod remote;
 mod system;
 mod volume;
 
@@ -18,8 +28,6 @@ mod tests;
 
 use crate::cli::{Entry, group, planned, verb};
 
-const IMAGES_FOR_NOW: &str =
-    "images come by `corten load`, `corten import` or `corten image create-base` for now";
 const NO_SWARM: &str = "this engine has no Swarm";
 const NEXT: &str = "it comes with one of the next versions";
 
@@ -31,9 +39,13 @@ pub const COMMANDS: &[Entry] = &[
     verb::<image::Ls>("images"),
     verb::<system::Version>("version"),
     verb::<system::Info>("info"),
+    group("artifact", "Manage files at registries", ARTIFACT),
     group("container", "Manage containers", CONTAINER),
+    group("context", "Manage contexts", CONTEXT),
     group("image", "Manage images", IMAGE),
+    group("manifest", "Manage images of several platforms at registries", MANIFEST),
     group("network", "Manage networks", NETWORK),
+    group("registry", "Run a registry", REGISTRY),
     group("system", "Manage the engine", SYSTEM),
     group("volume", "Manage volumes", VOLUME),
     verb::<container::Attach>("attach"),
@@ -53,106 +65,168 @@ pub const COMMANDS: &[Entry] = &[
     verb::<image::Rm>("rmi"),
     verb::<image::Save>("save"),
     verb::<container::Start>("start"),
+    verb::<container::Stats>("stats"),
     verb::<container::Stop>("stop"),
     verb::<image::Tag>("tag"),
     verb::<container::Top>("top"),
     verb::<container::Unpause>("unpause"),
+    verb::<container::Update>("update"),
     verb::<container::Wait>("wait"),
     verb::<daemon::Daemon>("daemon"),
+    verb::<doctor::Doctor>("doctor"),
     verb::<completion::Completion>("completion"),
-    planned("build", IMAGES_FOR_NOW),
-    planned("builder", IMAGES_FOR_NOW),
-    planned("buildx", IMAGES_FOR_NOW),
+    verb::<build::Build>("build"),
+    planned("builder", NEXT),
+    planned("buildx", NEXT),
     planned("checkpoint", NEXT),
-    planned("commit", NEXT),
+    verb::<container::Commit>("commit"),
     planned("compose", NEXT),
     planned("config", NO_SWARM),
-    planned("context", "name the engine with -H or CORTEN_HOST"),
-    planned("cp", NEXT),
-    planned("diff", NEXT),
-    planned("export", NEXT),
-    planned("login", "there is no registry client yet"),
-    planned("logout", "there is no registry client yet"),
-    planned("manifest", NEXT),
+    verb::<container::Cp>("cp"),
+    verb::<container::Diff>("diff"),
+    verb::<container::Export>("export"),
+    verb::<login::Login>("login"),
+    verb::<login::Logout>("logout"),
     planned("node", NO_SWARM),
     planned("plugin", NEXT),
-    planned("pull", IMAGES_FOR_NOW),
-    planned("push", "`corten save` writes an archive that other engines load"),
-    planned("search", "there is no registry client yet"),
+    verb::<image::Pull>("pull"),
+    verb::<image::Push>("push"),
+    verb::<image::Search>("search"),
     planned("secret", NO_SWARM),
     planned("service", NO_SWARM),
     planned("stack", NO_SWARM),
-    planned("stats", NEXT),
     planned("swarm", NO_SWARM),
     planned("trust", NEXT),
-    planned("update", NEXT),
+];
+
+const ARTIFACT: &[Entry] = &[
+    verb::<artifact::Attach>("attach"),
+    verb::<artifact::Ls>("ls").or(&["list"]),
+    verb::<artifact::PullArtifact>("pull"),
+    verb::<artifact::PushArtifact>("push"),
 ];
 
 const CONTAINER: &[Entry] = &[
     verb::<container::Attach>("attach"),
-    planned("commit", NEXT),
-    planned("cp", NEXT),
+    verb::<container::Commit>("commit"),
+    verb::<container::Cp>("cp"),
     verb::<container::Create>("create"),
-    planned("diff", NEXT),
+    verb::<container::Diff>("diff"),
     verb::<container::Exec>("exec"),
-    planned("export", NEXT),
+    verb::<container::Export>("export"),
     verb::<container::InspectContainer>("inspect"),
     verb::<container::Kill>("kill"),
     verb::<container::Logs>("logs"),
     verb::<container::Ps>("ls").or(&["list", "ps"]),
     verb::<container::Pause>("pause"),
     verb::<container::Port>("port"),
-    planned("prune", "`corten rm` removes containers by name"),
+    verb::<container::Prune>("prune"),
     verb::<container::Rename>("rename"),
     verb::<container::Restart>("restart"),
     verb::<container::Rm>("rm").or(&["remove"]),
     verb::<container::Run>("run"),
     verb::<container::Start>("start"),
-    planned("stats", NEXT),
+    verb::<container::Stats>("stats"),
     verb::<container::Stop>("stop"),
     verb::<container::Top>("top"),
     verb::<container::Unpause>("unpause"),
-    planned("update", NEXT),
+    verb::<container::Update>("update"),
     verb::<container::Wait>("wait"),
 ];
 
+const CONTEXT: &[Entry] = &[
+    verb::<context::Create>("create"),
+    verb::<context::Export>("export"),
+    verb::<context::Import>("import"),
+    verb::<context::Inspect>("inspect"),
+    verb::<context::Ls>("ls").or(&["list"]),
+    verb::<context::Rm>("rm").or(&["remove"]),
+    verb::<context::Show>("show"),
+    verb::<context::Update>("update"),
+    verb::<context::Use>("use"),
+];
+
 const IMAGE: &[Entry] = &[
-    planned("build", IMAGES_FOR_NOW),
+    verb::<build::Build>("build"),
     verb::<image::CreateBase>("create-base"),
     verb::<image::History>("history"),
     verb::<image::Import>("import"),
     verb::<image::Inspect>("inspect"),
     verb::<image::Load>("load"),
     verb::<image::Ls>("ls").or(&["list"]),
-    planned("prune", "`corten image rm` removes images by name"),
-    planned("pull", IMAGES_FOR_NOW),
-    planned("push", "`corten save` writes an archive that other engines load"),
+    verb::<image::Prune>("prune"),
+    verb::<image::Pull>("pull"),
+    verb::<image::Push>("push"),
     verb::<image::Rm>("rm").or(&["remove"]),
     verb::<image::Save>("save"),
     verb::<image::Tag>("tag"),
 ];
 
+const MANIFEST: &[Entry] = &[
+    verb::<manifest::Annotate>("annotate"),
+    verb::<manifest::Create>("create"),
+    verb::<manifest::InspectManifest>("inspect"),
+    verb::<manifest::PushManifest>("push"),
+    verb::<manifest::Rm>("rm"),
+];
+
 const NETWORK: &[Entry] = &[
-    planned("connect", NEXT),
-    planned("create", NEXT),
-    planned("disconnect", NEXT),
+    verb::<network::Connect>("connect"),
+    verb::<network::Create>("create"),
+    verb::<network::Disconnect>("disconnect"),
     verb::<network::Inspect>("inspect"),
     verb::<network::Ls>("ls").or(&["list"]),
-    planned("prune", NEXT),
-    planned("rm", NEXT),
+    verb::<network::Prune>("prune"),
+    verb::<network::Rm>("rm").or(&["remove"]),
+];
+
+const REGISTRY: &[Entry] = &[
+    verb::<registry::Gc>("gc"),
+    group("key", "Manage the keys that a registry signs tokens with", REGISTRY_KEY),
+    group("login", "Manage logins at a registry", REGISTRY_LOGIN),
+    verb::<registry::Reload>("reload"),
+    verb::<registry::Restore>("restore"),
+    group("robot", "Manage a registry's accounts for programs", REGISTRY_ROBOT),
+    verb::<registry::Serve>("serve"),
+    verb::<registry::Usage>("usage"),
+    group("user", "Manage a registry's users", REGISTRY_USER),
+];
+
+const REGISTRY_KEY: &[Entry] = &[verb::<registry::RotateKey>("rotate")];
+
+const REGISTRY_LOGIN: &[Entry] = &[
+    verb::<registry::LsLogins>("ls").or(&["list"]),
+    verb::<registry::RevokeLogins>("revoke").or(&["rm", "remove"]),
+];
+
+const REGISTRY_ROBOT: &[Entry] = &[
+    verb::<registry::CreateRobot>("create"),
+    verb::<registry::LsRobots>("ls").or(&["list"]),
+    verb::<registry::RevokeRobot>("revoke").or(&["rm", "remove"]),
+];
+
+const REGISTRY_USER: &[Entry] = &[
+    verb::<registry::AddUser>("add"),
+    verb::<registry::LsUsers>("ls").or(&["list"]),
+    verb::<registry::RmUser>("rm").or(&["remove"]),
 ];
 
 const SYSTEM: &[Entry] = &[
-    planned("df", NEXT),
+    verb::<system::Df>("df"),
+    verb::<system::DialStdio>("dial-stdio"),
     verb::<system::Events>("events"),
     verb::<system::Info>("info"),
-    planned("prune", NEXT),
+    verb::<system::Prune>("prune"),
 ];
 
 const VOLUME: &[Entry] = &[
+    verb::<volume::CloneVolume>("clone"),
     verb::<volume::Create>("create"),
+    verb::<volume::Export>("export"),
+    verb::<volume::Import>("import"),
     verb::<volume::Inspect>("inspect"),
     verb::<volume::Ls>("ls").or(&["list"]),
     verb::<volume::Prune>("prune"),
+    verb::<volume::Rename>("rename"),
     verb::<volume::Rm>("rm").or(&["remove"]),
 ];

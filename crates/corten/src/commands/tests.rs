@@ -64,8 +64,8 @@ fn help_says_what_the_command_does() {
 fn completions_offer_what_there_is() {
     let offered = tree(Form::Offered);
     let names: Vec<&str> = offered.get_subcommands().map(|command| command.get_name()).collect();
-    assert!(names.contains(&"run") && !names.contains(&"build"), "{names:?}");
-    assert!(tree(Form::Plain).get_subcommands().any(|command| command.get_name() == "build"));
+    assert!(names.contains(&"run") && !names.contains(&"checkpoint"), "{names:?}");
+    assert!(tree(Form::Plain).get_subcommands().any(|command| command.get_name() == "checkpoint"));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Re-indents JSON without touching its order, numbers or escapes: `inspect` shows what the engine sent.
 
-/// Indents by four spaces per level, as `docker inspect` does. Empty objects and lists stay on one line.
+/// Indents by four spaces per level, as `docker inspect` does.
 pub fn indent(json: &str) -> String {
+    indent_by("    ", json)
+}
+
+/// Indents by `unit` per level. Empty objects and lists stay on one line.
+pub fn indent_by(unit: &str, json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0usize;
     let mut chars = json.chars().peekable();
@@ -27,17 +32,17 @@ pub fn indent(json: &str) -> String {
                     out.push(close);
                 } else {
                     depth += 1;
-                    new_line(&mut out, depth);
+                    new_line(&mut out, unit, depth);
                 }
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
-                new_line(&mut out, depth);
+                new_line(&mut out, unit, depth);
                 out.push(c);
             }
             ',' => {
                 out.push(c);
-                new_line(&mut out, depth);
+                new_line(&mut out, unit, depth);
             }
             ':' => out.push_str(": "),
             c if c.is_ascii_whitespace() => {}
@@ -47,9 +52,9 @@ pub fn indent(json: &str) -> String {
     out
 }
 
-fn new_line(out: &mut String, depth: usize) {
+fn new_line(out: &mut String, unit: &str, depth: usize) {
     out.push('\n');
-    out.extend(std::iter::repeat_n("    ", depth));
+    out.extend(std::iter::repeat_n(unit, depth));
 }
 
 /// JSON without the white space between its tokens.

@@ -8,8 +8,9 @@ pub mod listing;
 pub mod ports;
 pub mod size;
 pub mod tabwriter;
-pub mod template;
 pub mod time;
+
+pub use corten_template as template;
 
 /// Cuts `text` to `width` characters, the last of which becomes `…` when something was lost.
 pub fn ellipsis(text: &str, width: usize) -> String {

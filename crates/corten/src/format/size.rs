@@ -2,7 +2,7 @@
 //!
 //! The digits are those of Go's `%.3g` and `%.4g`, so that columns equal Docker's byte by byte.
 
-use super::template::exponent;
+use super::template::general;
 
 const DECIMAL: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
 const BINARY: [&str; 9] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
@@ -29,30 +29,6 @@ fn with_units(mut size: f64, base: f64, digits: usize, units: &[&str]) -> String
         unit += 1;
     }
     format!("{}{}", general(size, digits), units[unit])
-}
-
-/// Go's `%.<digits>g`: significant digits without trailing zeros, an exponent when they don't suffice.
-pub fn general(value: f64, digits: usize) -> String {
-    let digits = digits.max(1);
-    if value == 0.0 || !value.is_finite() {
-        return format!("{value}");
-    }
-    let scientific = format!("{value:.*e}", digits - 1);
-    let Some((mantissa, power)) = scientific.split_once('e') else { return scientific };
-    let power: i32 = power.parse().unwrap_or(0);
-    let mantissa =
-        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
-    let significant = mantissa.chars().filter(char::is_ascii_digit).count() as i32;
-    let mut limit = digits as i32;
-    if limit > significant && significant > power {
-        limit = significant;
-    }
-    if power < -4 || power >= limit {
-        return exponent(&format!("{mantissa}e{power}"));
-    }
-    let decimals = (significant - 1 - power).max(0) as usize;
-    let rounded: f64 = scientific.parse().unwrap_or(value);
-    format!("{rounded:.decimals$}")
 }
 
 #[cfg(test)]

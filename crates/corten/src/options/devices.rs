@@ -59,8 +59,8 @@ fn device(word: &str) -> Result<DeviceMapping, &'static str> {
         [host, container, permissions] => (*host, *container, *permissions),
         _ => return Err("expected HOST[:CONTAINER[:rwm]]"),
     };
-    if host.is_empty() {
-        return Err("the path on the host is empty");
+    if !host.starts_with('/') {
+        return Err("the path on the host must be absolute");
     }
     if !is_permissions(permissions) {
         return Err("the permissions must be of r, w and m");

@@ -27,7 +27,14 @@ pub struct EnvironmentFlags {
 
 impl EnvironmentFlags {
     pub fn apply(&self, request: &mut ContainerCreateRequest, outside: &Outside) -> Result<(), OptionError> {
-        let env = variables(&self.env_file, &self.env, outside)?;
+        let mut env = variables(&self.env_file, &self.env, outside)?;
+        // The proxies of the client's configuration: what is said of one here wins, also that it shall not be set.
+        let said = |name: &str| {
+            env.iter().any(|word| word.split_once('=').map_or(word.as_str(), |(name, _)| name) == name)
+        };
+        let proxies = outside.proxies.iter().filter(|(name, _)| !said(name));
+        let mut proxies: Vec<String> = proxies.map(|(name, value)| format!("{name}={value}")).collect();
+        env.append(&mut proxies);
         if !env.is_empty() {
             request.config.env = env.into();
         }

@@ -5,6 +5,29 @@ use corten_api::container::{ContainerCreateRequest, HealthConfig};
 use super::OptionError;
 use super::values::nanoseconds;
 
+/// What is done with a container that becomes unhealthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnFailure {
+    None,
+    Restart,
+    Stop,
+    Kill,
+}
+
+impl OnFailure {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// The label by which the engine is told (docs/life-cycle.md).
+const ON_FAILURE: &str = "com.corten.health-on-failure";
+
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct HealthFlags {
     /// Command to run to check health
@@ -25,6 +48,9 @@ pub struct HealthFlags {
     /// Time between running the check during the start period (ms|s|m|h)
     #[arg(long, value_name = "DURATION", value_parser = nanoseconds, help_heading = "Health")]
     pub health_start_interval: Option<i64>,
+    /// What is done with a container that becomes unhealthy (none|restart|stop|kill)
+    #[arg(long, value_enum, value_name = "ACTION", help_heading = "Health")]
+    pub health_on_failure: Option<OnFailure>,
     /// Disable any container-specified HEALTHCHECK
     #[arg(long, help_heading = "Health")]
     pub no_healthcheck: bool,
@@ -39,11 +65,14 @@ impl HealthFlags {
             ("--health-start-period", self.health_start_period),
             ("--health-start-interval", self.health_start_interval),
         ];
+        if let Some(action) = self.health_on_failure {
+            request.config.labels.insert(ON_FAILURE.to_owned(), action.word().to_owned());
+        }
         let any = self.health_cmd.is_some() || numbers.iter().any(|(_, number)| number.is_some());
         if self.no_healthcheck {
             if any {
                 return Err(OptionError::Conflict(
-                    "--no-healthcheck and --health-* exclude each other".into(),
+                    "--no-healthcheck conflicts with --health-* options".into(),
                 ));
             }
             let test = vec!["NONE".to_owned()].into();

@@ -28,11 +28,11 @@ pub struct LifecycleFlags {
     /// Write the container ID to the file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<String>,
-    /// What if the image is not there: registries are not spoken to yet, so it is an error
+    /// Pull the image before creating the container
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub pull: PullPolicy,
     /// Suppress the pull output
-    #[arg(short, long, hide = true)]
+    #[arg(short, long)]
     pub quiet: bool,
     /// Set platform if server is multi-platform capable (os[/arch[/variant]])
     #[arg(long)]
@@ -58,7 +58,7 @@ impl LifecycleFlags {
         host.auto_remove = self.rm;
         host.restart_policy = restart_policy(self.restart.as_deref().unwrap_or("no"))?;
         if self.rm && !matches!(host.restart_policy.name.as_str(), "" | "no") {
-            return Err(OptionError::Conflict("--restart and --rm exclude each other".into()));
+            return Err(OptionError::Conflict("cannot specify both --restart and --rm".into()));
         }
         host.container_id_file = self.cidfile.clone().unwrap_or_default();
         host.runtime = self.runtime.clone().unwrap_or_default();
@@ -77,7 +77,8 @@ impl LifecycleFlags {
     }
 }
 
-fn restart_policy(text: &str) -> Result<RestartPolicy, OptionError> {
+/// `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:N`.
+pub fn restart_policy(text: &str) -> Result<RestartPolicy, OptionError> {
     let bad = |why: &str| OptionError::invalid("--restart", text, why);
     let (name, count) = match text.split_once(':') {
         Some((name, count)) => (name, Some(count)),

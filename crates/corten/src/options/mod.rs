@@ -4,7 +4,7 @@
 //! a group reads from outside (variables, files, the working directory) comes through `Outside`, so that all of it is
 //! tested without an engine. Nothing here talks to one.
 
-mod csv;
+pub mod csv;
 mod devices;
 mod environment;
 mod health;
@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use corten_api::container::ContainerCreateRequest;
 
 pub use environment::{EnvironmentFlags, key_values, variables};
-pub use lifecycle::PullPolicy;
+pub use lifecycle::{PullPolicy, restart_policy};
+pub use network::address as network_address;
 pub use resources::ulimit;
 
 /// Every option of `create`; `run` has a few more for its stay attached.
@@ -80,12 +81,15 @@ pub struct Outside {
     pub variable: fn(&str) -> Option<String>,
     pub read: fn(&Path) -> std::io::Result<String>,
     pub current_dir: PathBuf,
+    /// The variables of proxies that new containers get.
+    pub proxies: Vec<(String, String)>,
 }
 
 impl Outside {
     /// The process's own surroundings.
     pub fn of_process() -> Outside {
         Outside {
+            proxies: Vec::new(),
             variable: |name| std::env::var(name).ok(),
             read: |path| std::fs::read_to_string(path),
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),

@@ -31,16 +31,16 @@ pub struct NetworkFlags {
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
     /// IPv6 address (e.g., 2001:db8::33)
-    #[arg(long, value_name = "ADDRESS", hide = true)]
+    #[arg(long, value_name = "ADDRESS")]
     pub ip6: Option<String>,
     /// Container IPv4/IPv6 link-local addresses
-    #[arg(long, value_name = "ADDRESS", hide = true)]
+    #[arg(long, value_name = "ADDRESS")]
     pub link_local_ip: Vec<String>,
     /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "ADDRESS")]
     pub mac_address: Option<String>,
     /// Add link to another container
-    #[arg(long, value_name = "CONTAINER[:ALIAS]", hide = true)]
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     pub link: Vec<String>,
     /// Add a custom host-to-IP mapping (host:ip)
     #[arg(long, value_name = "HOST:IP")]
@@ -65,16 +65,13 @@ struct Wish {
 
 impl NetworkFlags {
     pub fn apply(&self, request: &mut ContainerCreateRequest) -> Result<(), OptionError> {
-        if !self.link.is_empty() {
-            let why = "put both containers on one network and use their names";
-            return Err(OptionError::Unsupported { flag: "--link", why });
-        }
         request.config.exposed_ports = Map::empty();
         request.host_config.port_bindings = Map::empty();
         ports::publish(request, &self.publish)?;
         ports::expose(request, &self.expose)?;
         let host = &mut request.host_config;
         host.publish_all_ports = self.publish_all;
+        host.links = non_empty(&self.link);
         host.dns = List::empty();
         for server in &self.dns {
             host.dns.push(address("--dns", server)?.to_string());
@@ -133,6 +130,9 @@ impl NetworkFlags {
                 return conflict("--network-alias", "alias");
             }
             endpoint.aliases = non_empty(&self.network_alias);
+        }
+        if !self.link.is_empty() {
+            endpoint.links = non_empty(&self.link);
         }
         if let Some(mac) = &self.mac_address {
             if !endpoint.mac_address.is_empty() {
@@ -206,7 +206,7 @@ fn ipam(endpoint: &mut EndpointSettings) -> &mut EndpointIpamConfig {
     endpoint.ipam_config.get_or_insert_with(EndpointIpamConfig::default)
 }
 
-fn address(flag: &'static str, text: &str) -> Result<IpAddr, OptionError> {
+pub fn address(flag: &'static str, text: &str) -> Result<IpAddr, OptionError> {
     text.trim().parse().map_err(|_| OptionError::invalid(flag, text, "this is no IP address"))
 }
 

@@ -21,7 +21,7 @@ pub struct ResourceFlags {
     /// Tune container memory swappiness (0 to 100)
     #[arg(long, value_name = "PERCENT")]
     pub memory_swappiness: Option<i64>,
-    /// Kernel memory limit: refused by engines, as kernels have it no more
+    /// Kernel memory limit: refused, as kernels have it no more
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
     /// Disable OOM Killer
@@ -139,7 +139,10 @@ impl ResourceFlags {
             Some("-1") => -1,
             given => bytes_of("--memory-swap", given)?,
         };
-        host.kernel_memory = bytes_of("--kernel-memory", self.kernel_memory.as_deref())?;
+        if self.kernel_memory.is_some() {
+            let why = "Linux has no such limit any more; --memory covers it";
+            return Err(OptionError::Unsupported { flag: "--kernel-memory", why });
+        }
         let swappiness = self.memory_swappiness.unwrap_or(-1);
         if !(-1..=100).contains(&swappiness) {
             let why = "expected 0 to 100, or -1 for the engine's default";

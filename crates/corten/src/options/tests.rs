@@ -19,6 +19,7 @@ fn outside() -> Outside {
             _ => Err(io::ErrorKind::NotFound.into()),
         },
         current_dir: PathBuf::from("/work/dir"),
+        proxies: Vec::new(),
     }
 }
 
@@ -94,6 +95,21 @@ fn variables_and_labels() {
     assert!(refusal("-e =x").contains("the name is empty"));
     assert!(refusal("--env-file spaced").contains("the name has spaces in spaced"));
     assert!(refusal("--env-file gone").contains("can't read gone"));
+}
+
+#[test]
+fn proxies_are_given_unless_something_is_said_of_them() {
+    let proxy = |name: &str| (name.to_owned(), "http://p".to_owned());
+    let outside = Outside { proxies: vec![proxy("HTTP_PROXY"), proxy("http_proxy")], ..outside() };
+    let env = |words: &[&str]| {
+        let env = words.iter().map(|word| (*word).to_owned()).collect();
+        let flags = EnvironmentFlags { env, ..EnvironmentFlags::default() };
+        let mut request = ContainerCreateRequest::default();
+        flags.apply(&mut request, &outside).unwrap();
+        request.config.env.into_vec()
+    };
+    assert_eq!(env(&[]), ["HTTP_PROXY=http://p", "http_proxy=http://p"]);
+    assert_eq!(env(&["HTTP_PROXY=x", "http_proxy"]), ["HTTP_PROXY=x", "http_proxy"]);
 }
 
 #[test]
@@ -231,6 +247,11 @@ fn networks() {
         endpoint("--ip 10.0.0.2 --ip6 2001:db8::1 --network lan", "lan", "IPAMConfig"),
         json!({"IPv4Address": "10.0.0.2", "IPv6Address": "2001:db8::1"})
     );
+    assert_eq!(
+        endpoint("--link db:store --link web --network lan", "lan", "Links"),
+        json!(["db:store", "web"])
+    );
+    assert_eq!(host("--link db:store", "Links"), json!(["db:store"]));
     for (line, why) in [
         ("--network a --network host", "doesn't go with"),
         ("--network a --network a", "given twice"),
@@ -238,7 +259,6 @@ fn networks() {
         ("--network name=a,ip=1.2", "no IP address"),
         ("--network ip=1.2.3.4", "name=… is required"),
         ("--mac-address foo", "no MAC address"),
-        ("--link a", "--link is not supported"),
     ] {
         assert!(refusal(line).contains(why), "{line}: {}", refusal(line));
     }
@@ -436,10 +456,12 @@ fn logs_and_health() {
         json!({"Test": ["CMD-SHELL", "curl x"], "Interval": 30_000_000_000i64, "Timeout": 90_000_000_000i64,
             "StartPeriod": 5_000_000_000i64, "Retries": 3})
     );
+    assert_eq!(config("--health-on-failure kill", "Labels"), json!({"com.corten.health-on-failure": "kill"}));
     assert_eq!(config("--no-healthcheck", "Healthcheck"), json!({"Test": ["NONE"]}));
     assert_eq!(config("", "Healthcheck"), Value::Null);
     for line in [
         "--no-healthcheck --health-cmd x",
+        "--health-on-failure explode",
         "--health-interval -1s",
         "--health-timeout 5",
         "--log-driver none --log-opt a=b",

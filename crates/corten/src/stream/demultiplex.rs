@@ -44,8 +44,7 @@ impl<O: Write, E: Write> Split<O, E> {
     /// Writes one piece as it came from the engine.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         let Some(mut demultiplexer) = self.demultiplexer.take() else {
-            self.stdout.write_all(piece)?;
-            return self.stdout.flush();
+            return deliver(&mut self.stdout, piece, "output");
         };
         let fed = demultiplexer.feed::<Broken>(piece, |kind, bytes| {
             if kind != self.pending_kind {
@@ -70,18 +69,18 @@ impl<O: Write, E: Write> Split<O, E> {
             return Ok(());
         }
         match self.pending_kind {
-            StreamKind::Stderr | StreamKind::SystemErr => {
-                self.stderr.write_all(&self.pending)?;
-                self.stderr.flush()?;
-            }
-            StreamKind::Stdin | StreamKind::Stdout => {
-                self.stdout.write_all(&self.pending)?;
-                self.stdout.flush()?;
-            }
+            StreamKind::Stderr | StreamKind::SystemErr => deliver(&mut self.stderr, &self.pending, "error")?,
+            StreamKind::Stdin | StreamKind::Stdout => deliver(&mut self.stdout, &self.pending, "output")?,
         }
         self.pending.clear();
         Ok(())
     }
+}
+
+fn deliver(to: &mut impl Write, bytes: &[u8], name: &str) -> io::Result<()> {
+    to.write_all(bytes)
+        .and_then(|()| to.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("writing to standard {name}: {error}")))
 }
 
 #[cfg(test)]

@@ -13,4 +13,4 @@ pub use demultiplex::Split;
 pub use detach::DetachKeys;
 pub use session::{End, Session, Wiring};
 pub use signals::forward as forward_signals;
-pub use terminal::{RawMode, Resized, follow_size, is_terminal, window};
+pub use terminal::{RawMode, Resized, ask, ask_hidden, follow_size, is_dumb, is_screen, is_terminal, window};

@@ -27,6 +27,8 @@ pub enum End {
     Closed,
     /// The user typed the detach sequence.
     Detached,
+    /// Whoever read our output has gone.
+    Unread,
 }
 
 /// A running copy in both directions.
@@ -69,7 +71,11 @@ impl Session {
     /// Waits for the end of the output or the detach sequence.
     pub async fn end(self) -> io::Result<End> {
         let Session { mut closed, mut detached } = self;
-        let finished = |result: Result<io::Result<()>, _>| result.unwrap_or(Ok(())).map(|()| End::Closed);
+        let finished = |result: Result<io::Result<()>, _>| match result.unwrap_or(Ok(())) {
+            Ok(()) => Ok(End::Closed),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(End::Unread),
+            Err(error) => Err(error),
+        };
         tokio::select! {
             result = &mut closed => finished(result),
             told = &mut detached => match told {

@@ -1,9 +1,12 @@
 //! The keys of daemon.json as a table: each with its effect on a `Config`.
 
 use super::Config;
+use crate::log::LogFormat;
+use corten_engine::{InsecureRegistries, Proxies};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Applies a value, or says why it can't be.
 pub type Effect = fn(&mut Config, &str, Value) -> Result<(), String>;
@@ -28,11 +31,28 @@ pub const KEYS: &[(&str, Effect)] = &[
         c.log_level = Some(level);
         Ok(())
     }),
-    ("bip", |c, _, v| set(&mut c.bip, v)),
-    ("bridge", |c, _, v| set(&mut c.bridge, v)),
-    ("fixed-cidr", |c, _, v| set(&mut c.fixed_cidr, v)),
-    ("mtu", |c, _, v| set(&mut c.mtu, v)),
-    ("ip", |c, _, v| set(&mut c.ip, v)),
+    ("log-format", |c, _, v| {
+        c.log_format = match read::<String>(v)?.as_str() {
+            "" | "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(format!("invalid log format: {other}")),
+        };
+        Ok(())
+    }),
+    ("metrics-addr", |c, _, v| set(&mut c.metrics_addr, v)),
+    ("bip", |c, _, v| set(&mut c.network.bip, v)),
+    ("bridge", |c, _, v| set(&mut c.network.bridge, v)),
+    ("fixed-cidr", |c, _, v| set(&mut c.network.fixed_cidr, v)),
+    ("default-gateway", |c, _, v| set(&mut c.network.default_gateway, v)),
+    ("ipv6", |c, _, v| fill(&mut c.network.ipv6, v)),
+    ("bip6", |c, _, v| set(&mut c.network.bip6, v)),
+    ("fixed-cidr-v6", |c, _, v| set(&mut c.network.fixed_cidr_v6, v)),
+    ("default-gateway-v6", |c, _, v| set(&mut c.network.default_gateway_v6, v)),
+    ("icc", |c, _, v| set(&mut c.network.icc, v)),
+    ("ip-masq", |c, _, v| set(&mut c.network.ip_masq, v)),
+    ("ip-forward", |c, _, v| set(&mut c.network.ip_forward, v)),
+    ("mtu", |c, _, v| set(&mut c.network.mtu, v)),
+    ("ip", |c, _, v| set(&mut c.network.host_ip, v)),
     ("storage-driver", |c, _, v| {
         let driver: String = read(v)?;
         match driver.as_str() {
@@ -46,14 +66,7 @@ pub const KEYS: &[(&str, Effect)] = &[
         }
         Ok(())
     }),
-    ("log-driver", |c, _, v| {
-        let driver: String = read(v)?;
-        if !["local", "json-file", "none"].contains(&driver.as_str()) {
-            return Err(format!("{driver:?} is no log driver of ours: local, json-file and none are"));
-        }
-        c.log_driver = Some(driver);
-        Ok(())
-    }),
+    ("log-driver", |c, _, v| set(&mut c.log_driver, v)),
     ("log-opts", |c, _, v| fill(&mut c.log_opts, v)),
     ("default-ulimits", |c, _, v| {
         c.default_ulimits = ulimits(v)?;
@@ -72,43 +85,34 @@ pub const KEYS: &[(&str, Effect)] = &[
     ("seccomp-profile", |c, _, v| set(&mut c.seccomp_profile, v)),
     ("cgroup-parent", |c, _, v| set(&mut c.cgroup_parent, v)),
     ("tls", |c, _, v| {
-        if read(v)? {
-            return Err(NO_TLS.to_owned());
-        }
-        c.insecure_tcp = true;
+        fill(&mut c.tls, v)?;
+        c.insecure_tcp = !c.tls;
         Ok(())
     }),
-    ("tlsverify", |_, _, v| only(v, false, NO_TLS)),
-    ("tlscacert", refuse_tls),
-    ("tlscert", refuse_tls),
-    ("tlskey", refuse_tls),
+    ("tlsverify", |c, _, v| fill(&mut c.tls_verify, v)),
+    ("tlscacert", |c, _, v| set(&mut c.tls_ca_cert, v)),
+    ("tlscert", |c, _, v| set(&mut c.tls_cert, v)),
+    ("tlskey", |c, _, v| set(&mut c.tls_key, v)),
     ("live-restore", |c, key, v| {
         if !read::<bool>(v)? {
             warn(c, key, "containers always survive the engine");
         }
         Ok(())
     }),
-    ("userns-remap", |_, _, v| {
-        only(v, String::new(), "remapping all containers is not built yet; use --userns per container")
+    ("userns-remap", |_, _, v| only(v, String::new(), "user namespaces for containers are not built yet")),
+    ("default-runtime", |c, _, v| set(&mut c.default_runtime, v)),
+    ("runtimes", |c, _, v| {
+        c.runtimes = runtimes(v)?;
+        Ok(())
     }),
-    ("default-runtime", |_, _, v| match read::<String>(v)?.as_str() {
-        "" | "corten" | "runc" => Ok(()),
-        other => Err(format!("there is no runtime {other:?}: Corten's own is the only one")),
-    }),
-    ("runtimes", refuse_unless_empty),
-    ("icc", |_, _, v| only(v, true, "keeping containers of the default network apart is not built yet")),
     ("iptables", |_, _, v| {
         only(v, true, "the rules of published ports can't be left out; use --network none or host")
     }),
     ("ip6tables", |_, _, v| only(v, true, "the rules can't be left out")),
-    ("ip-forward", |_, _, v| only(v, true, "the default network forwards")),
-    ("ip-masq", |_, _, v| only(v, true, "the default network masquerades")),
-    ("ipv6", |_, _, v| only(v, false, "IPv6 on the default network is not built yet")),
-    ("fixed-cidr-v6", refuse_unless_empty),
-    ("bip6", refuse_unless_empty),
-    ("default-gateway", refuse_unless_empty),
-    ("default-gateway-v6", refuse_unless_empty),
-    ("default-address-pools", refuse_unless_empty),
+    ("default-address-pools", |c, _, v| {
+        c.network.address_pools = address_pools(v)?;
+        Ok(())
+    }),
     ("default-network-opts", refuse_unless_empty),
     ("host-gateway-ip", refuse_unless_empty),
     ("host-gateway-ips", refuse_unless_empty),
@@ -130,7 +134,6 @@ pub const KEYS: &[(&str, Effect)] = &[
     ("storage-opts", refuse_unless_empty),
     ("authorization-plugins", refuse_unless_empty),
     ("api-cors-header", refuse_unless_empty),
-    ("metrics-addr", refuse_unless_empty),
     ("init-path", refuse_unless_empty),
     ("cluster-advertise", refuse_unless_empty),
     ("cluster-store", refuse_unless_empty),
@@ -143,7 +146,6 @@ pub const KEYS: &[(&str, Effect)] = &[
     ("cpu-rt-period", |_, _, v| only(v, 0, "real-time budgets of the engine's group are not built")),
     ("cpu-rt-runtime", |_, _, v| only(v, 0, "real-time budgets of the engine's group are not built")),
     ("raw-logs", |c, key, _| no_effect(c, key, "colours depend on the terminal")),
-    ("log-format", |_, _, v| only(v, "text".to_owned(), "the engine's own log is text so far")),
     ("shutdown-timeout", |c, key, _| no_effect(c, key, "containers go on running when the engine stops")),
     ("experimental", |c, key, _| no_effect(c, key, "there are no hidden features")),
     ("features", |c, key, v| {
@@ -152,17 +154,32 @@ pub const KEYS: &[(&str, Effect)] = &[
         }
         Ok(())
     }),
-    ("builder", |c, key, _| no_effect(c, key, "there is no builder yet")),
-    ("insecure-registries", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("registry-mirrors", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("allow-nondistributable-artifacts", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("max-concurrent-downloads", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("max-concurrent-uploads", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("max-download-attempts", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("proxies", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("http-proxy", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("https-proxy", |c, key, _| no_effect(c, key, REGISTRIES)),
-    ("no-proxy", |c, key, _| no_effect(c, key, REGISTRIES)),
+    ("builder", |c, key, _| no_effect(c, key, "the build cache is pruned on request only")),
+    ("insecure-registries", |c, _, v| {
+        c.insecure_registries =
+            InsecureRegistries::parse(&read::<Vec<String>>(v)?).map_err(|e| e.to_string())?;
+        Ok(())
+    }),
+    ("registry-mirrors", |c, _, v| {
+        read::<Vec<String>>(v)?.iter().try_for_each(|url| mirror(c, "docker.io", url))
+    }),
+    ("mirrors", |c, _, v| {
+        let given: BTreeMap<String, Vec<String>> = read(v)?;
+        given.iter().try_for_each(|(registry, urls)| urls.iter().try_for_each(|url| mirror(c, registry, url)))
+    }),
+    ("signatures", |c, _, v| {
+        c.signatures = read(v)?;
+        c.signatures.check()
+    }),
+    ("allow-nondistributable-artifacts", |c, key, _| no_effect(c, key, "such layers are not told apart")),
+    ("max-concurrent-downloads", |c, key, _| no_effect(c, key, CONCURRENCY)),
+    ("max-concurrent-uploads", |c, key, _| no_effect(c, key, CONCURRENCY)),
+    ("max-download-attempts", |c, key, _| no_effect(c, key, "it is tried as long as there is progress")),
+    ("proxies", |c, _, v| proxies(c, v)),
+    // By flags; in the file they stand in `proxies`.
+    ("http-proxy", |c, _, v| proxy(v).map(|proxy| c.http_proxy = Some(proxy))),
+    ("https-proxy", |c, _, v| proxy(v).map(|proxy| c.https_proxy = Some(proxy))),
+    ("no-proxy", |c, _, v| set(&mut c.no_proxy, v)),
     ("containerd", |c, key, _| no_effect(c, key, "there is no containerd below")),
     ("containerd-namespace", |c, key, _| no_effect(c, key, "there is no containerd below")),
     ("containerd-plugin-namespace", |c, key, _| no_effect(c, key, "there is no containerd below")),
@@ -173,11 +190,37 @@ pub const KEYS: &[(&str, Effect)] = &[
     }),
 ];
 
-const NO_TLS: &str = "TLS is not spoken yet; listen on a unix socket";
-const REGISTRIES: &str = "this engine does not speak to registries yet";
+const CONCURRENCY: &str = "how many connections there are is the engine's choice";
 
 fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+fn mirror(config: &mut Config, registry: &str, url: &str) -> Result<(), String> {
+    config.mirrors.add(registry, url).map_err(|error| error.to_string())
+}
+
+/// `{"http-proxy": "http://proxy:3128", "https-proxy": …, "no-proxy": "localhost,10.0.0.0/8"}`
+fn proxies(config: &mut Config, value: Value) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Given {
+        http_proxy: Option<String>,
+        https_proxy: Option<String>,
+        no_proxy: Option<String>,
+    }
+    let given: Given = read(value)?;
+    Proxies::new(given.http_proxy.as_deref(), given.https_proxy.as_deref(), None)
+        .map_err(|e| e.to_string())?;
+    (config.http_proxy, config.https_proxy) = (given.http_proxy, given.https_proxy);
+    config.no_proxy = given.no_proxy;
+    Ok(())
+}
+
+fn proxy(value: Value) -> Result<String, String> {
+    let text: String = read(value)?;
+    Proxies::new(Some(&text), None, None).map_err(|error| error.to_string())?;
+    Ok(text)
 }
 
 fn set<T: DeserializeOwned>(field: &mut Option<T>, value: Value) -> Result<(), String> {
@@ -204,8 +247,24 @@ fn no_effect(config: &mut Config, key: &str, why: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn refuse_tls(_: &mut Config, _: &str, _: Value) -> Result<(), String> {
-    Err(NO_TLS.to_owned())
+/// `[{"base": "10.5.0.0/16", "size": 24}, …]`
+fn address_pools(value: Value) -> Result<Vec<(ipnet::IpNet, u8)>, String> {
+    #[derive(serde::Deserialize)]
+    struct Pool {
+        #[serde(alias = "Base")]
+        base: String,
+        #[serde(alias = "Size")]
+        size: u8,
+    }
+    let pools: Option<Vec<Pool>> = read(value)?;
+    let pools = pools.unwrap_or_default().into_iter().map(|Pool { base, size }| {
+        let net: ipnet::IpNet = base.parse().map_err(|_| format!("invalid base pool: {base:?}"))?;
+        if size < net.prefix_len() || size > net.max_prefix_len() {
+            return Err(format!("the size /{size} does not fit the base {net}"));
+        }
+        Ok((net.trunc(), size))
+    });
+    pools.collect()
 }
 
 fn refuse_unless_empty(_: &mut Config, _: &str, value: Value) -> Result<(), String> {
@@ -235,6 +294,35 @@ fn ulimits(value: Value) -> Result<Vec<(String, i64, i64)>, String> {
             Ok((name, limit.soft, limit.hard))
         })
         .collect()
+}
+
+/// `{"crun": {"path": "crun", "runtimeArgs": ["--debug"]}}`; a name without a slash is looked up as the shell does.
+fn runtimes(value: Value) -> Result<BTreeMap<String, (PathBuf, Vec<String>)>, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Given {
+        path: PathBuf,
+        #[serde(default, rename = "runtimeArgs")]
+        args: Vec<String>,
+    }
+    let given: BTreeMap<String, Given> = read(value)?;
+    let settle = |(name, Given { path, args }): (String, Given)| {
+        if name == "corten" {
+            return Err("\"corten\" is the engine's own runtime".to_owned());
+        }
+        let found =
+            program(&path).ok_or_else(|| format!("{name}: there is no program {}", path.display()))?;
+        Ok((name, (found, args)))
+    };
+    given.into_iter().map(settle).collect()
+}
+
+fn program(path: &Path) -> Option<PathBuf> {
+    if path.components().count() > 1 {
+        return path.is_file().then(|| path.to_owned());
+    }
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories).map(|directory| directory.join(path)).find(|path| path.is_file())
 }
 
 /// A number of bytes, or a text such as `64m`; units are powers of 1024.

@@ -29,12 +29,11 @@ fn unknown_keys_are_named_all_of_them() {
 fn what_cannot_be_done_is_refused_with_its_key() {
     for (text, key) in [
         (r#"{"userns-remap": "default"}"#, "userns-remap"),
-        (r#"{"icc": false}"#, "icc"),
-        (r#"{"tlsverify": true}"#, "tlsverify"),
-        (r#"{"tls": true}"#, "tls"),
+        (r#"{"iptables": false}"#, "iptables"),
         (r#"{"storage-driver": "zfs"}"#, "storage-driver"),
-        (r#"{"default-runtime": "kata"}"#, "default-runtime"),
-        (r#"{"runtimes": {"kata": {"path": "/usr/bin/kata"}}}"#, "runtimes"),
+        (r#"{"runtimes": {"kata": {"path": "/nosuch/kata"}}}"#, "runtimes"),
+        (r#"{"runtimes": {"corten": {"path": "/bin/sh"}}}"#, "runtimes"),
+        (r#"{"runtimes": {"kata": {"runtimeType": "x"}}}"#, "runtimes"),
         (r#"{"log-level": "loud"}"#, "log-level"),
         (r#"{"debug": "yes"}"#, "debug"),
         (r#"{"default-shm-size": "64q"}"#, "default-shm-size"),
@@ -47,10 +46,37 @@ fn what_cannot_be_done_is_refused_with_its_key() {
 }
 
 #[test]
-fn what_has_no_effect_is_said() {
+fn registries_have_mirrors_and_proxies() {
     let config = parse(
-        r#"{"live-restore": false, "registry-mirrors": ["https://m"], "features": {"buildkit": true}}"#,
-    );
+        r#"{"registry-mirrors": ["https://m.example.com"], "mirrors": {"docker.io": ["http://n.example.com/x"], "ghcr.example.com": ["https://o.example.com"]},
+            "proxies": {"http-proxy": "http://p:1", "https-proxy": "", "no-proxy": "q"}}"#,
+    )
+    .unwrap();
+    let mut expected = corten_engine::Mirrors::default();
+    for (registry, url) in [
+        ("docker.io", "http://n.example.com/x"),
+        ("ghcr.example.com", "https://o.example.com"),
+        ("docker.io", "https://m.example.com"),
+    ] {
+        expected.add(registry, url).unwrap();
+    }
+    assert_eq!(config.mirrors, expected);
+    assert_eq!((config.http_proxy.as_deref(), config.no_proxy.as_deref()), (Some("http://p:1"), Some("q")));
+    for (text, key) in [
+        (r#"{"registry-mirrors": ["m.example.com"]}"#, "registry-mirrors"),
+        (r#"{"mirrors": {"a b": ["https://m.example.com"]}}"#, "mirrors"),
+        (r#"{"proxies": {"http-proxy": "socks5://p"}}"#, "proxies"),
+        (r#"{"proxies": {"ftp-proxy": "http://p"}}"#, "proxies"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(matches!(&error, ConfigError::Value { key: named, .. } if named == key), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let config =
+        parse(r#"{"live-restore": false, "max-concurrent-uploads": 3, "features": {"buildkit": true}}"#);
     let warnings = config.unwrap().warnings;
     assert_eq!(warnings.len(), 3);
     assert!(warnings.iter().any(|w| w.starts_with("features.buildkit has no effect")), "{warnings:?}");

@@ -2,6 +2,7 @@
 
 use crate::http::body::{empty, json, no_content, ok, with_type};
 use crate::http::{ApiError, Body, Call, Reply};
+use crate::shape;
 use corten_api::container::{
     ContainerCreateRequest, ContainerListOptions, RemoveOptions, StopOptions, WaitCondition,
 };
@@ -13,8 +14,12 @@ use hyper::body::Body as _;
 pub async fn create(mut call: Call) -> Reply {
     let name = call.query.option("name").map(str::to_owned);
     let platform = call.query.option("platform").map(str::to_owned);
-    let request: ContainerCreateRequest = call.json().await?;
-    let created = call.engine.container_create(name, platform, request).await?;
+    let mut request: ContainerCreateRequest = call.json().await?;
+    let warnings = shape::request::create(&mut request, call.version)?;
+    // Older clients' images are chosen by name alone.
+    let platform = platform.filter(|_| call.at_least(1, 41));
+    let mut created = call.engine.container_create(name, platform, request).await?;
+    created.warnings.extend(warnings);
     Ok(json(StatusCode::CREATED, &created))
 }
 
@@ -24,18 +29,18 @@ pub async fn list(call: Call) -> Reply {
         // Negative is "all of them", as zero is.
         limit: call.query.number::<i64>("limit")?.and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0),
         size: call.query.flag("size"),
+        brief: call.query.flag("brief"),
         filters: call.query.filters()?,
     };
     let mut containers = call.engine.container_list(&options).await?;
-    if !call.at_least(1, 46) {
-        containers.iter_mut().for_each(|c| c.host_config.annotations.clear());
-    }
+    shape::container::list(&mut containers, call.version);
     Ok(ok(&containers))
 }
 
 pub async fn inspect(call: Call) -> Reply {
     let size = call.query.flag("size");
-    Ok(ok(&call.engine.container_inspect(call.capture("id"), size).await?))
+    let container = call.engine.container_inspect(call.capture("id"), size).await?;
+    Ok(ok(&shape::container::inspect(container, call.version)))
 }
 
 pub async fn top(call: Call) -> Reply {

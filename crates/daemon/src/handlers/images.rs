@@ -1,10 +1,10 @@
 //! Images: what is told of them, tags, removal.
 
 use crate::http::body::{empty, ok};
-use crate::http::{Call, Reply};
-use corten_api::image::{ImageInspect, ImageListOptions, ImageRemoveOptions};
+use crate::http::{ApiError, Call, Reply};
+use crate::shape;
+use corten_api::image::{ImageInspectOptions, ImageListOptions, ImageRemoveOptions, Platform};
 use hyper::StatusCode;
-use serde_json::{Value, json};
 
 pub async fn list(call: Call) -> Reply {
     let query = &call.query;
@@ -21,43 +21,37 @@ pub async fn list(call: Call) -> Reply {
         manifests: call.at_least(1, 47) && query.flag("manifests"),
     };
     let mut images = call.engine.image_list(&options).await?;
-    for image in &mut images {
-        image.virtual_size = if call.at_least(1, 44) { 0 } else { image.size };
-        if !call.at_least(1, 48) {
-            image.descriptor = None;
-        }
-    }
+    shape::image::list(&mut images, call.version);
     Ok(ok(&images))
 }
 
 pub async fn inspect(call: Call) -> Reply {
-    let mut image = call.engine.image_inspect(call.capture("name")).await?;
-    image.virtual_size = if call.at_least(1, 44) { 0 } else { image.size };
-    if !call.at_least(1, 48) {
-        image.descriptor = None;
-    }
-    if call.at_least(1, 50) { Ok(ok(&image)) } else { Ok(ok(&with_full_config(&image))) }
+    let options = ImageInspectOptions {
+        manifests: call.at_least(1, 48) && call.query.flag("manifests"),
+        platform: if call.at_least(1, 49) { platform(&call)? } else { None },
+    };
+    let image = call.engine.image_inspect(call.capture("name"), &options).await?;
+    Ok(ok(&shape::image::inspect(image, call.version)))
 }
 
-/// Before API 1.50 an image's configuration was told as a container's: with all its fields, empty or not.
-fn with_full_config(image: &ImageInspect) -> Value {
-    let mut document = json!(image);
-    if let Some(config) = document.get_mut("Config").and_then(Value::as_object_mut) {
-        for name in ["AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"] {
-            config.entry(name).or_insert(false.into());
-        }
-        for name in ["Hostname", "Domainname", "User", "Image", "WorkingDir"] {
-            config.entry(name).or_insert("".into());
-        }
-        for name in ["Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"] {
-            config.entry(name).or_insert(Value::Null);
-        }
-    }
-    document
+/// What a registry has under the name.
+pub async fn distribution(call: Call) -> Reply {
+    let auth = super::transfer::registry_auth(&call);
+    Ok(ok(&call.engine.image_distribution(call.capture("name"), auth).await?))
+}
+
+/// Repositories of a registry that fit a term.
+pub async fn search(call: Call) -> Reply {
+    let auth = super::transfer::registry_auth(&call);
+    // Nothing is the default, and so is 0 (as clients send it).
+    let limit = call.query.number("limit")?.filter(|limit| *limit != 0);
+    let filters = call.query.filters()?;
+    Ok(ok(&call.engine.image_search(call.query.text("term"), limit, &filters, auth).await?))
 }
 
 pub async fn history(call: Call) -> Reply {
-    Ok(ok(&call.engine.image_history(call.capture("name")).await?))
+    let platform = if call.at_least(1, 48) { platform(&call)? } else { None };
+    Ok(ok(&call.engine.image_history(call.capture("name"), platform.as_ref()).await?))
 }
 
 pub async fn tag(call: Call) -> Reply {
@@ -67,21 +61,46 @@ pub async fn tag(call: Call) -> Reply {
 }
 
 pub async fn remove(call: Call) -> Reply {
-    let options = ImageRemoveOptions { force: call.query.flag("force"), noprune: call.query.flag("noprune") };
+    let platforms = if call.at_least(1, 50) { platforms(&call, "platforms")? } else { Vec::new() };
+    let options = ImageRemoveOptions {
+        force: call.query.flag("force"),
+        noprune: call.query.flag("noprune"),
+        platforms,
+    };
     Ok(ok(&call.engine.image_remove(call.capture("name"), options).await?))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub async fn prune(call: Call) -> Reply {
+    Ok(ok(&call.engine.images_prune(&call.query.filters()?).await?))
+}
 
-    #[test]
-    fn older_clients_get_all_fields_of_an_images_configuration() {
-        let image = ImageInspect { config: Some(Default::default()), ..Default::default() };
-        let document = with_full_config(&image);
-        assert_eq!(document["Config"]["Env"], Value::Null);
-        assert_eq!(document["Config"]["Hostname"], "");
-        assert_eq!(document["Config"]["Tty"], false);
-        assert_eq!(json!(image)["Config"], json!({}));
+pub async fn attestations(call: Call) -> Reply {
+    let platform = platform(&call)?;
+    let types: Vec<String> = call.query.all("type").map(str::to_owned).collect();
+    let (name, whole) = (call.capture("name"), call.query.flag("statement"));
+    Ok(ok(&call.engine.image_attestations(name, platform.as_ref(), &types, whole).await?))
+}
+
+/// The `platform` parameter where one is taken.
+fn platform(call: &Call) -> Result<Option<Platform>, ApiError> {
+    let mut platforms = platforms(call, "platform")?;
+    if platforms.len() > 1 {
+        return Err(ApiError::bad_request("more than one platform specified"));
     }
+    Ok(platforms.pop())
+}
+
+/// Platforms, each a JSON document, or `os[/architecture[/variant]]` as in some clients' older habits.
+pub(super) fn platforms(call: &Call, name: &str) -> Result<Vec<Platform>, ApiError> {
+    let parse = |text: &str| {
+        if text.starts_with('{') {
+            return corten_api::json::from_str::<Platform>(text)
+                .map_err(|e| ApiError::bad_request(format!("failed to parse platform: {e}")));
+        }
+        let mut parts = text.splitn(3, '/').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        let (os, architecture, variant) = (next(), next(), next());
+        Ok(Platform { os, architecture, variant, ..Platform::default() })
+    };
+    call.query.all(name).filter(|text| !text.is_empty()).map(parse).collect()
 }

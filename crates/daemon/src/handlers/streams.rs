@@ -17,7 +17,8 @@ pub async fn attach(call: Call) -> Reply {
 /// By WebSocket all streams are attached that aren't asked otherwise.
 pub async fn attach_websocket(call: Call) -> Reply {
     let asked = attach_options(&call);
-    let any = asked.stdin || asked.stdout || asked.stderr;
+    // Before API 1.42 the wish for single streams was ignored.
+    let any = call.at_least(1, 42) && (asked.stdin || asked.stdout || asked.stderr);
     let options = AttachOptions {
         stream: call.query.flag_or("stream", true),
         stdin: asked.stdin || !any,

@@ -1,11 +1,13 @@
 //! Images on the move: load, save, import. The engine works on a blocking thread; bodies are bridged to it.
 
-use crate::bridge::{BodyReader, SharedReader, body_writer};
+use crate::bridge::{BodyPieces, BodyReader, SharedReader, body_writer};
 use crate::http::body::{json_bytes, with_type};
 use crate::http::{ApiError, Body, Call, Reply};
 use bytes::Bytes;
+use corten_api::auth::AuthConfig;
 use corten_api::image::{ImageImportOptions, Platform};
 use corten_api::stream::JsonMessage;
+use corten_engine::{PullWish, PushWish};
 use futures_util::stream;
 use hyper::StatusCode;
 use hyper::body::Incoming;
@@ -17,13 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 const PROGRESS_QUEUE: usize = 64;
 
 pub async fn load(call: Call) -> Reply {
-    let platform = platform(&call)?;
+    let platforms = platforms(&call)?;
     let quiet = call.query.flag_or("quiet", true);
     let Call { engine, body, .. } = call;
     with_progress(quiet, |progress| async move {
         let messages = progress.clone();
         let loaded =
-            with_body(body, move |reader| async move { engine.image_load(reader, platform, progress).await });
+            with_body(
+                body,
+                move |reader| async move { engine.image_load(reader, platforms, progress).await },
+            );
         // Docker tells every failure of a load in the stream, and docker-py looks for it only there.
         if let Err(error) = loaded.await {
             let _ = messages.send(JsonMessage::failed(error.message)).await;
@@ -33,19 +38,12 @@ pub async fn load(call: Call) -> Reply {
     .await
 }
 
-/// `POST /images/create`: import from the body; pulling comes with registries.
+/// `POST /images/create`: a pull, or an import from the body.
 pub async fn create(call: Call) -> Reply {
-    let query = &call.query;
-    if let Some(image) = query.option("fromImage") {
-        let tag = query.option("tag").map(|tag| format!(":{tag}")).unwrap_or_default();
-        return Err(ApiError::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!(
-                "cannot pull {image}{tag}: this engine does not speak to registries yet; load it from an archive \
-                 (`corten load`), or make a base image (`corten image create-base`)"
-            ),
-        ));
+    if call.query.option("fromImage").is_some() {
+        return pull(call).await;
     }
+    let query = &call.query;
     match query.text("fromSrc") {
         "-" => {}
         "" => return Err(ApiError::bad_request("one of fromImage and fromSrc is wanted")),
@@ -69,6 +67,48 @@ pub async fn create(call: Call) -> Reply {
     .await
 }
 
+async fn pull(call: Call) -> Reply {
+    let wish = PullWish {
+        name: call.query.text("fromImage").to_owned(),
+        tag: call.query.text("tag").to_owned(),
+        platform: call.query.option("platform").map(str::to_owned),
+        auth: registry_auth(&call),
+    };
+    let engine = call.engine;
+    with_progress(
+        false,
+        |progress| async move { engine.image_pull(wish, progress).await.map_err(ApiError::from) },
+    )
+    .await
+}
+
+/// `POST /images/{name}/push`; `compression` (`gzip`, `zstd`) is our own.
+pub async fn push(call: Call) -> Reply {
+    let platform = match call.at_least(1, 46) {
+        true => super::images::platforms(&call, "platform")?.into_iter().next(),
+        false => None,
+    };
+    let wish = PushWish {
+        name: call.capture("name").to_owned(),
+        tag: call.query.text("tag").to_owned(),
+        platform,
+        compression: call.query.option("compression").map(str::to_owned),
+        auth: registry_auth(&call),
+    };
+    let engine = call.engine;
+    with_progress(
+        false,
+        |progress| async move { engine.image_push(wish, progress).await.map_err(ApiError::from) },
+    )
+    .await
+}
+
+/// Who the client is to a registry.
+pub(super) fn registry_auth(call: &Call) -> AuthConfig {
+    let header = call.headers.get("x-registry-auth").and_then(|value| value.to_str().ok());
+    header.map(AuthConfig::from_header).unwrap_or_default()
+}
+
 /// What a save writes goes out in large pieces; a failure before the first of them is still a plain refusal.
 pub async fn save(call: Call) -> Reply {
     let single = Some(call.capture("name")).filter(|name| !name.is_empty()).map(str::to_owned);
@@ -79,17 +119,26 @@ pub async fn save(call: Call) -> Reply {
         return Err(ApiError::bad_request("no image to save: names is wanted"));
     }
     call.engine.images_exist(&names)?;
-    let platform = platform(&call)?;
-    let (writer, mut pieces) = body_writer();
+    let platforms = platforms(&call)?;
+    let (writer, pieces) = body_writer();
     let engine = call.engine.clone();
-    let mut job =
-        Some(tokio::spawn(async move { engine.image_save(names, platform, Box::new(writer)).await }));
-    // The head is held back until the first piece, or the end, shows whether the job got under way.
+    let body =
+        streamed(pieces, async move { engine.image_save(names, platforms, Box::new(writer)).await }).await?;
+    Ok(with_type(StatusCode::OK, "application/x-tar", body))
+}
+
+/// A body of what a job writes. The head is held back until the first piece, or the end, shows whether the job got under way: a
+/// failure before that is a plain refusal, a later one breaks the body off.
+pub(super) async fn streamed(
+    mut pieces: BodyPieces,
+    job: impl Future<Output = corten_engine::Result<()>> + Send + 'static,
+) -> Result<Body, ApiError> {
+    let mut job = Some(tokio::spawn(job));
     let first = pieces.next().await;
     if first.is_none()
         && let Some(job) = job.take()
     {
-        job.await.map_err(|e| ApiError::internal(format!("save: {e}")))??;
+        job.await.map_err(|e| ApiError::internal(format!("internal task: {e}")))??;
     }
     let body = stream::unfold((first, pieces, job), |(first, mut pieces, mut job)| async move {
         if let Some(piece) = first {
@@ -99,11 +148,11 @@ pub async fn save(call: Call) -> Reply {
             return Some((Ok(piece), (None, pieces, job)));
         }
         let outcome = job.take()?.await.map_err(io::Error::other);
-        let error = outcome.and_then(|saved| saved.map_err(io::Error::other)).err()?;
-        tracing::warn!(%error, "a save broke off");
+        let error = outcome.and_then(|done| done.map_err(io::Error::other)).err()?;
+        tracing::warn!(%error, "an archive broke off");
         Some((Err(error), (None, pieces, job)))
     });
-    Ok(with_type(StatusCode::OK, "application/x-tar", Body::stream(body)))
+    Ok(Body::stream(body))
 }
 
 /// A job's progress and its end; what it sends goes out as lines of JSON.
@@ -162,29 +211,27 @@ where
     Ok(with_type(StatusCode::OK, "application/json", Body::stream(lines)))
 }
 
-/// Lets a job read the body; when it fails, reads the rest, as a client that still sends would not see the answer.
-async fn with_body<J, F, T>(body: Incoming, job: J) -> Result<(), ApiError>
+/// Lets a job read the body, and reads what it leaves: a client that still sends would not see the answer.
+pub(super) async fn with_body<J, F, T>(body: Incoming, job: J) -> Result<(), ApiError>
 where
     J: FnOnce(SharedReader) -> F,
     F: Future<Output = corten_engine::Result<T>>,
 {
     let reader = SharedReader::new(BodyReader::new(body));
     let outcome = job(reader.clone()).await;
-    if outcome.is_err() {
-        // Nothing more can be done when that thread panics.
-        let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
-    }
+    // Nothing more can be done when that thread panics.
+    let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
     outcome.map(drop).map_err(ApiError::from)
 }
 
-/// The `platform` parameter as `os/architecture[/variant]`: clients send it that way, or since API 1.48 as a JSON document.
-fn platform(call: &Call) -> Result<Option<String>, ApiError> {
-    let Some(text) = call.query.option("platform") else { return Ok(None) };
-    if !text.starts_with('{') {
-        return Ok(Some(text.to_owned()));
+/// Which platforms of an image go into an archive or come out of one: one since API 1.48, several since 1.52.
+fn platforms(call: &Call) -> Result<Vec<Platform>, ApiError> {
+    if !call.at_least(1, 48) {
+        return Ok(Vec::new());
     }
-    let platform: Platform = corten_api::json::from_str(text)
-        .map_err(|e| ApiError::bad_request(format!("failed to parse platform: {e}")))?;
-    let parts = [platform.os, platform.architecture, platform.variant];
-    Ok(Some(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")))
+    let mut platforms = super::images::platforms(call, "platform")?;
+    if !call.at_least(1, 52) {
+        platforms.truncate(1);
+    }
+    Ok(platforms)
 }

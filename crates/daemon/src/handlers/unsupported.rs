@@ -5,15 +5,9 @@ use crate::http::{ApiError, Call, Reply};
 use hyper::StatusCode;
 use serde_json::json;
 
-/// What is still to be built.
-pub async fn missing(call: Call) -> Reply {
-    let message = format!("{} {}: not implemented by Corten yet", call.method, call.route());
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message))
-}
-
 /// Swarm's endpoints, as on a node that is in no swarm.
 pub async fn no_swarm(_: Call) -> Reply {
-    Err(ApiError::new(
+    Err(ApiError::declined(
         StatusCode::SERVICE_UNAVAILABLE,
         "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
          swarm and try again.",
@@ -22,7 +16,7 @@ pub async fn no_swarm(_: Call) -> Reply {
 
 /// Making or joining a swarm.
 pub async fn swarm_declined(_: Call) -> Reply {
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "Corten has no Swarm mode"))
+    Err(ApiError::declined(StatusCode::NOT_IMPLEMENTED, "Corten has no Swarm mode"))
 }
 
 /// The list of plugins: none.
@@ -32,10 +26,10 @@ pub async fn no_plugins(_: Call) -> Reply {
 
 /// What is done to a plugin that isn't there.
 pub async fn no_such_plugin(call: Call) -> Reply {
-    Err(ApiError::new(StatusCode::NOT_FOUND, format!("plugin {:?} not found", call.capture("name"))))
+    Err(ApiError::declined(StatusCode::NOT_FOUND, format!("plugin {:?} not found", call.capture("name"))))
 }
 
 /// Getting plugins.
 pub async fn plugins_declined(_: Call) -> Reply {
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "Corten has no managed plugins"))
+    Err(ApiError::declined(StatusCode::NOT_IMPLEMENTED, "Corten has no managed plugins"))
 }

@@ -3,6 +3,7 @@
 use super::route::Captures;
 use super::{ApiError, ApiVersion, Parameters};
 use corten_api::json;
+use corten_buildkit::Controller;
 use corten_engine::Engine;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -10,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// The largest JSON document that we read; what Docker's clients send stays below 100 KiB.
 const DOCUMENT_MAX: usize = 16 << 20;
@@ -17,12 +19,12 @@ const DOCUMENT_MAX: usize = 16 << 20;
 /// A request, its route's placeholders filled in.
 pub struct Call {
     pub engine: Engine,
+    pub buildkit: Arc<Controller>,
     pub version: ApiVersion,
     pub query: Parameters,
     pub headers: HeaderMap,
     pub method: Method,
     pub body: Incoming,
-    route: &'static str,
     captures: Captures,
     upgrade: Option<OnUpgrade>,
 }
@@ -30,8 +32,8 @@ pub struct Call {
 impl Call {
     pub fn new(
         engine: Engine,
+        buildkit: Arc<Controller>,
         version: ApiVersion,
-        route: &'static str,
         captures: Captures,
         mut request: Request<Incoming>,
     ) -> Self {
@@ -40,12 +42,7 @@ impl Call {
         let query = Parameters::parse(request.uri().query().unwrap_or_default());
         let (parts, body) = request.into_parts();
         let (headers, method) = (parts.headers, parts.method);
-        Self { engine, version, query, headers, method, body, route, captures, upgrade }
-    }
-
-    /// The route's pattern.
-    pub fn route(&self) -> &'static str {
-        self.route
+        Self { engine, buildkit, version, query, headers, method, body, captures, upgrade }
     }
 
     /// What a placeholder of the route stands for.

@@ -14,11 +14,18 @@ pub type Reply = Result<Response<Body>, ApiError>;
 pub struct ApiError {
     pub status: StatusCode,
     pub message: String,
+    /// What is refused here to everybody, whatever the status: no failure of the engine's.
+    pub declined: bool,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), declined: false }
+    }
+
+    /// Of an endpoint that this engine answers with a refusal only.
+    pub fn declined(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { declined: true, ..Self::new(status, message) }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -53,6 +60,7 @@ impl From<EngineError> for ApiError {
             ErrorKind::InvalidParameter => StatusCode::BAD_REQUEST,
             ErrorKind::NotModified => StatusCode::NOT_MODIFIED,
             ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorKind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,

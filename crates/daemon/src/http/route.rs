@@ -13,8 +13,6 @@ pub type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Works,
-    /// Answers 501 and says so.
-    Missing,
     /// Answers as an engine without Swarm or plugins does.
     Declined,
 }
@@ -23,7 +21,6 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Works => "works",
-            Self::Missing => "not yet (501)",
             Self::Declined => "declined",
         })
     }

@@ -24,7 +24,7 @@ impl ApiVersion {
     }
 
     pub fn newest() -> Self {
-        Self::parse(API_VERSION).unwrap_or(Self::new(1, 51))
+        Self::parse(API_VERSION).unwrap_or(Self::new(1, 55))
     }
 
     pub fn oldest() -> Self {

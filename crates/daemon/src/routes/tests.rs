@@ -37,7 +37,7 @@ fn containers_named_like_an_endpoint_are_found() {
 fn what_no_route_knows_is_not_found_in_dockers_words() {
     for (method, path) in [
         (Method::GET, "/"),
-        (Method::GET, "/v1.51"),
+        (Method::GET, "/v1.55"),
         (Method::GET, "/nothing"),
         (Method::GET, "/containers//json"),
         (Method::DELETE, "/version"),
@@ -55,10 +55,10 @@ fn what_no_route_knows_is_not_found_in_dockers_words() {
 fn versions_are_negotiated() {
     let ask = |path: &str| resolve(&ROUTES, &Method::GET, path).map(|(_, _, version)| version.to_string());
     assert_eq!(ask("/v1.24/version").unwrap(), "1.24");
-    assert_eq!(ask("/v1.51/version").unwrap(), "1.51");
-    assert_eq!(ask("/version").unwrap(), "1.51");
+    assert_eq!(ask("/v1.55/version").unwrap(), "1.55");
+    assert_eq!(ask("/version").unwrap(), "1.55");
     let new = ask("/v1.99/version").unwrap_err();
-    assert_eq!(new.to_string(), "client version 1.99 is too new. Maximum supported API version is 1.51");
+    assert_eq!(new.to_string(), "client version 1.99 is too new. Maximum supported API version is 1.55");
     assert_eq!(new.status, StatusCode::BAD_REQUEST);
     let old = ask("/v1.11/version").unwrap_err();
     assert_eq!(

@@ -2,12 +2,14 @@
 //!
 //! So an attached client survives a restart of the engine, and its bytes cost the engine nothing.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_api::container::AttachOptions;
 use corten_runtime::monitor::protocol::{Attach, Request};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Container, Phase, lock};
 use crate::Engine;
@@ -22,12 +24,25 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// For a thread of its own.
+    pub(super) fn into_blocking(self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        rustix::io::ioctl_fionbio(&self.fd, false)?;
+        Ok((self.fd, self.head))
+    }
+
     /// Waits until the client has read the answer's head. docker-py reads the head through a buffer that it then leaves behind:
     /// output that comes too soon after the head is lost with it.
     pub(crate) async fn head_read(&self) {
+        let unread = || corten_sys::fd::is_unread(self.fd.as_fd()).is_ok_and(|unread| unread);
+        // A client reads it within some microseconds of getting a processor; no timer is as short.
+        let soon = Instant::now() + HEAD_SOON;
+        while unread() && Instant::now() < soon {
+            std::thread::yield_now();
+            tokio::task::yield_now().await;
+        }
         // Of a TCP socket this tells only what is on its way; and nobody waits for a client for long.
         for _ in 0..HEAD_PATIENCE_MS {
-            if !corten_sys::fd::is_unread(self.fd.as_fd()).is_ok_and(|unread| unread) {
+            if !unread() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -35,7 +50,11 @@ impl Connection {
     }
 }
 
+const HEAD_SOON: Duration = Duration::from_micros(300);
 const HEAD_PATIENCE_MS: u32 = 100;
+
+/// How many clients may wait for a container's start.
+const EARLY_MAX: usize = 256;
 
 /// A client that came before the container was started.
 pub struct Early {
@@ -87,6 +106,11 @@ impl Engine {
                 "container {key} is paused, unpause the container before attach"
             )));
         }
+        if container.phase() == Phase::Restarting {
+            return Err(Error::conflict(format!(
+                "container {key} is restarting, wait until the container is running"
+            )));
+        }
         let detach_keys = detach_keys(&options.detach_keys)?;
         let tty = container.read().config.tty;
         let expected = Expected::new(&container);
@@ -119,6 +143,7 @@ impl AttachTicket {
             raw: !framed,
             detach_keys: if tty { detach_keys } else { Vec::new() },
             stdin_head: connection.head,
+            holds: false,
         };
         engine.container_event(&container, "attach", &[]);
         let link = {
@@ -127,6 +152,15 @@ impl AttachTicket {
             match container.link() {
                 Some(link) => link,
                 None => {
+                    // Until a start nobody would see that a client has gone.
+                    early.retain(|early| !is_gone(early.connection.as_fd()));
+                    if early.len() >= EARLY_MAX {
+                        return Err(Error::conflict(format!(
+                            "{EARLY_MAX} clients wait already for the start of container {}",
+                            container.id
+                        )));
+                    }
+                    let attach = Attach { holds: true, ..attach };
                     early.push(Early { attach, connection: fd });
                     return Ok(());
                 }
@@ -141,6 +175,13 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether a client has closed its connection altogether.
+fn is_gone(connection: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::from_borrowed_fd(connection, PollFlags::empty())];
+    let found = rustix::event::poll(&mut watched, Some(&Timespec::default()));
+    found.is_ok() && watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// The bytes of a sequence of keys that detaches a client.

@@ -22,9 +22,10 @@ impl Engine {
         Modes::parse(host, self.host.unified)?;
         Security::parse(host, &self.options.defaults)?;
         spec::capabilities::effective(&host.cap_add, &host.cap_drop, host.privileged, u64::MAX)?;
-        super::logs::check_config(&host.log_config)?;
+        crate::logging::check(&host.log_config)?;
         spec::devices::check(&host.devices, &host.device_cgroup_rules)?;
         check_restart_policy(host)?;
+        super::health::check(config, host, warnings)?;
         if config.hostname.len() > HOSTNAME_MAX {
             return Err(Error::invalid(format!(
                 "invalid hostname \"{}\": it has more than {HOSTNAME_MAX} bytes",
@@ -42,12 +43,25 @@ impl Engine {
                 )));
             }
         }
-        if !matches!(host.runtime.as_str(), "corten" | "runc" | "io.containerd.runc.v2") {
-            return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+        if self.options.runtimes.find(&host.runtime)?.is_some()
+            && host.init.unwrap_or(self.options.defaults.init)
+        {
+            return Err(Error::unsupported(format!(
+                "an init process (--init) is not supported with the runtime \"{}\"",
+                host.runtime
+            )));
+        }
+        if let Some(request) = host.device_requests.first() {
+            let sets: Vec<String> =
+                request.capabilities.iter().map(|set| format!("[{}]", set.join(" "))).collect();
+            // There are no device drivers, neither for GPUs nor for CDI: Docker's words where that is so.
+            return Err(Error::invalid(format!(
+                "could not select device driver {:?} with capabilities: [{}]",
+                request.driver,
+                sets.join(" ")
+            )));
         }
         for (given, what) in [
-            (!host.device_requests.is_empty(), "device requests (--gpus)"),
-            (!host.links.is_empty(), "links"),
             (!host.storage_opt.is_empty(), "storage options (--storage-opt)"),
             (config.network_disabled, "NetworkDisabled (use --network none)"),
             (
@@ -68,6 +82,10 @@ impl Engine {
                 return Err(Error::unsupported(format!("{what} are not supported by this engine")));
             }
         }
+        super::launch::extra_hosts(&host.extra_hosts, "127.0.0.1")?;
+        if host.network_mode == "container:" {
+            return Err(Error::invalid("invalid network mode: invalid container format container:<name|id>"));
+        }
         for group in &host.group_add {
             if group.is_empty() {
                 return Err(Error::invalid("invalid group: \"\""));
@@ -80,37 +98,35 @@ impl Engine {
             warnings
                 .push(format!("Published ports are discarded when using {} network mode", host.network_mode));
         }
-        if !matches!(host.restart_policy.name.as_str(), "" | "no") {
-            warnings.push(format!(
-                "The restart policy \"{}\" is kept, but this version of the engine does not act on it yet.",
-                host.restart_policy.name
-            ));
-        }
-        if config
-            .healthcheck
-            .as_ref()
-            .is_some_and(|health| !matches!(health.test.first().map(String::as_str), None | Some("NONE")))
-        {
-            warnings.push(
-                "The health check is kept, but this version of the engine does not run it yet.".to_owned(),
-            );
-        }
         Ok(())
     }
 }
 
-fn check_restart_policy(host: &HostConfig) -> Result<()> {
+/// What the request itself says; an image may say what it likes.
+pub(super) fn check_environment(config: &ContainerConfig) -> Result<()> {
+    match config.env.iter().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+        Some(unnamed) => Err(Error::invalid(format!("invalid environment variable: {unnamed}"))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_restart_policy(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
     match policy.name.as_str() {
-        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count > 0 => Err(Error::invalid(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
-        )),
-        "" | "no" => Ok(()),
-        "always" | "unless-stopped" | "on-failure" if host.auto_remove => {
-            Err(Error::invalid("can't create 'AutoRemove' container with restart policy"))
+        // Clients of old send this with any count.
+        "" => Ok(()),
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            let more = if policy.maximum_retry_count < 0 { " and cannot be negative" } else { "" };
+            Err(Error::invalid(format!(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'{more}"
+            )))
         }
         "on-failure" if policy.maximum_retry_count < 0 => {
             Err(Error::invalid("invalid restart policy: maximum retry count cannot be negative"))
+        }
+        "no" => Ok(()),
+        "always" | "unless-stopped" | "on-failure" if host.auto_remove => {
+            Err(Error::invalid("can't create 'AutoRemove' container with restart policy"))
         }
         "always" | "unless-stopped" | "on-failure" => Ok(()),
         other => Err(Error::invalid(format!(

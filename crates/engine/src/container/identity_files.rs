@@ -4,9 +4,14 @@
 //! changed while it runs.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::links::{HostsLine, own_names};
+use super::resolver_file::{self, Dns};
 use crate::error::{Error, Result};
 
 /// What goes into the files.
@@ -17,39 +22,37 @@ pub struct Identity<'a> {
     pub addresses: Vec<IpAddr>,
     /// `name:address` pairs of `--add-host`; `host-gateway` is already replaced.
     pub extra_hosts: Vec<(String, String)>,
-    pub dns: Dns<'a>,
+    pub links: Vec<HostsLine>,
+    pub dns: Dns,
 }
 
-/// The resolver's settings; empty lists fall back to the host's.
-#[derive(Default)]
-pub struct Dns<'a> {
-    pub servers: &'a [String],
-    pub search: &'a [String],
-    pub options: &'a [String],
-}
-
-/// Writes the three files into `directory`.
-///
-/// `host_resolv_conf` is the text of the host's own; `share_host_files` keeps the host's hosts and resolver (host network).
-pub fn write(directory: &Path, identity: &Identity<'_>, share_host_files: bool) -> Result<()> {
+/// Writes the three files into `directory`; returns the mark of the resolver file. `share_host_files` keeps the host's names
+/// (host network).
+pub fn write(directory: &Path, identity: &Identity<'_>, share_host_files: bool) -> Result<u64> {
     put(&directory.join("hostname"), &format!("{}\n", identity.hostname))?;
     let host_hosts = share_host_files.then(|| std::fs::read_to_string("/etc/hosts").ok()).flatten();
     put(&directory.join("hosts"), &hosts(identity, host_hosts.as_deref()))?;
-    let host_resolv = host_resolv_conf();
-    put(&directory.join("resolv.conf"), &resolv_conf(&identity.dns, &host_resolv, share_host_files))
-}
-
-/// The host's resolver file; behind systemd-resolved the one with the real servers.
-fn host_resolv_conf() -> String {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    if text.contains("nameserver 127.0.0.53") {
-        return std::fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(text);
-    }
-    text
+    resolver_file::write(directory, &identity.dns)
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|e| Error::io("write", path, e))
+    rewrite(path, text.as_bytes()).map_err(|e| Error::io("write", path, e))
+}
+
+/// Writes one of these files anew: in place, as containers have this very file mounted. On a disk that has no room for it the file
+/// stays as it was.
+pub fn rewrite(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut before = Vec::new();
+    file.read_to_end(&mut before)?;
+    if before == text {
+        return Ok(());
+    }
+    let put = |text: &[u8]| file.write_all_at(text, 0).and_then(|()| file.set_len(text.len() as u64));
+    put(text).inspect_err(|_| {
+        // What was there has its blocks still.
+        let _ = put(&before);
+    })
 }
 
 fn hosts(identity: &Identity<'_>, base: Option<&str>) -> String {
@@ -67,60 +70,12 @@ fn hosts(identity: &Identity<'_>, base: Option<&str>) -> String {
     for (name, address) in &identity.extra_hosts {
         let _ = writeln!(text, "{address}\t{name}");
     }
+    identity.links.iter().for_each(|line| text.push_str(&line.text()));
+    let names = own_names(identity.hostname, identity.domainname);
     for address in &identity.addresses {
-        let _ = match identity.domainname {
-            "" => writeln!(text, "{address}\t{}", identity.hostname),
-            domain => writeln!(text, "{address}\t{0}.{domain} {0}", identity.hostname),
-        };
+        text.push_str(&HostsLine { address: *address, names: names.clone() }.text());
     }
     text
-}
-
-/// The container's resolver file: the host's, with what was asked for in place of its parts.
-///
-/// Loopback servers of the host can't be reached from a namespace of its own and are left out; when none remains,
-/// there is no server line, and the resolver's default (127.0.0.1) fails at once rather than after a time-out.
-fn resolv_conf(dns: &Dns<'_>, host: &str, share_host_network: bool) -> String {
-    let lines = |keyword: &'static str| {
-        host.lines().filter_map(move |line| {
-            let mut words = line.split_whitespace();
-            (words.next() == Some(keyword)).then(|| words.map(str::to_owned).collect::<Vec<_>>())
-        })
-    };
-    let servers: Vec<String> = if dns.servers.is_empty() {
-        lines("nameserver").flatten().filter(|server| share_host_network || !is_loopback(server)).collect()
-    } else {
-        dns.servers.to_vec()
-    };
-    let search: Vec<String> = if dns.search.is_empty() {
-        lines("search").next_back().or_else(|| lines("domain").next_back()).unwrap_or_default()
-    } else {
-        dns.search.iter().filter(|domain| *domain != ".").cloned().collect()
-    };
-    let options: Vec<String> = if dns.options.is_empty() {
-        lines("options").next_back().unwrap_or_default()
-    } else {
-        dns.options.to_vec()
-    };
-    let mut text = String::new();
-    for server in servers {
-        let _ = writeln!(text, "nameserver {server}");
-    }
-    if !search.is_empty() {
-        let _ = writeln!(text, "search {}", search.join(" "));
-    }
-    if !options.is_empty() {
-        let _ = writeln!(text, "options {}", options.join(" "));
-    }
-    text
-}
-
-fn is_loopback(server: &str) -> bool {
-    server
-        .split('%')
-        .next()
-        .and_then(|s| s.parse::<IpAddr>().ok())
-        .is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -128,15 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolver_leaves_out_loopback_servers_and_takes_what_was_asked() {
-        let host =
-            "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch corp.example\noptions edns0\n";
-        let text = resolv_conf(&Dns::default(), host, false);
-        assert_eq!(text, "nameserver 10.0.0.2\nsearch corp.example\noptions edns0\n");
-        let (servers, search) = (["1.1.1.1".to_owned()], [".".to_owned()]);
-        let dns = Dns { servers: &servers, search: &search, options: &[] };
-        assert_eq!(resolv_conf(&dns, host, false), "nameserver 1.1.1.1\noptions edns0\n");
-        assert!(resolv_conf(&Dns::default(), host, true).contains("127.0.0.53"));
+    fn a_file_is_written_in_place_longer_and_shorter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        for text in ["one\n", "one\ntwo\n", "2\n", ""] {
+            rewrite(&path, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 
     #[test]
@@ -146,6 +99,7 @@ mod tests {
             domainname: "example.org",
             addresses: vec!["172.30.0.2".parse().unwrap()],
             extra_hosts: vec![("db".into(), "10.1.1.1".into())],
+            links: Vec::new(),
             dns: Dns::default(),
         };
         let text = hosts(&identity, None);

@@ -7,12 +7,13 @@ use corten_api::{List, Map};
 use super::{EndpointRecord, Phase, Record, State};
 use crate::Engine;
 use crate::error::Result;
-use crate::network;
+use crate::network::dns_names;
 
 impl Engine {
     pub async fn container_inspect(&self, key: &str, size: bool) -> Result<ContainerInspect> {
         let container = self.containers.find(key)?;
-        let record = container.read().clone();
+        let mut record = container.read().clone();
+        record.host_config.links = self.shown_links(&record);
         let places = self.places(&record.id);
         let args = super::config::arguments(&record.config).unwrap_or_default();
         let sizes = match size {
@@ -24,13 +25,15 @@ impl Engine {
         };
         let exec_ids = self.exec_ids(&container);
         let has_log = record.host_config.log_config.kind != "none";
-        let path = |name: &str| places.directory.join(name).display().to_string();
+        let identity = self.identity_directory(&record);
+        let path = |name: &str| identity.join(name).display().to_string();
         Ok(ContainerInspect {
             id: record.id.clone(),
             created: record.created,
             path: args.first().cloned().unwrap_or_default(),
             args: args.into_iter().skip(1).collect(),
             state: state(&record.state),
+            restart_count: i64::try_from(record.state.restart_count).unwrap_or(i64::MAX),
             image: record.image_id.clone(),
             resolv_conf_path: path("resolv.conf"),
             hostname_path: path("hostname"),
@@ -76,55 +79,71 @@ impl Engine {
             networks,
             ..NetworkSettings::default()
         };
-        if let Some(endpoint) = &record.endpoint {
-            settings.endpoint_id.clone_from(&endpoint.endpoint_id);
-            settings.gateway = endpoint.gateway.to_string();
-            settings.ip_address = endpoint.ip.to_string();
-            settings.ip_prefix_len = endpoint.prefix_len;
-            settings.mac_address.clone_from(&endpoint.mac);
+        if let Some(endpoint) = record.endpoints.get(&self.networks.nat().id) {
+            let mut of_default = EndpointSettings::default();
+            fill(&mut of_default, endpoint);
+            settings.endpoint_id = of_default.endpoint_id;
+            settings.gateway = of_default.gateway;
+            settings.ip_address = of_default.ip_address;
+            settings.ip_prefix_len = of_default.ip_prefix_len;
+            settings.ipv6_gateway = of_default.ipv6_gateway;
+            settings.global_ipv6_address = of_default.global_ipv6_address;
+            settings.global_ipv6_prefix_len = of_default.global_ipv6_prefix_len;
+            settings.mac_address = of_default.mac_address;
         }
         settings
     }
 
     /// The container's networks by name; the short form is for lists.
     pub(super) fn endpoint_settings(&self, record: &Record, full: bool) -> Map<EndpointSettings> {
-        let name = match record.host_config.network_mode.as_str() {
-            mode if mode.starts_with("container:") => return Map::empty(),
-            "nat" | "default" | "" => "bridge",
-            mode => mode,
-        };
-        let mut settings = record.networks.get(name).cloned().unwrap_or_default();
-        settings.network_id = network::id(&self.instance, name);
-        if let Some(endpoint) = &record.endpoint {
-            fill(&mut settings, endpoint);
+        let mut networks = Map::empty();
+        for (name, wish) in &record.networks {
+            let mut settings = wish.clone();
+            let network = self.network_registry.by_name(name);
+            settings.network_id = network.as_ref().map(|network| network.id.clone()).unwrap_or_default();
+            if let Some(endpoint) = network.as_ref().and_then(|network| record.endpoints.get(&network.id)) {
+                fill(&mut settings, endpoint);
+            }
+            if full && network.is_some_and(|network| network.has_names()) {
+                settings.dns_names = dns_names(record, Some(wish)).into();
+            }
+            networks.insert(name.clone(), settings);
         }
-        if !full {
-            settings.dns_names = List::default();
-        }
-        [(name.to_owned(), settings)].into_iter().collect()
+        networks
     }
 }
 
 fn fill(settings: &mut EndpointSettings, endpoint: &EndpointRecord) {
     settings.endpoint_id.clone_from(&endpoint.endpoint_id);
-    settings.gateway = endpoint.gateway.to_string();
-    settings.ip_address = endpoint.ip.to_string();
-    settings.ip_prefix_len = endpoint.prefix_len;
-    settings.mac_address.clone_from(&endpoint.mac);
+    settings.mac_address = endpoint.place.mac.to_string();
+    if let Some(ipv4) = endpoint.place.ipv4 {
+        settings.gateway = ipv4.gateway.map(|ip| ip.to_string()).unwrap_or_default();
+        settings.ip_address = ipv4.ip.to_string();
+        settings.ip_prefix_len = ipv4.prefix_len;
+    }
+    if let Some(ipv6) = endpoint.place.ipv6 {
+        settings.ipv6_gateway = ipv6.gateway.map(|ip| ip.to_string()).unwrap_or_default();
+        settings.global_ipv6_address = ipv6.ip.to_string();
+        settings.global_ipv6_prefix_len = ipv6.prefix_len;
+    }
 }
 
 /// What is published, and (null) what is only exposed.
 fn port_map(record: &Record) -> PortMap {
     let mut map: PortMap = Map::empty();
-    let Some(endpoint) = &record.endpoint else { return map };
+    if record.endpoints.is_empty() {
+        return map;
+    }
     for port in record.config.exposed_ports.keys() {
         let full = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
         map.insert(full, List::default());
     }
-    for port in &endpoint.ports {
+    for port in &record.ports {
         let bindings = map.entry(format!("{}/{}", port.container_port, port.protocol)).or_default();
         let mut list = std::mem::take(bindings).into_vec();
-        list.push(PortBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() });
+        // Open at the container's own address, it has none of the host's.
+        let host_port = if port.is_direct() { String::new() } else { port.host_port.to_string() };
+        list.push(PortBinding { host_ip: port.host_ip.to_string(), host_port });
         *bindings = list.into();
     }
     map
@@ -133,14 +152,17 @@ fn port_map(record: &Record) -> PortMap {
 fn state(state: &State) -> ContainerState {
     ContainerState {
         status: state.phase.name().to_owned(),
-        running: state.phase.is_alive(),
+        running: state.phase.is_up(),
         paused: state.phase == Phase::Paused,
+        restarting: state.phase == Phase::Restarting,
         oom_killed: state.oom_killed,
         pid: state.pid,
         exit_code: state.exit_code,
         error: state.error.clone(),
         started_at: state.started,
         finished_at: state.finished,
+        health: state.health.clone(),
+        exit_reason: state.exit_reason.clone(),
         ..ContainerState::default()
     }
 }

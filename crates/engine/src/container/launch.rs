@@ -1,6 +1,7 @@
 //! `start`: everything a container needs is gathered, and handed to a monitor in one message.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use corten_runtime::monitor::{read_state, start_ticks};
 use corten_runtime::spec::{Namespace, NamespaceKind, Spec};
 use tokio::sync::oneshot;
 
-use super::identity_files::{self, Dns, Identity};
+use super::identity_files::{self, Identity};
 use super::network::Joined;
+use super::reason::By;
+use super::resolver_file::Servers;
 use super::watch::Launched;
 use super::{Change, Container, Phase, Record, attach::Early, lock};
 use crate::Engine;
@@ -29,7 +32,7 @@ impl Engine {
     pub async fn container_start(&self, key: &str) -> Result<()> {
         let container = self.containers.find(key)?;
         match container.phase() {
-            Phase::Running => return Err(Error::not_modified("")),
+            Phase::Running | Phase::Restarting => return Err(Error::not_modified("")),
             Phase::Paused => {
                 return Err(Error::conflict("cannot start a paused container, try unpause instead"));
             }
@@ -41,9 +44,9 @@ impl Engine {
     pub(super) async fn start(&self, container: &Arc<Container>) -> Result<()> {
         let turn = container.operation.lock().await;
         let phase = container.phase();
-        if phase.after(Change::Start).is_none() {
+        if phase == Phase::Restarting || phase.after(Change::Start).is_none() {
             return match phase {
-                Phase::Running => Err(Error::not_modified("")),
+                Phase::Running | Phase::Restarting => Err(Error::not_modified("")),
                 _ => Err(Error::conflict(format!(
                     "container {} is {} and can't be started",
                     container.id,
@@ -51,26 +54,9 @@ impl Engine {
                 ))),
             };
         }
-        if !container.unmonitored(CLEARING_DEADLINE).await {
-            return Err(Error::internal(format!(
-                "container {} can't be started: the monitor of its last run has not ended; a process of it may hang in the kernel (state D in ps)",
-                crate::id::short(&container.id)
-            )));
-        }
-        let Err(failure) = self.launch(container).await else {
-            self.container_event(container, "start", &[]);
-            return Ok(());
-        };
-        self.release_network(container);
-        self.release_memory(container);
-        lock(&container.early).clear();
-        let (error, exit_code) = explain(container, failure);
-        {
-            let mut record = container.write();
-            record.state.exit_code = exit_code;
-            record.state.error = error.message.clone();
-            record.state.finished = Timestamp::now();
-        }
+        container.write().state.restart_count = 0;
+        *lock(&container.backoff) = Default::default();
+        let Err(error) = self.attempt(container).await else { return Ok(()) };
         drop(turn);
         if !container.read().host_config.auto_remove {
             self.save(container);
@@ -80,11 +66,53 @@ impl Engine {
         Err(error)
     }
 
+    /// One start, by a user or by the engine itself, in the container's turn. After a failure nothing is left of it but its error in
+    /// the container's state.
+    pub(super) async fn attempt(&self, container: &Arc<Container>) -> Result<()> {
+        if !container.unmonitored(CLEARING_DEADLINE).await {
+            return Err(Error::internal(format!(
+                "container {} can't be started: the monitor of its last run has not ended; a process of it may hang in the kernel (state D in ps)",
+                crate::id::short(&container.id)
+            )));
+        }
+        if !container.uncopied(CLEARING_DEADLINE).await {
+            return Err(Error::conflict(format!(
+                "container {} can't be started: files are still being copied into it; end that copy first",
+                crate::id::short(&container.id)
+            )));
+        }
+        let Err(failure) = self.launch(container).await else {
+            self.mount_events(container, true);
+            self.container_event(container, "start", &[]);
+            return Ok(());
+        };
+        self.release_network(container);
+        self.release_memory(container);
+        self.release_volumes(container).await;
+        lock(&container.early).clear();
+        let (error, exit_code) = explain(container, failure);
+        {
+            let mut record = container.write();
+            record.state.exit_code = exit_code;
+            record.state.error = error.message.clone();
+            record.state.exit_reason = Some(super::reason::not_started(&error.message));
+            record.state.finished = Timestamp::now();
+        }
+        Err(error)
+    }
+
     async fn launch(&self, container: &Arc<Container>) -> std::result::Result<(), Failure> {
         let rootfs = self.images.rootfs(&container.id, &self.layers).map_err(crate::image::failed)?;
-        let joined = self.join_network(container)?;
+        let joined = self.join_network(container).await?;
         let mut record = container.read().clone();
-        self.write_identity(&record, &joined)?;
+        let names = self.names_at_start(&record, &joined).await?;
+        container.write().resolver_mark = self.write_identity(&record, &joined, names.is_some())?;
+        // Before its own, which win.
+        record.config.env =
+            [self.link_variables(&record), record.config.env.to_vec(), lock(&container.secret_env).clone()]
+                .concat()
+                .into();
+        self.mount_volumes(container, &mut record).await?;
         let pins = self.pin_sources(&mut record)?;
         if !record.state.started.is_zero() {
             // A volatile overlay refuses to be mounted a second time until this mark is gone (overlayfs, "volatile mount").
@@ -93,6 +121,9 @@ impl Engine {
         let spec = self.spec(&record, &joined)?;
         let places = self.places(&record.id);
         std::fs::create_dir_all(&places.run).map_err(|e| Error::io("create", &places.run, e))?;
+        let source = crate::logging::Source { record: &record, host: &self.host.name };
+        let log_path = places.log(&record.host_config.log_config.kind, &record.id);
+        let (log, log_socket) = crate::logging::launch(&source, log_path).await?;
         super::attach::expected_clients(container).await;
         let early: Vec<Early> = {
             let mut waiting = lock(&container.early);
@@ -109,6 +140,14 @@ impl Engine {
             fds.push(connection.as_fd());
             wanted.push(LaunchFd::Attach(attach.clone()));
         }
+        if let Some((_, (udp, tcp))) = &names {
+            fds.extend([udp.as_fd(), tcp.as_fd()]);
+            wanted.push(LaunchFd::Resolver);
+        }
+        if let Some(socket) = &log_socket {
+            fds.push(socket.as_fd());
+            wanted.push(LaunchFd::Log);
+        }
         let launch = Launch {
             id: record.id.clone(),
             run_dir: places.run.clone(),
@@ -118,7 +157,8 @@ impl Engine {
                 lower: rootfs.lower,
                 upper: rootfs.upper,
                 work: rootfs.work,
-                volatile: record.host_config.auto_remove,
+                // What a build keeps of it is a layer of its own.
+                volatile: record.host_config.auto_remove || record.is_build_step,
                 mount_point: self.root_mount_point(),
             },
             user: Some(record.config.user.clone()).filter(|user| !user.is_empty()),
@@ -127,21 +167,26 @@ impl Engine {
             create_cwd: true,
             init: record.host_config.init.unwrap_or(self.options.defaults.init),
             stdio: stdio(&record),
-            log: super::logs::launch_config(&record, &places)?,
+            log,
             fds: wanted,
             hold: false,
+            runtime: self.options.runtimes.find(&record.host_config.runtime)?.cloned(),
+            health: self.health_check(container)?,
+            resolver: names.as_ref().map(|(resolver, _)| resolver.clone()),
         };
-        let mut outcome = self.hand_over(container, &launch, &fds).await?;
+        let (mut outcome, zygote) = self.hand_over(container, &launch, &fds).await?;
         if matches!(outcome, Launched::Lost) && !places.run.join(corten_runtime::monitor::SOCKET).exists() {
             // The zygote was killed with the message unread: there never was a monitor, and another zygote will do.
             container.unmonitored(CLEARING_DEADLINE).await;
-            outcome = self.hand_over(container, &launch, &fds).await?;
+            self.zygote.replace(zygote)?;
+            (outcome, _) = self.hand_over(container, &launch, &fds).await?;
         }
         drop(early);
         // The container has them mounted by now, or never will.
         drop(pins);
         match outcome {
             Launched::Started | Launched::Created => {
+                self.links_changed(container);
                 self.attach_late(container).await;
                 self.save_start(container).await.map_err(Failure::Other)
             }
@@ -163,18 +208,19 @@ impl Engine {
         }
     }
 
-    /// Gives a launch to the zygote, and listens for what comes of it.
+    /// Gives a launch to the zygote, and listens for what comes of it. With the zygote's number.
     async fn hand_over(
         &self,
         container: &Arc<Container>,
         launch: &Launch,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<Launched> {
-        let link = MonitorLink::new(self.zygote.launch(launch, fds)?)?;
+    ) -> Result<(Launched, u64)> {
+        let (connection, zygote) = self.zygote.launch(launch, fds)?;
+        let link = MonitorLink::new(connection)?;
         *lock(&container.link) = Some(link.clone());
         let (sender, receiver) = oneshot::channel();
         self.watch(container.clone(), link, Some(sender));
-        Ok(receiver.await.unwrap_or(Launched::Lost))
+        Ok((receiver.await.unwrap_or(Launched::Lost), zygote))
     }
 
     /// Writes the start down. A container that runs without a record would be ended by the next engine: rather now, and with an
@@ -185,6 +231,7 @@ impl Engine {
         }
         let saved = self.store.put_container(&container.id, &*container.read());
         if saved.is_err() {
+            container.note_asked(By::Engine, super::stop::SIGKILL);
             let _ = self.signal(container, super::stop::SIGKILL).await;
         }
         saved
@@ -211,7 +258,7 @@ impl Engine {
             record,
             &spec::Context {
                 defaults: &self.options.defaults,
-                directory: &self.places(&record.id).directory,
+                directory: &self.identity_directory(record),
                 root: &self.root_mount_point(),
                 hostname: &record.config.hostname,
                 cgroups_path: self.cgroups_path(record),
@@ -264,7 +311,7 @@ impl Engine {
 
     /// The first process of a container that others refer to. Its number may be another's by now, as the engine hears of an end a
     /// moment later; the time of its start tells.
-    pub(super) fn pid_of(&self, name: &str) -> Result<i32> {
+    pub(crate) fn pid_of(&self, name: &str) -> Result<i32> {
         let partner = self.containers.find(name)?;
         let state = partner.read().state.clone();
         let is_its_own = || {
@@ -277,40 +324,55 @@ impl Engine {
         Err(Error::conflict(format!("cannot join the namespaces of container {name}: it is not running")))
     }
 
-    fn write_identity(&self, record: &Record, joined: &Joined) -> Result<()> {
-        let places = self.places(&record.id);
-        if let Joined::Of(_) = joined
-            && let Some(partner) = record.host_config.network_mode.strip_prefix("container:")
+    /// Where the files lie that tell a container who and where it is: with the one whose network it shares, so that what changes there
+    /// changes for both.
+    pub(super) fn identity_directory(&self, record: &Record) -> PathBuf {
+        let (mut id, mut mode) = (record.id.clone(), record.host_config.network_mode.clone());
+        // A partner may have one, too.
+        while let Some(partner) = mode.strip_prefix("container:")
+            && let Ok(partner) = self.containers.find(partner)
+            && partner.id != id
         {
-            // Who shares a network shares its names.
-            let theirs = self.places(&self.containers.find(partner)?.id);
-            for name in ["hosts", "resolv.conf", "hostname"] {
-                let (from, to) = (theirs.directory.join(name), places.directory.join(name));
-                std::fs::copy(&from, &to).map_err(|e| Error::io("copy", &from, e))?;
-            }
-            return Ok(());
+            id.clone_from(&partner.id);
+            mode = partner.read().host_config.network_mode.clone();
         }
-        let (host, defaults) = (&record.host_config, &self.options.defaults);
-        let own_or = |own: &corten_api::List<String>, default: &Vec<String>| {
-            if own.is_empty() { default.clone() } else { own.to_vec() }
+        self.places(&id).directory
+    }
+
+    /// Returns the resolver file's mark.
+    fn write_identity(&self, record: &Record, joined: &Joined, has_names: bool) -> Result<u64> {
+        let places = self.places(&record.id);
+        if let Joined::Of(_) = joined {
+            // Who shares a network has its partner's files.
+            return Ok(0);
+        }
+        let names = match joined {
+            Joined::Host => Servers::Host,
+            _ if has_names => Servers::Own,
+            _ => Servers::Reachable,
         };
-        let servers = own_or(&host.dns, &defaults.dns);
-        let search = own_or(&host.dns_search, &defaults.dns_search);
-        let options = own_or(&host.dns_options, &defaults.dns_options);
-        let gateway = self.networks.nat().gateway.to_string();
+        let gateway = self.networks.nat().ipv4_gateway().map(|ip| ip.to_string()).unwrap_or_default();
         let identity = Identity {
             hostname: &record.config.hostname,
             domainname: &record.config.domainname,
-            addresses: record.endpoint.iter().map(|endpoint| endpoint.ip.into()).collect(),
-            extra_hosts: extra_hosts(&host.extra_hosts, &gateway)?,
-            dns: Dns { servers: &servers, search: &search, options: &options },
+            addresses: own_addresses(record),
+            extra_hosts: extra_hosts(&record.host_config.extra_hosts, &gateway)?,
+            links: self.link_lines(record)?,
+            dns: self.dns(record, names),
         };
         identity_files::write(&places.directory, &identity, matches!(joined, Joined::Host))
     }
 }
 
+/// In the order of the interfaces.
+fn own_addresses(record: &Record) -> Vec<std::net::IpAddr> {
+    let mut places: Vec<_> = record.endpoints.values().map(|endpoint| &endpoint.place).collect();
+    places.sort_by(|a, b| a.interface.cmp(&b.interface));
+    places.into_iter().flat_map(|place| place.addresses()).collect()
+}
+
 /// `name:address` pairs; `host-gateway` stands for the host as its containers see it.
-fn extra_hosts(list: &[String], gateway: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn extra_hosts(list: &[String], gateway: &str) -> Result<Vec<(String, String)>> {
     list.iter()
         .map(|text| {
             let (name, address) = text

@@ -11,6 +11,8 @@ pub enum Phase {
     Created,
     Running,
     Paused,
+    /// Ended, and to be started again by the engine.
+    Restarting,
     Exited,
     /// Being removed, or left so by a removal that failed half-way.
     Removing,
@@ -23,6 +25,10 @@ pub enum Change {
     Pause,
     Unpause,
     Exit,
+    /// The end, or being at rest, when a start is to follow by itself.
+    AwaitRestart,
+    /// That start is not wanted any more.
+    GiveUp,
     Remove,
 }
 
@@ -30,10 +36,14 @@ impl Phase {
     /// The phase after `change`; `None` where it makes no sense.
     pub fn after(self, change: Change) -> Option<Self> {
         match (self, change) {
-            (Self::Created | Self::Exited, Change::Start) => Some(Self::Running),
+            (Self::Created | Self::Exited | Self::Restarting, Change::Start) => Some(Self::Running),
             (Self::Running, Change::Pause) => Some(Self::Paused),
             (Self::Paused, Change::Unpause) => Some(Self::Running),
             (Self::Running | Self::Paused, Change::Exit) => Some(Self::Exited),
+            (Self::Running | Self::Paused | Self::Exited | Self::Restarting, Change::AwaitRestart) => {
+                Some(Self::Restarting)
+            }
+            (Self::Restarting, Change::GiveUp) => Some(Self::Exited),
             (Self::Created | Self::Exited | Self::Removing, Change::Remove) => Some(Self::Removing),
             _ => None,
         }
@@ -44,12 +54,23 @@ impl Phase {
         matches!(self, Self::Running | Self::Paused)
     }
 
+    /// What Docker calls running: it has to be stopped before it can be removed.
+    pub fn is_up(self) -> bool {
+        self.is_alive() || self == Self::Restarting
+    }
+
+    /// Nothing of it runs, or is to run by itself: `prune` may take it.
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Created | Self::Exited)
+    }
+
     /// Docker's word for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
         }
@@ -73,6 +94,16 @@ mod tests {
         ];
         let end = path.iter().try_fold(Phase::Created, |phase, &change| phase.after(change));
         assert_eq!(end, Some(Phase::Removing));
+    }
+
+    #[test]
+    fn one_that_waits_for_its_next_start_is_up_without_a_process() {
+        let waiting = Phase::Running.after(Change::AwaitRestart).unwrap();
+        assert!(waiting.is_up() && !waiting.is_alive());
+        assert_eq!(waiting.after(Change::Start), Some(Phase::Running));
+        assert_eq!(waiting.after(Change::GiveUp), Some(Phase::Exited));
+        assert_eq!(waiting.after(Change::Remove), None);
+        assert_eq!(waiting.after(Change::Pause), None);
     }
 
     #[test]

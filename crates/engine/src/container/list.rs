@@ -1,58 +1,37 @@
 //! `ps`: which containers, in which order, with what people want to know of them.
 
+use std::collections::HashMap;
+
 use corten_api::container::{
-    ContainerListOptions, ContainerSummary, HostConfigSummary, NetworkSettingsSummary, Port,
+    ContainerListOptions, ContainerSummary, HealthSummary, HostConfigSummary, NetworkSettingsSummary, Port,
 };
-use corten_api::filters::Filters;
 use corten_api::{List, Timestamp};
 
+use super::filter::Matcher;
 use super::{Phase, Record, State};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mounts::MountKind;
-
-const FILTERS: [&str; 18] = [
-    "ancestor",
-    "before",
-    "exited",
-    "expose",
-    "health",
-    "id",
-    "is-task",
-    "isolation",
-    "label",
-    "label!",
-    "name",
-    "network",
-    "publish",
-    "since",
-    "status",
-    "volume",
-    "all",
-    "limit",
-];
-
-const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 impl Engine {
     pub async fn container_list(&self, options: &ContainerListOptions) -> Result<Vec<ContainerSummary>> {
         let matcher = Matcher::new(self, &options.filters)?;
-        let mut containers = self.containers.all();
+        let mut containers = self.containers.listed();
         containers.sort_by_cached_key(|container| std::cmp::Reverse(container.read().created));
         // Asking for a state, or for the last n, asks for the stopped ones too.
         let all = options.all || options.limit.is_some() || matcher.asks_for_stopped();
         let limit =
             options.limit.filter(|&n| n > 0).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let mut list = Vec::new();
+        let (mut list, mut images, now) = (Vec::new(), Images::new(), Timestamp::now());
         for container in containers {
             let record = container.read();
-            if !all && !record.state.phase.is_alive() || !matcher.matches(&record) {
+            if !all && !record.state.phase.is_up() || !matcher.matches(&record) {
                 continue;
             }
             if list.len() == limit {
                 break;
             }
-            list.push(self.summary(&record));
+            list.push(self.summary(&record, options.brief, &mut images, now));
         }
         if !options.size {
             return Ok(list);
@@ -67,26 +46,42 @@ impl Engine {
         .await
     }
 
-    fn summary(&self, record: &Record) -> ContainerSummary {
+    fn summary(&self, record: &Record, brief: bool, images: &mut Images, now: Timestamp) -> ContainerSummary {
         let args = super::config::arguments(&record.config).unwrap_or_default();
-        ContainerSummary {
+        let summary = ContainerSummary {
             id: record.id.clone(),
             names: vec![format!("/{}", record.name)].into(),
-            image: self.image_label(record),
+            image: self.image_label(record, images),
             image_id: record.image_id.clone(),
             command: args.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
             created: record.created.unix(),
             ports: ports(record),
-            labels: record.config.labels.clone(),
             state: record.state.phase.name().to_owned(),
-            status: status(&record.state, Timestamp::now()),
+            status: status(&record.state, now),
+            health: Some(HealthSummary {
+                status: health(&record.state).to_owned(),
+                failing_streak: record.state.health.as_ref().map_or(0, |health| health.failing_streak),
+            }),
+            exit_reason: record
+                .state
+                .exit_reason
+                .as_ref()
+                .map(|reason| reason.kind.clone())
+                .unwrap_or_default(),
             host_config: HostConfigSummary {
                 network_mode: record.host_config.network_mode.clone(),
                 annotations: record.host_config.annotations.clone(),
             },
+            ..ContainerSummary::default()
+        };
+        if brief {
+            return summary;
+        }
+        ContainerSummary {
+            labels: record.config.labels.clone(),
             network_settings: NetworkSettingsSummary { networks: self.endpoint_settings(record, false) },
             mounts: record.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs).map(|m| m.point()).collect(),
-            ..ContainerSummary::default()
+            ..summary
         }
     }
 
@@ -100,13 +95,21 @@ impl Engine {
     }
 
     /// The image as it was asked for; its id once that name means another image.
-    fn image_label(&self, record: &Record) -> String {
-        match self.images.resolve(&record.config.image) {
-            Ok(image) if image.id.to_string() == record.image_id => record.config.image.clone(),
+    fn image_label(&self, record: &Record, images: &mut Images) -> String {
+        let name = &record.config.image;
+        if !images.contains_key(name) {
+            let id = self.images.resolve(name).ok().map(|image| image.id.to_string());
+            images.insert(name.clone(), id);
+        }
+        match images.get(name) {
+            Some(Some(id)) if *id == record.image_id => name.clone(),
             _ => record.image_id.clone(),
         }
     }
 }
+
+/// Which image each name means at the moment, looked up once for the whole list.
+type Images = HashMap<String, Option<String>>;
 
 /// Docker writes an argument with blanks in quotes.
 fn quote(word: &str) -> String {
@@ -115,8 +118,10 @@ fn quote(word: &str) -> String {
 
 /// Published ports with where, the others without; sorted as Docker does.
 pub(super) fn ports(record: &Record) -> List<Port> {
-    let published = record.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
-    let mut list: Vec<Port> = published
+    let mut list: Vec<Port> = record
+        .ports
+        .iter()
+        .filter(|port| !port.is_direct())
         .map(|port| Port {
             ip: port.host_ip.to_string(),
             private_port: port.container_port,
@@ -124,9 +129,15 @@ pub(super) fn ports(record: &Record) -> List<Port> {
             kind: port.protocol.to_string(),
         })
         .collect();
+    for port in record.ports.iter().filter(|port| port.is_direct()) {
+        let kind = port.protocol.to_string();
+        if !list.iter().any(|known| known.private_port == port.container_port && known.kind == kind) {
+            list.push(Port { private_port: port.container_port, kind, ..Port::default() });
+        }
+    }
     if record.state.phase.is_alive() {
         for text in record.config.exposed_ports.keys() {
-            let Ok((port, protocol)) = super::network::parse_port(text) else { continue };
+            let Ok((port, protocol)) = super::ports::parse_port(text) else { continue };
             let kind = protocol.to_string();
             if !list.iter().any(|known| known.private_port == port && known.kind == kind) {
                 list.push(Port { private_port: port, kind, ..Port::default() });
@@ -137,13 +148,25 @@ pub(super) fn ports(record: &Record) -> List<Port> {
     list.into()
 }
 
+pub(super) fn health(state: &State) -> &str {
+    state.health.as_ref().map_or("none", |health| health.status.as_str())
+}
+
 /// "Up 2 minutes (Paused)", "Exited (0) 3 hours ago", "Created".
 fn status(state: &State, now: Timestamp) -> String {
     let up = || human_duration(now.since(state.started).as_secs());
     match state.phase {
         Phase::Created => "Created".to_owned(),
-        Phase::Running => format!("Up {}", up()),
+        Phase::Running => match state.health.as_ref().map(|health| health.status.as_str()) {
+            None => format!("Up {}", up()),
+            Some("starting") => format!("Up {} (health: starting)", up()),
+            Some(health) => format!("Up {} ({health})", up()),
+        },
         Phase::Paused => format!("Up {} (Paused)", up()),
+        Phase::Restarting => {
+            let ago = human_duration(now.since(state.finished).as_secs());
+            format!("Restarting ({}) {ago} ago", state.exit_code)
+        }
         Phase::Removing => "Removal In Progress".to_owned(),
         Phase::Exited => {
             let ago = human_duration(now.since(state.finished).as_secs());
@@ -170,112 +193,6 @@ fn human_duration(seconds: u64) -> String {
     }
 }
 
-/// The filters of a list, with everything looked up that they refer to.
-struct Matcher<'a> {
-    filters: &'a Filters,
-    ancestors: Option<Vec<String>>,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
-    volumes: Vec<String>,
-}
-
-impl<'a> Matcher<'a> {
-    fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
-        filters.validate(&FILTERS).map_err(|e| Error::invalid(e.to_string()))?;
-        for state in filters.get("status") {
-            if !STATES.contains(&state) {
-                return Err(Error::invalid(format!("invalid filter 'status={state}'")));
-            }
-        }
-        for code in filters.get("exited") {
-            code.parse::<i32>().map_err(|_| Error::invalid(format!("invalid filter 'exited={code}'")))?;
-        }
-        let created = |name: &str| -> Result<Option<Timestamp>> {
-            filters.get(name).next().map(|key| Ok(engine.containers.find(key)?.read().created)).transpose()
-        };
-        let ancestors = filters.contains("ancestor").then(|| {
-            filters
-                .get("ancestor")
-                .filter_map(|name| engine.images.resolve(name).ok())
-                .map(|image| image.id.to_string())
-                .collect()
-        });
-        Ok(Self {
-            filters,
-            ancestors,
-            before: created("before")?,
-            since: created("since")?,
-            volumes: filters.get("volume").map(str::to_owned).collect(),
-        })
-    }
-
-    fn asks_for_stopped(&self) -> bool {
-        self.filters.contains("status") || self.filters.contains("exited")
-    }
-
-    fn matches(&self, record: &Record) -> bool {
-        let filters = self.filters;
-        let labels = &record.config.labels;
-        filters.any("id", |part| record.id.starts_with(part))
-            && filters.any("name", |part| matches_name(&record.name, part))
-            && filters.any("status", |state| record.state.phase.name() == state)
-            && filters.any("exited", |code| {
-                record.state.phase == Phase::Exited && code.parse() == Ok(record.state.exit_code)
-            })
-            && filters.any("health", |wish| wish == "none")
-            && filters.any("isolation", |wish| matches!(wish, "default" | "process"))
-            && filters.any("is-task", |wish| matches!(wish, "0" | "false"))
-            && filters.any("network", |name| in_network(record, name))
-            && filters.any("publish", |wish| has_port(record, wish, true))
-            && filters.any("expose", |wish| has_port(record, wish, false))
-            && filters.labels(|key| labels.get(key).map(String::as_str))
-            && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&record.image_id))
-            && self.before.is_none_or(|time| record.created < time)
-            && self.since.is_none_or(|time| record.created > time)
-            && (self.volumes.is_empty()
-                || record.mounts.iter().any(|mount| {
-                    self.volumes.iter().any(|wish| {
-                        *wish == mount.volume || *wish == mount.destination || *wish == mount.source
-                    })
-                }))
-    }
-}
-
-/// Docker takes a regular expression here; people write a part of the name, at times anchored.
-fn matches_name(name: &str, wish: &str) -> bool {
-    let slashed = format!("/{name}");
-    let (start, rest) = match wish.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, wish),
-    };
-    let (end, core) = match rest.strip_suffix('$') {
-        Some(core) => (true, core),
-        None => (false, rest),
-    };
-    [name, slashed.as_str()].iter().any(|name| match (start, end) {
-        (true, true) => *name == core,
-        (true, false) => name.starts_with(core),
-        (false, true) => name.ends_with(core),
-        (false, false) => name.contains(core),
-    })
-}
-
-fn in_network(record: &Record, wish: &str) -> bool {
-    let mode = record.host_config.network_mode.as_str();
-    mode == wish || mode == "bridge" && wish == "nat" || record.networks.contains_key(wish)
-}
-
-/// `80`, `80/tcp`, `80-90/udp`.
-fn has_port(record: &Record, wish: &str, published: bool) -> bool {
-    let (range, protocol) = wish.split_once('/').unwrap_or((wish, "tcp"));
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
-    ports(record).iter().any(|port| {
-        let number = if published { port.public_port } else { port.private_port };
-        number != 0 && (first..=last).contains(&number) && port.kind == protocol
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,15 +217,5 @@ mod tests {
                 "2 weeks"
             ]
         );
-    }
-
-    #[test]
-    fn names_match_in_part_or_anchored() {
-        assert!(
-            matches_name("web-1", "web")
-                && matches_name("web-1", "^/web-1$")
-                && matches_name("web-1", "^web")
-        );
-        assert!(!matches_name("web-1", "^eb") && !matches_name("web-10", "^web-1$"));
     }
 }

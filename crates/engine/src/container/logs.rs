@@ -1,22 +1,20 @@
-//! Logs: the settings of a container's log, and reading it back as a stream.
+//! Logs: reading a container's output back as a stream. Where it is kept is said by `logging`.
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use corten_api::Timestamp;
-use corten_api::container::{AttachOptions, LogConfig, LogsOptions};
+use corten_api::container::{AttachOptions, LogsOptions};
 use corten_runtime::log::{Entry, Reader, Selection, Stop, Stream};
 use corten_runtime::monitor::protocol::{self, LogDriver};
 use tokio::sync::mpsc;
 
-use super::{Container, Places, Record};
+use super::Container;
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::logging::{self, Source};
 
-/// Bounds of a log when nobody sets others: old output goes, the disk does not fill up.
-const BYTES_MAX: u64 = 100 << 20;
-const FILES_MAX: u32 = 2;
 /// Bytes per piece of the answer.
 const CHUNK: usize = 128 << 10;
 /// Pieces that wait for a slow client.
@@ -29,58 +27,6 @@ pub struct LogStream {
     pub chunks: mpsc::Receiver<io::Result<Bytes>>,
 }
 
-/// The settings as the monitor wants them.
-pub fn launch_config(record: &Record, places: &Places) -> Result<protocol::LogConfig> {
-    let (driver, bytes_max, files_max) = check_config(&record.host_config.log_config)?;
-    let path = places.log(&record.host_config.log_config.kind, &record.id);
-    Ok(protocol::LogConfig { driver, path, bytes_max, files_max })
-}
-
-/// Refuses what no log of ours can do.
-pub fn check_config(config: &LogConfig) -> Result<(LogDriver, u64, u32)> {
-    let driver = match config.kind.as_str() {
-        "" | "json-file" => LogDriver::JsonFile,
-        "local" => LogDriver::Local,
-        "none" => LogDriver::None,
-        other => {
-            return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));
-        }
-    };
-    let (mut bytes_max, mut files_max) = (BYTES_MAX, FILES_MAX);
-    for (name, value) in &config.config {
-        let invalid = || Error::invalid(format!("invalid value for log option \"{name}\": \"{value}\""));
-        match name.as_str() {
-            "max-size" if value == "-1" => bytes_max = 0,
-            "max-size" => bytes_max = parse_bytes(value).ok_or_else(invalid)?,
-            "max-file" => files_max = value.parse().ok().filter(|&n| n > 0).ok_or_else(invalid)?,
-            "compress" if value == "false" => {}
-            "mode" if value == "blocking" => {}
-            _ => {
-                return Err(Error::invalid(format!(
-                    "unknown log opt '{name}' for {} log driver, or a value it can't take: \"{value}\"",
-                    config.kind
-                )));
-            }
-        }
-    }
-    Ok((driver, bytes_max, files_max))
-}
-
-/// `10m`, `1g`, `4096`; units are powers of 1024.
-fn parse_bytes(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return None,
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
-}
-
 impl Engine {
     pub async fn container_logs(&self, key: &str, options: LogsOptions) -> Result<LogStream> {
         let container = self.containers.find(key)?;
@@ -89,7 +35,8 @@ impl Engine {
         }
         let (tty, log) = {
             let record = container.read();
-            (record.config.tty, launch_config(&record, &self.places(&container.id))?)
+            let places = self.places(&container.id);
+            (record.config.tty, logging::readable(&record, |kind| places.log(kind, &record.id))?)
         };
         if log.driver == LogDriver::None {
             return Err(Error::unsupported("configured logging driver does not support reading"));
@@ -107,7 +54,13 @@ impl Engine {
         if follow {
             end_with(&container, sender.clone(), stop);
         }
-        let details = if options.details { Some(String::new()) } else { None };
+        let details = match options.details {
+            true => {
+                let record = container.read();
+                Some(logging::details(&Source { record: &record, host: &self.host.name })?)
+            }
+            false => None,
+        };
         std::thread::Builder::new()
             .name("logs".to_owned())
             .stack_size(256 << 10)
@@ -131,19 +84,18 @@ impl Engine {
             return Ok(fd);
         }
         let mut stream = self.container_logs(&container.id, logs).await?;
-        tokio::task::spawn_blocking(move || {
+        let replayed = move || {
             let file = std::fs::File::from(fd);
             // A hijacked socket comes from the event loop, and waits for nobody until told to.
-            rustix::io::ioctl_fionbio(&file, false).map_err(io::Error::from)?;
+            rustix::io::ioctl_fionbio(&file, false)?;
             while let Some(chunk) = stream.chunks.blocking_recv() {
                 io::Write::write_all(&mut &file, &chunk?)?;
             }
-            rustix::io::ioctl_fionbio(&file, true).map_err(io::Error::from)?;
+            rustix::io::ioctl_fionbio(&file, true)?;
             Ok(file.into())
-        })
-        .await
-        .map_err(|e| Error::internal(e.to_string()))?
-        .map_err(|e: io::Error| Error::internal(format!("replay the log: {e}")))
+        };
+        let failed = |error: io::Error| Error::internal(format!("replay the log: {error}"));
+        crate::image::apart("replay", move || replayed().map_err(failed)).await
     }
 }
 
@@ -251,25 +203,5 @@ fn explain(error: &corten_runtime::log::LogError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_options() {
-        assert_eq!(parse_bytes("10m"), Some(10 << 20));
-        assert_eq!(parse_bytes("4096"), Some(4096));
-        assert_eq!(parse_bytes("1GiB"), Some(1 << 30));
-        assert_eq!(parse_bytes("x"), None);
-        let config = |name: &str, value: &str| LogConfig {
-            kind: "json-file".into(),
-            config: [(name, value.to_owned())].into_iter().collect(),
-        };
-        assert_eq!(check_config(&config("max-size", "1k")).unwrap(), (LogDriver::JsonFile, 1024, FILES_MAX));
-        assert!(check_config(&config("max-file", "0")).is_err());
-        assert!(check_config(&config("colour", "red")).unwrap_err().message.contains("colour"));
     }
 }

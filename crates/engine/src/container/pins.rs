@@ -2,6 +2,7 @@
 //! engine's mount namespace until the container has them mounted.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use corten_image::{LayerMounts, MountError};
 
@@ -9,6 +10,9 @@ use super::Record;
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::mounts::{MountKind, ResolvedMount};
+
+/// Makes the names of pins differ.
+static TURN: AtomicU64 = AtomicU64::new(0);
 
 /// Lets go of everything when dropped; containers that have it mounted keep it.
 pub(super) struct Pins<'a> {
@@ -21,7 +25,9 @@ impl Engine {
     pub(super) fn pin_sources(&self, record: &mut Record) -> Result<Pins<'_>> {
         let mut pins = Pins { layers: &self.layers, names: Vec::new() };
         for (number, mount) in record.mounts.iter_mut().enumerate() {
-            let name = format!("{}-{number}", record.id);
+            // Several may look at a container at once, each with pins of its own.
+            let turn = TURN.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}-{turn}", record.id);
             if mount.kind == MountKind::Image {
                 self.pin_image(&mut pins, format!("image-{name}"), mount)?;
             }
@@ -33,8 +39,14 @@ impl Engine {
     }
 
     fn pin_image(&self, pins: &mut Pins<'_>, name: String, mount: &mut ResolvedMount) -> Result<()> {
-        let image = self.find_image_for(&mount.image, None)?;
-        let layers = self.images.mounted_layers(&image, &self.layers).map_err(crate::image::failed)?;
+        let layers = if mount.layers.is_empty() {
+            self.images.mounted_layers(&*self.find_image_for(&mount.image)?, &self.layers)
+        } else {
+            let ids = mount.layers.iter().map(|id| id.parse()).collect::<std::result::Result<Vec<_>, _>>();
+            let ids = ids.map_err(|_| Error::internal("a layer that is to be mounted has no valid id"))?;
+            self.images.mounted_stack(&ids, &self.layers)
+        };
+        let layers = layers.map_err(crate::image::failed)?;
         let pinned = self.layers.pin_layers(&name, &layers);
         let pinned = pinned
             .map_err(|e| Error::internal(format!("cannot mount image {}: {}", mount.source, in_full(&e))))?;
@@ -52,7 +64,9 @@ impl Pins<'_> {
         };
         let pinned = self.layers.pin(&name, Path::new(&mount.source), Path::new(&mount.subpath));
         let pinned = pinned.map_err(|e| {
-            Error::invalid(format!("cannot access path {} of {kind} {owner}: {}", mount.subpath, in_full(&e)))
+            // The step that failed says nothing that these words don't say.
+            let cause = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            Error::invalid(format!("cannot access path {} of {kind} {owner}: {cause}", mount.subpath))
         })?;
         self.names.push(name);
         mount.source = pinned.display().to_string();

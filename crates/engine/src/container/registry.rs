@@ -31,18 +31,19 @@ impl Registry {
         Ok(())
     }
 
-    pub fn rename(&self, id: &str, old: &str, new: &str) -> Result<()> {
+    /// Takes a further name for a container. Both mean it, until it gives one up: a name that the database still has for it must
+    /// not become another's.
+    pub fn add_name(&self, id: &str, name: &str) -> Result<()> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(owner) = index.ids_by_name.get(new) {
-            return Err(name_in_use(new, owner));
+        if let Some(owner) = index.ids_by_name.get(name) {
+            return Err(name_in_use(name, owner));
         }
-        index.ids_by_name.remove(old);
-        index.ids_by_name.insert(new.to_owned(), id.to_owned());
+        index.ids_by_name.insert(name.to_owned(), id.to_owned());
         Ok(())
     }
 
-    pub fn is_name_free(&self, name: &str) -> bool {
-        !self.index.read().unwrap_or_else(PoisonError::into_inner).ids_by_name.contains_key(name)
+    pub fn give_up_name(&self, name: &str) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).ids_by_name.remove(name);
     }
 
     pub fn knows(&self, id: &str) -> bool {
@@ -77,6 +78,13 @@ impl Registry {
             }
             (None, _) => Err(Error::no_such_container(key)),
         }
+    }
+
+    /// All but those of builds.
+    pub fn listed(&self) -> Vec<Arc<Container>> {
+        let mut all = self.all();
+        all.retain(|container| !container.read().is_build_step);
+        all
     }
 
     pub fn all(&self) -> Vec<Arc<Container>> {

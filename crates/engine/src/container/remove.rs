@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use corten_api::container::RemoveOptions;
 
-use super::{Change, Container, Phase};
+use super::{Change, Container};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id;
@@ -13,16 +13,16 @@ use crate::mounts::MountKind;
 impl Engine {
     pub async fn container_remove(&self, key: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(Error::unsupported("links are not supported by this engine"));
+            return self.remove_link(key).await;
         }
         let container = self.containers.find(key)?;
         loop {
-            if container.phase().is_alive() {
+            if container.phase().is_up() {
                 self.end_for_removal(&container, key, options.force).await?;
             }
             match self.discard(&container, options.volumes).await {
                 // A start was on its way.
-                Err(_) if options.force && container.phase().is_alive() => {}
+                Err(_) if options.force && container.phase().is_up() => {}
                 outcome => return outcome,
             }
         }
@@ -34,6 +34,11 @@ impl Engine {
             return Err(Error::conflict(format!(
                 "cannot remove container \"{key}\": container is {state}: stop the container before removing or force remove"
             )));
+        }
+        container.note_asked(super::reason::By::Kill, super::stop::SIGKILL);
+        self.note_stop(container);
+        if self.call_off_restart(container).await {
+            return Ok(());
         }
         self.signal(container, super::stop::SIGKILL).await?;
         if super::stop::wait_end(container, Some(std::time::Duration::from_secs(20))).await {
@@ -49,19 +54,17 @@ impl Engine {
             // Somebody else was faster: an automatic removal, say.
             return Ok(());
         }
-        {
-            let mut record = container.write();
-            let phase = record.state.phase;
-            record.state.phase = phase.after(Change::Remove).ok_or_else(|| {
-                Error::conflict(format!(
-                    "cannot remove container {}: it is {}",
-                    id::short(&container.id),
-                    phase.name()
-                ))
-            })?;
-        }
-        if let Err(error) = self.store.discard_container(&container.id) {
-            container.write().state.phase = Phase::Exited;
+        let phase = container.phase();
+        container.write().state.phase = phase.after(Change::Remove).ok_or_else(|| {
+            Error::conflict(format!(
+                "cannot remove container {}: it is {}",
+                id::short(&container.id),
+                phase.name()
+            ))
+        })?;
+        let volumes = if anonymous_volumes { container.anonymous_volumes() } else { Vec::new() };
+        if let Err(error) = self.store.discard_container(&container.id, &volumes) {
+            container.write().state.phase = phase;
             return Err(error);
         }
         self.containers.remove(&container.id);
@@ -77,14 +80,26 @@ impl Engine {
 
     /// Removes what was made for this container alone, unless others use it too.
     pub(super) fn remove_anonymous_volumes(&self, container: &Container) {
-        let mounts = container.read().mounts.clone();
-        for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous) {
-            match self.drop_volume(&mount.volume, true) {
+        self.drop_volumes(&container.anonymous_volumes());
+    }
+
+    pub(super) fn drop_volumes(&self, names: &[String]) {
+        for name in names {
+            match self.drop_volume(name, true) {
                 Err(error) if error.kind != ErrorKind::Conflict => {
-                    tracing::warn!(volume = mount.volume, %error, "anonymous volume");
+                    tracing::warn!(volume = name, %error, "anonymous volume");
                 }
                 _ => {}
             }
         }
+    }
+}
+
+impl Container {
+    /// The volumes that were made for it alone.
+    pub(super) fn anonymous_volumes(&self) -> Vec<String> {
+        let record = self.read();
+        let own = record.mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous);
+        own.map(|mount| mount.volume.clone()).collect()
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use corten_network::RestoredEndpoint;
+use corten_api::container::RemoveOptions;
+use corten_network::RestoredSandbox;
 use corten_runtime::monitor::Connection;
 use corten_runtime::monitor::protocol::{Event, Request};
 use tracing::{info, warn};
@@ -10,7 +11,7 @@ use tracing::{info, warn};
 use super::{Container, Phase, Record, lock};
 use crate::Engine;
 use crate::error::Result;
-use crate::exec::{Exec, ExecPhase};
+use crate::id;
 use crate::link::MonitorLink;
 
 /// How long a monitor may take to say what it has.
@@ -22,27 +23,29 @@ impl Engine {
         for directory in self.volumes.sweep()? {
             self.collector().discard_directory(directory);
         }
-        for id in self.store.garbage()? {
-            self.collector().discard(id);
-        }
         let (mut living, mut resting) = (Vec::new(), Vec::new());
-        for record in self.store.containers::<Record>()? {
+        self.restore_networks()?;
+        for mut record in self.store.containers::<Record>()? {
+            record.settle_former(&self.networks.nat().id);
             let container = Arc::new(Container::new(record));
-            if let Err(error) = self.containers.insert(container.clone()) {
-                warn!(container = container.id, %error, "a container could not be taken back");
-                continue;
-            }
+            self.take_back(&container)?;
             match container.phase() {
                 phase if phase.is_alive() => living.push(container),
                 _ => resting.push(container),
             }
+        }
+        for (id, volumes) in self.store.garbage()? {
+            // Of those somebody may have another use by now.
+            self.drop_volumes(&volumes);
+            self.collector().discard(id);
         }
         for container in &resting {
             self.undo_start(container).await;
             self.finish_removal(container).await;
         }
         self.sweep_directories();
-        let endpoints: Vec<RestoredEndpoint> = living.iter().filter_map(|c| restored(&c.read())).collect();
+        self.sweep_unpacked_archives();
+        let endpoints: Vec<RestoredSandbox> = living.iter().map(|c| restored(&c.read())).collect();
         let mut found = Vec::new();
         for container in living {
             match self.reconnect(&container).await {
@@ -50,21 +53,63 @@ impl Engine {
                 None => self.settle_ended(&container).await,
             }
         }
-        let alive: Vec<RestoredEndpoint> = endpoints
+        let alive: Vec<RestoredSandbox> = endpoints
             .into_iter()
             .filter(|endpoint| found.iter().any(|(container, _)| container.id == endpoint.container))
             .collect();
         for (container, error) in self.networks.restore(&alive) {
             warn!(container, %error, "the network of a running container");
         }
+        let unsure: Vec<Arc<Container>> =
+            found.iter().filter(|(c, _)| self.may_misname(c)).map(|(c, _)| c.clone()).collect();
+        for (container, _) in &found {
+            self.adopt_volumes(container).await;
+            self.finish_rewiring(container).await;
+        }
+        self.restore_names();
+        if !found.is_empty() {
+            self.sweep_mounted().await;
+        }
         if !found.is_empty() {
             info!(containers = found.len(), "running containers found again");
         }
         self.sweep_groups().await;
+        for container in self.containers.all() {
+            self.settle_update(&container);
+        }
+        // Before their ends are heard of, or one would be started twice.
+        self.begin_restarts();
         for (container, link) in found {
             *lock(&container.link) = Some(link.clone());
             self.watch(container, link, None);
         }
+        self.restore_name_servers(unsure).await;
+        self.end_build_steps().await;
+        Ok(())
+    }
+
+    /// Ends the steps of builds that have ended with an engine: the one before, or this one.
+    pub(crate) async fn end_build_steps(&self) {
+        for container in self.containers.all() {
+            if !container.read().is_build_step {
+                continue;
+            }
+            let options = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
+            if let Err(error) = self.container_remove(&container.id, options).await {
+                warn!(container = container.id, %error, "the container of a build's step");
+            }
+        }
+    }
+
+    /// Puts a container into the registry. Should another one bear its name, it gets one of its own: what is unknown here counts as
+    /// garbage, and so do its files.
+    fn take_back(&self, container: &Arc<Container>) -> Result<()> {
+        let Err(error) = self.containers.insert(container.clone()) else { return Ok(()) };
+        let name = format!("{}-{}", container.name(), id::short(&container.id));
+        warn!(container = container.id, %error, name, "a container gets another name");
+        container.write().name = name;
+        self.containers.insert(container.clone())?;
+        self.save(container);
         Ok(())
     }
 
@@ -93,19 +138,22 @@ impl Engine {
             }
         };
         // An engine that was killed while it paused or unpaused has not written down which it came to.
-        let frozen = self.cgroup(container).ok().and_then(|group| group.is_frozen().ok()).unwrap_or(false);
+        let group = self.cgroup(container).ok();
+        let mut frozen = group.as_ref().and_then(|group| group.is_frozen().ok()).unwrap_or(false);
+        if frozen && container.read().state.committing {
+            // It stood still for a commit that was killed.
+            frozen = group.is_none_or(|group| group.thaw().is_err());
+        }
         {
             let mut record = container.write();
             record.state.pid = pid;
+            record.state.committing = false;
             record.state.phase = if frozen { Phase::Paused } else { Phase::Running };
         }
-        let mut known = lock(&container.execs);
         for exec in execs {
             lock(&self.execs).insert(exec.exec.clone(), container.id.clone());
-            let phase = exec.code.map_or(ExecPhase::Running, ExecPhase::Ended);
-            known.entry(exec.exec).or_insert_with(|| Exec::found(exec.pid)).set_phase(phase);
+            lock(&container.execs).find_again(exec.exec, exec.pid, exec.code);
         }
-        drop(known);
         for (exec, code) in ended {
             self.exec_ended(container, &exec, code);
         }
@@ -113,13 +161,10 @@ impl Engine {
     }
 }
 
-fn restored(record: &Record) -> Option<RestoredEndpoint> {
-    let endpoint = record.endpoint.as_ref()?;
-    Some(RestoredEndpoint {
+fn restored(record: &Record) -> RestoredSandbox {
+    RestoredSandbox {
         container: record.id.clone(),
-        ip: endpoint.ip,
-        mac: endpoint.mac.parse().ok()?,
-        host_interface: endpoint.host_interface.clone(),
-        ports: endpoint.ports.clone(),
-    })
+        endpoints: record.endpoints.values().map(|endpoint| endpoint.place.clone()).collect(),
+        ports: record.ports.clone(),
+    }
 }

@@ -37,6 +37,15 @@ const NAMES: [(&str, i32); 31] = [
     ("SYS", 31),
 ];
 
+/// `SIGKILL`, `SIGRTMIN+3`; the number itself where it has no name.
+pub(super) fn signal_name(number: i32) -> String {
+    match NAMES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None if (RTMIN..=RTMAX).contains(&number) => format!("SIGRTMIN+{}", number - RTMIN),
+        None => format!("signal {number}"),
+    }
+}
+
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
@@ -77,6 +86,7 @@ mod tests {
         }
         assert_eq!(signal_number("RTMIN+3").unwrap(), 37);
         assert_eq!(signal_number("SIGRTMAX-1").unwrap(), 63);
+        assert_eq!([9, 37, 65].map(signal_name), ["SIGKILL", "SIGRTMIN+3", "signal 65"]);
         for text in ["0", "65", "NOPE", "", "RTMIN+99"] {
             assert!(signal_number(text).is_err(), "{text}");
         }

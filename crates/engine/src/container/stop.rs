@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use corten_api::Timestamp;
 use corten_api::container::StopOptions;
 use corten_runtime::monitor::protocol::Request;
 
+use super::reason::{Asked, By};
+use super::restart::Policy;
 use super::{Change, Container, Phase, signal_number};
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id;
 use crate::link::done;
 
@@ -19,23 +22,30 @@ const KILL_DEADLINE: Duration = Duration::from_secs(20);
 impl Engine {
     pub async fn container_stop(&self, key: &str, options: &StopOptions) -> Result<()> {
         let container = self.containers.find(key)?;
-        if !container.phase().is_alive() {
-            return Err(Error::not_modified(""));
+        if !self.call_off_restart(&container).await {
+            if !container.phase().is_alive() {
+                return Err(Error::not_modified(""));
+            }
+            self.stop(&container, options).await?;
         }
-        self.stop(&container, options).await?;
         self.container_event(&container, "stop", &[]);
         Ok(())
     }
 
     pub async fn container_restart(&self, key: &str, options: &StopOptions) -> Result<()> {
         let container = self.containers.find(key)?;
-        if container.phase().is_alive() {
+        if !self.call_off_restart(&container).await && container.phase().is_alive() {
             container.restarting.store(true, Ordering::Release);
             let stopped = self.stop(&container, options).await;
             container.restarting.store(false, Ordering::Release);
             stopped?;
+            self.container_event(&container, "stop", &[]);
         }
-        self.start(&container).await?;
+        match self.start(&container).await {
+            // Somebody was faster with the start.
+            Err(error) if error.kind == ErrorKind::NotModified => {}
+            started => started?,
+        }
         self.container_event(&container, "restart", &[]);
         Ok(())
     }
@@ -43,14 +53,34 @@ impl Engine {
     /// The stop signal, a time to react, then SIGKILL.
     async fn stop(&self, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
         let (signal, timeout_s) = {
-            let mut record = container.write();
-            record.state.stopped_by_user = true;
+            let record = container.read();
             let signal = options.signal.clone().filter(|text| !text.is_empty());
             let signal = signal.unwrap_or_else(|| record.config.stop_signal.clone());
             let timeout = options.timeout_s.or(record.config.stop_timeout);
             (signal, timeout.unwrap_or(self.options.defaults.stop_timeout_s))
         };
         let signal = if signal.is_empty() { SIGTERM } else { signal_number(&signal)? };
+        container.note_asked(By::Stop, signal);
+        self.note_stop(container);
+        let ended = self.end(container, signal, timeout_s).await;
+        // Had it ended by itself a moment before, its policy would bring it back.
+        self.call_off_restart(container).await;
+        ended
+    }
+
+    /// A user wants it to end. Written down first where that matters: an engine that is killed now is followed by one that respects it.
+    pub(super) fn note_stop(&self, container: &Container) {
+        let matters = {
+            let mut record = container.write();
+            record.state.stopped_by_user = true;
+            Policy::of(&record.host_config.restart_policy) != Policy::No
+        };
+        if matters {
+            self.save(container);
+        }
+    }
+
+    async fn end(&self, container: &Arc<Container>, signal: i32, timeout_s: i64) -> Result<()> {
         // With no time to react there is no point in asking first.
         if timeout_s != 0 {
             self.signal(container, signal).await?;
@@ -63,6 +93,8 @@ impl Engine {
                 return Ok(());
             }
         }
+        let by = if timeout_s == 0 { By::Stop } else { By::StopByForce };
+        container.note_asked(by, if timeout_s == 0 { SIGKILL } else { signal });
         self.signal(container, SIGKILL).await?;
         if wait_end(container, Some(KILL_DEADLINE)).await {
             return Ok(());
@@ -77,17 +109,29 @@ impl Engine {
     pub async fn container_kill(&self, key: &str, signal: &str) -> Result<()> {
         let container = self.containers.find(key)?;
         let number = if signal.is_empty() { SIGKILL } else { signal_number(signal)? };
-        if !container.phase().is_alive() {
+        let ends = self.means_the_end(&container, number);
+        if ends && self.call_off_restart(&container).await {
+            return Ok(());
+        }
+        if !container.settled_phase().await.is_alive() {
             return Err(not_running(&container).within(format!("cannot kill container: {key}")));
         }
-        if number == SIGKILL || number == SIGTERM {
-            container.write().state.stopped_by_user = true;
+        container.note_asked(By::Kill, number);
+        if ends {
+            self.note_stop(&container);
         }
         self.signal(&container, number).await?;
         if number == SIGKILL {
             wait_end(&container, Some(KILL_DEADLINE)).await;
+            self.call_off_restart(&container).await;
         }
         Ok(())
+    }
+
+    /// Whether who sends this signal wants the container to be over. Others, such as HUP, tell its program something.
+    fn means_the_end(&self, container: &Container, number: i32) -> bool {
+        let own = signal_number(&container.read().config.stop_signal).ok();
+        [SIGINT, SIGQUIT, SIGKILL, SIGTERM].contains(&number) || own == Some(number)
     }
 
     /// Sends a signal to the first process. A frozen one only hears SIGKILL once thawed.
@@ -141,7 +185,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn thaw(&self, container: &Container) -> Result<()> {
+    pub(super) async fn thaw(&self, container: &Container) -> Result<()> {
         let group = self.cgroup(container)?;
         // The freezer of version 1 has to be asked until it is done.
         let thawed = crate::image::blocking(move || group.thaw().map_err(|e| Error::internal(e.to_string())));
@@ -171,14 +215,16 @@ impl Engine {
         if old == new {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
-        self.containers.rename(&container.id, &old, new).map_err(unusable)?;
+        self.containers.add_name(&container.id, new).map_err(unusable)?;
         container.write().name = new.to_owned();
         let saved = self.store.put_container(&container.id, &*container.read());
         if let Err(error) = saved {
-            container.write().name.clone_from(&old);
-            self.containers.rename(&container.id, new, &old)?;
+            container.write().name = old;
+            self.containers.give_up_name(new);
             return Err(error);
         }
+        self.containers.give_up_name(&old);
+        self.container_names_changed(&container);
         self.container_event(&container, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(())
     }
@@ -188,15 +234,36 @@ impl Engine {
         let container = self.containers.find(key)?;
         let link = container.link().ok_or_else(|| not_running(&container))?;
         let request = |seq| Request::Resize { seq, exec: None, rows: height, columns: width };
-        done(link.ask(request, &[]).await?)
+        done(link.ask(request, &[]).await?)?;
+        let size = (height.to_string(), width.to_string());
+        self.container_event(&container, "resize", &[("height", &size.0), ("width", &size.1)]);
+        Ok(())
     }
 }
 
+const SIGINT: i32 = 2;
+
+const SIGQUIT: i32 = 3;
+
 pub(super) const SIGKILL: i32 = 9;
 
-const SIGTERM: i32 = 15;
+pub(super) const SIGTERM: i32 = 15;
 
+impl Container {
+    /// Somebody is about to end it: that will be why it ended.
+    pub(super) fn note_asked(&self, by: By, signal: i32) {
+        self.write().state.asked = Some(Asked { by, signal, at: Timestamp::now() });
+    }
+}
+
+/// Why nothing can be done with its processes: it has none.
 pub(crate) fn not_running(container: &Container) -> Error {
+    if container.phase() == Phase::Restarting {
+        return Error::conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.id
+        ));
+    }
     Error::conflict(format!("container {} is not running", container.id))
 }
 

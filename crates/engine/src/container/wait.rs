@@ -20,7 +20,10 @@ impl Engine {
         Ok(async move {
             let reached = progress
                 .wait_for(|now| match condition {
-                    WaitCondition::NotRunning => !now.alive || now.removed,
+                    // As in Docker an end counts even when a start follows by itself.
+                    WaitCondition::NotRunning => {
+                        !now.alive && !now.restarting || now.exits > before.exits || now.removed
+                    }
                     WaitCondition::NextExit => now.exits > before.exits || now.removed,
                     WaitCondition::Removed => now.removed,
                 })

@@ -34,6 +34,9 @@ pub struct ResolvedMount {
     /// The id of an image that is mounted.
     #[serde(default)]
     pub image: String,
+    /// Layers of a build that are mounted, bottom first; then there is no image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
     /// The volume's name; empty for an anonymous one until it has been made.
     pub volume: String,
     /// Made for this container alone and removed with it.
@@ -158,11 +161,16 @@ fn from_bind(bind: Bind) -> ResolvedMount {
     }
 }
 
+const ON_THE_ROOT: &str = "invalid specification: destination can't be '/'";
+
 fn from_tmpfs(destination: &str, options: &str) -> Result<ResolvedMount> {
     if !destination.starts_with('/') {
         return Err(Error::invalid(format!(
             "invalid mount path: '{destination}' mount path must be absolute"
         )));
+    }
+    if clean(destination) == "/" {
+        return Err(Error::invalid(ON_THE_ROOT));
     }
     let options: Vec<String> =
         options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
@@ -182,7 +190,10 @@ fn from_mount(mount: &Mount) -> Result<ResolvedMount> {
         return Err(invalid("field Target must not be empty"));
     }
     let destination = clean(&mount.target);
-    if !mount.target.starts_with('/') || destination == "/" {
+    if destination == "/" {
+        return Err(invalid(ON_THE_ROOT));
+    }
+    if !mount.target.starts_with('/') {
         return Err(invalid(&format!("invalid mount path: '{}' mount path must be absolute", mount.target)));
     }
     let resolved = ResolvedMount { destination, read_only: mount.read_only, ..ResolvedMount::default() };

@@ -12,18 +12,44 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// Less memory than this and no process starts (Docker's limit).
 const MEMORY_MIN: i64 = 6 << 20;
 
-/// Refuses combinations that can't be meant; texts as Docker's.
+/// Refuses what can't be meant of a container to be made; texts as Docker's.
 pub fn check(host: &HostConfig) -> Result<()> {
-    if host.memory != 0 && host.memory < MEMORY_MIN {
-        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
-    }
     if host.memory_swap > 0 && host.memory == 0 {
         return Err(Error::invalid(
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         ));
     }
+    check_update(host)
+}
+
+/// Refuses what can't be meant of a change either, where zero is what stays as it is.
+pub fn check_update(host: &HostConfig) -> Result<()> {
+    check_memory(host)?;
+    check_processors(host)?;
+    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    Ok(())
+}
+
+fn check_memory(host: &HostConfig) -> Result<()> {
+    if host.memory != 0 && host.memory < MEMORY_MIN {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
     if host.memory_swap > 0 && host.memory_swap < host.memory {
         return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
+    }
+    if host.memory_reservation > 0 && host.memory_reservation < MEMORY_MIN {
+        return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
     }
     if host.memory_reservation > 0 && host.memory > 0 && host.memory < host.memory_reservation {
         return Err(Error::invalid(
@@ -37,8 +63,16 @@ pub fn check(host: &HostConfig) -> Result<()> {
             "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
         )));
     }
-    if host.nano_cpus != 0 && (host.cpu_quota > 0 || host.cpu_period > 0) {
-        return Err(Error::invalid("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"));
+    Ok(())
+}
+
+fn check_processors(host: &HostConfig) -> Result<()> {
+    for (given, what) in [(host.cpu_period > 0, "CPU Period"), (host.cpu_quota > 0, "CPU Quota")] {
+        if host.nano_cpus > 0 && given {
+            return Err(Error::invalid(format!(
+                "Conflicting options: Nano CPUs and {what} cannot both be set"
+            )));
+        }
     }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as i64;
     if host.nano_cpus < 0 || host.nano_cpus > cpus * 1_000_000_000 {
@@ -52,20 +86,8 @@ pub fn check(host: &HostConfig) -> Result<()> {
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
         ));
     }
-    if host.cpu_quota != 0 && host.cpu_quota != -1 && host.cpu_quota < 1_000 {
+    if host.cpu_quota > 0 && host.cpu_quota < 1_000 {
         return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
-    }
-    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
-        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
-    }
-    if host.shm_size < 0 {
-        return Err(Error::invalid("SHM size can not be less than 0"));
-    }
-    if !(-1000..=1000).contains(&host.oom_score_adj) {
-        return Err(Error::invalid(format!(
-            "Invalid value {}, range for oom score adj is [-1000, 1000]",
-            host.oom_score_adj
-        )));
     }
     Ok(())
 }

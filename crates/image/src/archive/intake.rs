@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use super::pipeline::{self, Unpacked};
+use super::pipeline::{self, Incoming, Unpacked};
 use super::{LoadError, Progress};
 use crate::blobs::StagedBlob;
 use crate::compression::{Compression, looks_like_tar};
@@ -36,7 +36,7 @@ pub(super) enum Content {
     Opaque {
         digest: Digest,
         size: u64,
-        staged: StagedBlob,
+        staged: Arc<StagedBlob>,
         reason: String,
     },
     /// Looked like a layer and is none. An error if an image wants it.
@@ -46,13 +46,13 @@ pub(super) enum Content {
 }
 
 /// A layer that was imported, or that was there.
-#[derive(Debug)]
-pub(super) struct TakenLayer {
+#[derive(Clone, Debug)]
+pub(crate) struct TakenLayer {
     pub blob: Digest,
     pub blob_bytes: u64,
     pub compression: Compression,
     /// The compressed bytes, unless the store has them.
-    pub staged: Option<StagedBlob>,
+    pub staged: Option<Arc<StagedBlob>>,
     pub layer: LayerRow,
 }
 
@@ -177,7 +177,7 @@ impl<'scope, 'env> Intake<'scope, 'env> {
                 count => blob.write(&buffer[..count])?,
             }
         }
-        let staged = blob.finish();
+        let staged = Arc::new(blob.finish());
         let digest = staged.digest;
         let reason = "it is not a tar archive".to_owned();
         self.insert(path.to_owned(), digest, Content::Opaque { digest, size, staged, reason })
@@ -197,7 +197,8 @@ impl<'scope, 'env> Intake<'scope, 'env> {
             return self.insert(path.to_owned(), actual, Content::Layer(taken));
         }
         let (feed, mut pipe) = pipeline::pipe();
-        let (store, session, options) = (self.store, self.session, self.import_options());
+        let options = ImportOptions { limits: self.store.limits.layer, expected: None };
+        let (store, session) = (self.store, self.session);
         let work = move || {
             let imported = store.layers.import(&mut pipe, &options, &|_| {});
             if let Ok(layer) = &imported {
@@ -227,21 +228,16 @@ impl<'scope, 'env> Intake<'scope, 'env> {
             }
         }
         let (feed, pipe) = pipeline::pipe();
-        let (store, session, options) = (self.store, self.session, self.import_options());
+        let limits = self.store.limits.layer.of_compressed(size);
+        let options = ImportOptions { limits, expected: None };
+        let (store, session) = (self.store, self.session);
         let object = path.to_owned();
         let work = move || {
-            let unpacked =
-                pipeline::unpack(&object, pipe, compression, &store.blobs, &store.layers, &options)?;
-            if let Ok(layer) = &unpacked.layer {
-                session.brought_layer(layer.id);
-            }
+            let incoming = Incoming::new(pipe, store.blobs.create()?);
+            let unpacked = pipeline::unpack(&object, incoming, compression, store, session, &options)?;
             Ok(Finished::Compressed(compression, unpacked))
         };
         self.work(path, size, data, feed, work)
-    }
-
-    fn import_options(&self) -> ImportOptions {
-        ImportOptions { limits: self.store.limits.layer, expected: None }
     }
 
     fn known_layer(&self, diff_id: &Digest) -> Result<Option<LayerRow>, LoadError> {
@@ -328,6 +324,7 @@ impl<'scope, 'env> Intake<'scope, 'env> {
         layer: Result<ImportedLayer, LoadError>,
     ) -> Result<(), LoadError> {
         let (digest, size) = (staged.digest, staged.size);
+        let staged = Arc::new(staged);
         match layer {
             Ok(layer) => {
                 let layer = layer_row(&layer);

@@ -8,7 +8,7 @@ use super::intake::{Content, Intake, Taken, TakenLayer};
 use super::plan::{self, Known};
 use super::{LoadError, LoadOptions, Loaded, Progress};
 use crate::compression::{Compression, peek};
-use crate::digest::{DiffId, Digest};
+use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::Error;
 use crate::metadata::{BlobRow, DocumentRow, LayerRow, NewImage};
 use crate::reference::Reference;
@@ -52,7 +52,7 @@ impl Store {
         Ok(loaded)
     }
 
-    fn loaded(&self, new: &NewImage) -> Vec<Loaded> {
+    pub(super) fn loaded(&self, new: &NewImage) -> Vec<Loaded> {
         let image = new.image.id;
         let mut loaded: Vec<Loaded> = new
             .names
@@ -71,7 +71,7 @@ impl Store {
 }
 
 /// Moves the blobs that images want to their names.
-fn place_blobs(
+pub(super) fn place_blobs(
     store: &Store,
     session: &Session<'_>,
     taken: &mut Taken,
@@ -81,14 +81,13 @@ fn place_blobs(
         images.iter().flat_map(|new| &new.blobs).filter(|blob| blob.stored).map(|blob| blob.digest).collect();
     for (_, content) in taken.contents.drain() {
         let staged = match content {
-            Content::Layer(TakenLayer { staged: Some(staged), .. }) | Content::Opaque { staged, .. } => {
-                staged
-            }
+            Content::Layer(TakenLayer { staged: Some(staged), .. }) => staged,
+            Content::Opaque { staged, .. } => staged,
             _ => continue,
         };
         if wanted.contains(&staged.digest) {
             session.brought_blob(staged.digest);
-            store.blobs.commit(staged)?;
+            store.blobs.commit(&staged)?;
         }
     }
     Ok(())
@@ -101,6 +100,10 @@ impl Known for Store {
 
     fn blob(&self, digest: &Digest) -> Result<Option<BlobRow>, LoadError> {
         Ok(self.writer().blob(digest)?)
+    }
+
+    fn named(&self, name: &str, target: &Digest) -> Option<ImageId> {
+        self.catalogue().named(name).filter(|named| named.target == *target).map(|named| named.image)
     }
 
     fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRow>, LoadError> {

@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use super::LoadError;
-use crate::blobs::{BlobError, BlobWriter, Blobs, StagedBlob};
+use crate::blobs::{BlobError, BlobWriter, StagedBlob};
 use crate::compression::Compression;
-use crate::layer::{ImportOptions, ImportedLayer, LayerError, Layers};
+use crate::layer::{ImportOptions, ImportedLayer, LayerError};
+use crate::store::{Session, Store};
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// Buffers under way between two threads: 4 MiB, and as many again at rest.
-const BUFFERS_MAX: usize = 16;
+/// Buffers under way between two threads: 1 MiB, and as many again at rest.
+const BUFFERS_MAX: usize = 4;
 
 enum Piece {
     Data(Vec<u8>),
@@ -156,28 +157,32 @@ pub(super) struct Unpacked {
 /// Keeps, decompresses and imports one layer. Runs on the layer's worker.
 pub(super) fn unpack(
     object: &str,
-    input: Pipe,
+    mut incoming: Incoming<impl Read>,
     compression: Compression,
-    blobs: &Blobs,
-    layers: &Layers,
+    store: &Store,
+    session: &Session<'_>,
     options: &ImportOptions,
 ) -> Result<Unpacked, LoadError> {
-    let mut keeper = Keeper { pipe: input, blob: blobs.create()?, failure: None };
     let (mut feed, mut plain) = pipe();
     let (decompressed, imported) = thread::scope(|scope| {
         let importer = thread::Builder::new()
             .name("layer-import".to_owned())
-            .spawn_scoped(scope, move || layers.import(&mut plain, options, &|_| {}))
+            .spawn_scoped(scope, move || store.layers.import(&mut plain, options, &|_| {}))
             .map_err(LoadError::Thread)?;
-        let decompressed = decompress(compression, &mut keeper, &mut feed);
+        let decompressed = decompress(compression, &mut incoming, &mut feed);
         match &decompressed {
             Ok(()) => feed.finish(),
             Err(_) => drop(feed),
         }
         Ok::<_, LoadError>((decompressed, join(importer)))
     })?;
-    let kept = io::copy(&mut keeper, &mut io::sink());
-    if let Some(failure) = keeper.failure {
+    if let Ok(layer) = &imported {
+        // It goes when no image wants it, as when its blob turns out to be none.
+        session.brought_layer(layer.id);
+    }
+    let kept = io::copy(&mut incoming, &mut io::sink());
+    if let Some(failure) = incoming.failure {
+        incoming.blob.forget();
         return Err(failure.into());
     }
     kept.map_err(LoadError::Read)?;
@@ -190,11 +195,11 @@ pub(super) fn unpack(
             reason: format!("cannot decompress it: {error}"),
         }),
     };
-    Ok(Unpacked { blob: keeper.blob.finish(), layer })
+    Ok(Unpacked { blob: incoming.blob.finish(), layer })
 }
 
-fn decompress(compression: Compression, keeper: &mut Keeper, feed: &mut Feed) -> io::Result<()> {
-    let mut plain = compression.reader(keeper)?;
+fn decompress(compression: Compression, input: &mut dyn Read, feed: &mut Feed) -> io::Result<()> {
+    let mut plain = compression.reader(input)?;
     while feed.fill(&mut plain, u64::MAX)? > 0 {
         // Nobody unpacks any more; the rest is only kept.
         if feed.is_broken() {
@@ -213,23 +218,40 @@ pub(super) fn is_format(error: &LayerError) -> bool {
     matches!(error, LayerError::Tar(_))
 }
 
-/// Keeps and hashes what the decompressor reads.
-struct Keeper {
-    pipe: Pipe,
+/// A blob on its way in: what is read of it is kept and hashed. What an earlier attempt left comes first, and is not written again.
+pub(super) struct Incoming<R> {
+    input: R,
     blob: BlobWriter,
     failure: Option<BlobError>,
 }
 
-impl Read for Keeper {
+impl<R: Read> Incoming<R> {
+    /// `input` goes on where the blob has come to.
+    pub(super) fn new(input: R, blob: BlobWriter) -> Self {
+        Self { input, blob, failure: None }
+    }
+
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<Result<usize, BlobError>> {
+        match self.blob.replay(buffer) {
+            Ok(0) => {}
+            replayed => return Ok(replayed),
+        }
+        let count = self.input.read(buffer)?;
+        Ok(self.blob.write(&buffer[..count]).map(|()| count))
+    }
+}
+
+impl<R: Read> Read for Incoming<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.failure.is_some() {
             return Err(io::ErrorKind::Other.into());
         }
-        let count = self.pipe.read(buffer)?;
-        if let Err(failure) = self.blob.write(&buffer[..count]) {
-            self.failure = Some(failure);
-            return Err(io::ErrorKind::Other.into());
+        match self.take(buffer)? {
+            Ok(count) => Ok(count),
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(io::ErrorKind::Other.into())
+            }
         }
-        Ok(count)
     }
 }

@@ -1,6 +1,7 @@
 //! What an archive's entries amount to: images, their names, and the content each needs. Decides only; reads
 //! nothing but what `intake` took and, through [`Known`], what the store has already.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use serde::Deserialize;
@@ -9,24 +10,33 @@ use super::intake::{Content, Taken, TakenLayer};
 use super::{LoadError, LoadOptions};
 use crate::compression::Compression;
 use crate::config::ImageConfig;
-use crate::digest::{DiffId, Digest};
-use crate::manifest::{self, Descriptor, Document, Index, Manifest, media};
+use crate::digest::{DiffId, Digest, ImageId};
+use crate::manifest::{self, Descriptor, Document, Manifest, media};
 use crate::metadata::{BlobRow, DocumentRow, ImageRow, LayerRow, NameRow, NewImage};
-use crate::platform::Platform;
 use crate::reference::Reference;
 
 mod check;
+mod platforms;
 
 use check::{check_count, check_size, check_type, missing, parse_config, parse_name};
+use platforms::{Candidate, Extras};
 
 /// Links that lead to links, and indexes within indexes.
 const DEPTH_MAX: usize = 8;
+
+/// Bytes of documents in a plan. A document may be named any number of times, by itself or by indexes that are named again: what an
+/// archive of some kilobytes says could be without end.
+const PLANNED_BYTES_MAX: u64 = 256 << 20;
+/// What looking at a document costs, however short it is.
+const LOOK_BYTES: u64 = 16 << 10;
 
 /// The store's side of the question: an archive may leave out what the store has.
 pub(super) trait Known {
     fn document(&self, digest: &Digest) -> Result<Option<DocumentRow>, LoadError>;
     fn blob(&self, digest: &Digest) -> Result<Option<BlobRow>, LoadError>;
     fn layer(&self, diff_id: &DiffId) -> Result<Option<LayerRow>, LoadError>;
+    /// The image that has a name already, if the name stands for `target`: what else comes of that is added to it.
+    fn named(&self, name: &str, target: &Digest) -> Option<ImageId>;
 }
 
 /// The images of an archive, in its order.
@@ -41,7 +51,7 @@ pub(super) fn plan(
         .iter()
         .filter_map(|(path, content)| Some((content.digest()?, path.as_str())))
         .collect();
-    let planner = Planner { taken, by_digest, known, options, now_ns };
+    let planner = Planner { taken, by_digest, known, options, now_ns, planned_bytes: Cell::new(0) };
     let images = if taken.contents.contains_key("index.json") {
         planner.layout()?
     } else if taken.contents.contains_key("manifest.json") {
@@ -60,6 +70,7 @@ struct Planner<'a> {
     known: &'a dyn Known,
     options: &'a LoadOptions,
     now_ns: i64,
+    planned_bytes: Cell<u64>,
 }
 
 /// One entry of docker-save's `manifest.json`.
@@ -95,15 +106,16 @@ impl<'a> Planner<'a> {
         let config = parse_config(&item.config, bytes)?;
         let names =
             item.repo_tags.iter().flatten().map(|tag| parse_name(tag)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(wanted) = &self.options.platform
-            && config.platform().fitness(wanted).is_none()
+        let wanted = &self.options.platforms;
+        if let Some(first) = wanted.first()
+            && wanted.iter().all(|wanted| config.platform().fitness(wanted).is_none())
         {
             let image = names.first().map_or_else(|| id.to_string(), Reference::familiar);
-            return Err(LoadError::Platform { image, platform: Box::new(wanted.clone()) });
+            return Err(LoadError::Platform { image, platform: Box::new(first.clone()) });
         }
         let (paths, diff_ids) = (item.layers.as_deref().unwrap_or_default(), &config.rootfs.diff_ids);
         check_count(id, diff_ids.len(), paths.len())?;
-        let mut new = self.start(id, bytes, media::OCI_CONFIG);
+        let mut new = self.start(id, bytes, media::OCI_CONFIG)?;
         let mut layers = Vec::with_capacity(paths.len());
         for (path, diff_id) in paths.iter().zip(diff_ids) {
             let (blob, layer) = self.archive_layer(path, diff_id)?;
@@ -168,7 +180,12 @@ impl<'a> Planner<'a> {
             Some(name) => name.familiar(),
             None => group.first().map_or_else(String::new, |descriptor| descriptor.digest.to_string()),
         };
-        let chosen = self.choose(&shown, &candidates)?;
+        self.keep_wanted(&shown, &mut candidates, &mut extras)?;
+        let known = match (name, group) {
+            (Some(name), [single]) => self.known.named(&name.to_string(), &single.digest),
+            _ => None,
+        };
+        let chosen = self.choose(&shown, &candidates, known)?;
         let mut new = self.manifest_image(chosen)?;
         let target = match group {
             [single] => single.digest,
@@ -183,65 +200,6 @@ impl<'a> Planner<'a> {
         Ok(new)
     }
 
-    /// Collects the image manifests below a descriptor, and the rest of its indexes.
-    fn candidates(
-        &self,
-        descriptor: &Descriptor,
-        candidates: &mut Vec<Candidate>,
-        extras: &mut Extras,
-        depth: usize,
-    ) -> Result<(), LoadError> {
-        if depth > DEPTH_MAX {
-            return Err(LoadError::Nesting(descriptor.digest));
-        }
-        let Some(bytes) = self.document_bytes(descriptor)? else {
-            // A sparse index lists platforms whose content stayed elsewhere.
-            return if depth > 0 { Ok(()) } else { Err(missing(descriptor)) };
-        };
-        if descriptor.is_attestation() {
-            extras.attestations.push((descriptor.clone(), bytes));
-            return Ok(());
-        }
-        match Document::parse(&bytes, &descriptor.media_type)? {
-            Document::Manifest(manifest) => {
-                candidates.push(Candidate { descriptor: descriptor.clone(), bytes, manifest });
-            }
-            Document::Index(Index { manifests, .. }) => {
-                let media_type = or(&descriptor.media_type, media::OCI_INDEX);
-                extras.indexes.push(document(media_type, bytes));
-                for below in &manifests {
-                    self.candidates(below, candidates, extras, depth + 1)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The manifest that suits the wanted platform best; a single one suits unless a platform was asked for.
-    fn choose<'c>(&self, shown: &str, candidates: &'c [Candidate]) -> Result<&'c Candidate, LoadError> {
-        if let ([only], None) = (candidates, &self.options.platform) {
-            return Ok(only);
-        }
-        let wanted = self.options.platform.clone().unwrap_or_else(Platform::host);
-        let mut best: Option<(u32, &Candidate)> = None;
-        for candidate in candidates {
-            let platform = match &candidate.descriptor.platform {
-                Some(platform) => platform.clone(),
-                None => match self.config_of(&candidate.manifest)? {
-                    Some((_, config)) => config.platform(),
-                    None => continue,
-                },
-            };
-            if let Some(fitness) = platform.fitness(&wanted)
-                && best.is_none_or(|(best, _)| fitness < best)
-            {
-                best = Some((fitness, candidate));
-            }
-        }
-        best.map(|(_, candidate)| candidate)
-            .ok_or_else(|| LoadError::Platform { image: shown.to_owned(), platform: Box::new(wanted) })
-    }
-
     fn config_of(&self, manifest: &Manifest) -> Result<Option<(Vec<u8>, ImageConfig)>, LoadError> {
         let Some(bytes) = self.document_bytes(&manifest.config)? else { return Ok(None) };
         let config = parse_config(&manifest.config.digest.to_string(), &bytes)?;
@@ -254,7 +212,7 @@ impl<'a> Planner<'a> {
         let Some((bytes, config)) = self.config_of(manifest)? else { return Err(missing(&manifest.config)) };
         let id = manifest.config.digest;
         check_count(id, config.rootfs.diff_ids.len(), manifest.layers.len())?;
-        let mut new = self.start(id, &bytes, or(&manifest.config.media_type, media::OCI_CONFIG));
+        let mut new = self.start(id, &bytes, or(&manifest.config.media_type, media::OCI_CONFIG))?;
         for (descriptor, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             check_type(descriptor, media::Kind::Layer)?;
             let (blob, layer) = self.manifest_layer(descriptor, diff_id)?;
@@ -300,75 +258,29 @@ impl<'a> Planner<'a> {
         Ok((blob.ok_or_else(|| missing(descriptor))?, layer))
     }
 
-    /// Keeps another platform's image as it came, so that the index stays whole; it is not unpacked.
-    fn keep_platform(&self, other: &Candidate, new: &mut NewImage) -> Result<(), LoadError> {
-        let media_type = or(&other.descriptor.media_type, media::OCI_MANIFEST);
-        new.documents.push(document(media_type, other.bytes.clone()));
-        self.keep_blobs(&other.manifest, new)
-    }
-
-    fn keep_extras(&self, extras: Extras, new: &mut NewImage) -> Result<(), LoadError> {
-        new.documents.extend(extras.indexes);
-        for (descriptor, bytes) in extras.attestations {
-            let manifest = match Document::parse(&bytes, &descriptor.media_type) {
-                Ok(Document::Manifest(manifest)) => Some(manifest),
-                _ => None,
-            };
-            new.documents.push(document(or(&descriptor.media_type, media::OCI_MANIFEST), bytes));
-            if let Some(manifest) = manifest {
-                self.keep_blobs(&manifest, new)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_blobs(&self, manifest: &Manifest, new: &mut NewImage) -> Result<(), LoadError> {
-        for descriptor in manifest.layers.iter().chain([&manifest.config]) {
-            let Some(content) = self.content(&descriptor.digest) else { continue };
-            match content {
-                Content::Bytes { bytes, .. } => {
-                    check_size(descriptor, bytes.len() as u64)?;
-                    new.documents.push(document(&descriptor.media_type, bytes.to_vec()));
-                }
-                Content::Opaque { digest, size, .. } => {
-                    check_size(descriptor, *size)?;
-                    let media_type = descriptor.media_type.clone();
-                    new.blobs.push(BlobRow {
-                        digest: *digest,
-                        media_type,
-                        size: *size,
-                        diff_id: None,
-                        stored: true,
-                    });
-                }
-                Content::Layer(taken) => {
-                    check_size(descriptor, taken.blob_bytes)?;
-                    let mut row = blob_row(taken, &descriptor.media_type);
-                    if row.stored {
-                        row.diff_id = None;
-                    } else {
-                        // A plain tar lives in its unpacked layer only.
-                        new.layers.push(taken.layer);
-                    }
-                    new.blobs.push(row);
-                }
-                Content::Broken { .. } => {}
-            }
-        }
-        Ok(())
-    }
-
     // --- both
 
-    fn start(&self, id: Digest, config: &[u8], media_type: &str) -> NewImage {
-        NewImage {
+    fn start(&self, id: Digest, config: &[u8], media_type: &str) -> Result<NewImage, LoadError> {
+        self.charge(config.len())?;
+        Ok(NewImage {
             image: ImageRow { id, manifest: id, parent: None, stored_at: self.now_ns },
             documents: vec![document(media_type, config.to_vec())],
             blobs: Vec::new(),
             layers: Vec::new(),
             stack: Vec::new(),
             names: Vec::new(),
+        })
+    }
+
+    /// Counts a document of the plan.
+    fn charge(&self, bytes: usize) -> Result<(), LoadError> {
+        let planned = self.planned_bytes.get() + bytes as u64 + LOOK_BYTES;
+        self.planned_bytes.set(planned);
+        if planned > PLANNED_BYTES_MAX {
+            let what = "bytes of manifests and configurations, each counted as often as it is named";
+            return Err(LoadError::Limit { what, max: PLANNED_BYTES_MAX });
         }
+        Ok(())
     }
 
     fn name_row(&self, name: &Reference, image: Digest, target: Digest) -> NameRow {
@@ -407,32 +319,25 @@ impl<'a> Planner<'a> {
     /// A document of the archive or, failing that, of the store.
     fn document_bytes(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>, LoadError> {
         let bytes = match self.content(&descriptor.digest) {
-            Some(Content::Bytes { bytes, .. }) => bytes.to_vec(),
+            Some(Content::Bytes { bytes, .. }) => {
+                self.charge(bytes.len())?;
+                bytes.to_vec()
+            }
             Some(_) => {
                 let media_type = descriptor.media_type.clone();
                 return Err(LoadError::MediaType { object: descriptor.digest.to_string(), media_type });
             }
             None => match self.known.document(&descriptor.digest)? {
-                Some(row) => row.bytes,
+                Some(row) => {
+                    self.charge(row.bytes.len())?;
+                    row.bytes
+                }
                 None => return Ok(None),
             },
         };
         check_size(descriptor, bytes.len() as u64)?;
         Ok(Some(bytes))
     }
-}
-
-struct Candidate {
-    descriptor: Descriptor,
-    bytes: Vec<u8>,
-    manifest: Box<Manifest>,
-}
-
-/// What else belongs to an index.
-#[derive(Default)]
-struct Extras {
-    indexes: Vec<DocumentRow>,
-    attestations: Vec<(Descriptor, Vec<u8>)>,
 }
 
 /// The name that a descriptor in an `index.json` bears. A reference name that is a mere tag names nothing.

@@ -17,7 +17,7 @@ use crate::manifest::{Descriptor, Index, media};
 use crate::metadata::{BlobRow, DocumentRow};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::Store;
+use crate::store::{ManifestInfo, ManifestKind, Store};
 use crate::tar::{Entry, Kind, Writer};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -29,10 +29,6 @@ pub enum SaveError {
     Write(#[source] io::Error),
     #[error("cannot read layer {digest}")]
     Layer { digest: Digest, source: Box<LayerError> },
-    #[error(
-        "image with reference {image} was found but does not provide the specified platform ({platform})"
-    )]
-    Platform { image: String, platform: Box<Platform> },
 }
 
 /// An image, and the name that it was asked for by.
@@ -43,6 +39,23 @@ struct Saved {
     image: Arc<Image>,
     /// With the manifest or index each name stands for.
     names: Vec<(Reference, Digest)>,
+    /// Those of its platforms that are wished for; empty: all.
+    platforms: Vec<ManifestInfo>,
+}
+
+impl Saved {
+    /// The configuration and the layers of each image, as Docker's listing has them.
+    fn items(&self) -> Vec<(Digest, Vec<Digest>)> {
+        if self.platforms.is_empty() {
+            return vec![(self.image.id, self.image.blobs.iter().map(|blob| blob.digest).collect())];
+        }
+        let item = |manifest: &ManifestInfo| {
+            let config = manifest.image.unwrap_or(self.image.id);
+            let layers = manifest.content.iter().map(|part| part.digest).filter(|digest| *digest != config);
+            (config, layers.collect())
+        };
+        self.platforms.iter().map(item).collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -56,22 +69,25 @@ struct ArchiveItem {
 impl Store {
     /// Writes images as one archive. A repository's name without tag means all its tags; an ID comes without names.
     ///
-    /// With `platform`, the image of that platform alone; else a multi-platform index is written whole, as far as
-    /// its content is here.
+    /// With `platforms`, those images alone (of several, below their index); else a multi-platform index is written whole, as far
+    /// as its content is here.
     pub fn save(
         &self,
         names: &[String],
         output: &mut dyn Write,
-        platform: Option<&Platform>,
+        platforms: &[Platform],
     ) -> Result<(), Error> {
         // Nothing may be deleted while it is being read.
         let _session = self.session();
-        let saved = self.select(names, platform)?;
+        let saved = self.select(names, platforms)?;
         let mut documents: BTreeMap<Digest, DocumentRow> = BTreeMap::new();
         let mut blobs: BTreeMap<Digest, BlobRow> = BTreeMap::new();
-        for Saved { image, names } in &saved {
+        for one in &saved {
+            let Saved { image, names, platforms } = one;
             let whole = names.iter().any(|(_, target)| *target != image.manifest);
-            let wanted: Vec<Digest> = if whole {
+            let wanted: Vec<Digest> = if !platforms.is_empty() {
+                self.content_of(image, platforms)?
+            } else if whole {
                 self.writer().content(&image.id)?
             } else {
                 image.blobs.iter().map(|blob| blob.digest).chain([image.id, image.manifest]).collect()
@@ -105,28 +121,49 @@ impl Store {
         archive.finish().and_then(|mut output| output.flush()).map_err(write)
     }
 
-    fn select(&self, names: &[String], platform: Option<&Platform>) -> Result<Vec<Saved>, Error> {
+    /// What some platforms of an image are made of: their manifests, what these name and what is said of them, and the index when there
+    /// are several.
+    fn content_of(&self, image: &Image, platforms: &[ManifestInfo]) -> Result<Vec<Digest>, Error> {
+        let mut wanted: Vec<Digest> =
+            if platforms.len() > 1 { vec![image.descriptor.digest] } else { Vec::new() };
+        let said_of = |manifest: &ManifestInfo| match manifest.kind {
+            ManifestKind::Attestation { subject: Some(subject) } => {
+                platforms.len() > 1 && platforms.iter().any(|platform| platform.descriptor.digest == subject)
+            }
+            _ => false,
+        };
+        let attestations: Vec<ManifestInfo> = self.manifests(image)?.into_iter().filter(said_of).collect();
+        for manifest in platforms.iter().chain(&attestations) {
+            wanted.push(manifest.descriptor.digest);
+            wanted.extend(manifest.content.iter().map(|part| part.digest));
+        }
+        Ok(wanted)
+    }
+
+    fn select(&self, names: &[String], platforms: &[Platform]) -> Result<Vec<Saved>, Error> {
         let mut saved: Vec<Saved> = Vec::new();
         for name in names {
             for (image, reference) in self.select_one(name)? {
-                if let Some(platform) = platform
-                    && image.config.platform().fitness(platform).is_none()
-                {
-                    let error =
-                        SaveError::Platform { image: name.clone(), platform: Box::new(platform.clone()) };
-                    return Err(error.into());
+                let mut chosen: Vec<ManifestInfo> = Vec::new();
+                for platform in platforms {
+                    let manifest = self.find_platform(name, &image, platform)?;
+                    if !chosen.contains(&manifest) {
+                        chosen.push(manifest);
+                    }
                 }
-                let target = match (&reference, platform) {
-                    (Some(reference), None) => {
+                let target = match (&reference, &chosen[..]) {
+                    (_, [only]) => only.descriptor.digest,
+                    (Some(reference), _) => {
                         let named = self.catalogue().named(&reference.to_string());
                         named.map_or(image.manifest, |named| named.target)
                     }
-                    _ => image.manifest,
+                    (None, []) => image.manifest,
+                    (None, _) => image.descriptor.digest,
                 };
                 let at = match saved.iter().position(|known| known.image.id == image.id) {
                     Some(at) => at,
                     None => {
-                        saved.push(Saved { image, names: Vec::new() });
+                        saved.push(Saved { image, names: Vec::new(), platforms: chosen });
                         saved.len() - 1
                     }
                 };
@@ -221,7 +258,9 @@ fn listings(saved: &[Saved], documents: &BTreeMap<Digest, DocumentRow>) -> Vec<(
     let mut manifests = Vec::new();
     let mut items = Vec::new();
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for Saved { image, names } in saved {
+    for one in saved {
+        let Saved { image, names, platforms } = one;
+        let items_of = one.items();
         for (name, target) in names {
             let tag = name.tag().unwrap_or("latest").to_owned();
             let annotations = BTreeMap::from([
@@ -229,18 +268,28 @@ fn listings(saved: &[Saved], documents: &BTreeMap<Digest, DocumentRow>) -> Vec<(
                 ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
             ]);
             manifests.push(Descriptor { annotations: Some(annotations), ..describe(target) });
-            let top = image.blobs.last().map_or(image.id, |blob| blob.digest);
+            let top = items_of.first().and_then(|(_, layers)| layers.last().copied()).unwrap_or(image.id);
             repositories.entry(name.familiar_name()).or_default().insert(tag, top.hex());
         }
         if names.is_empty() {
-            manifests.push(describe(&image.manifest));
+            let target = match &platforms[..] {
+                [] => image.manifest,
+                [only] => only.descriptor.digest,
+                _ => image.descriptor.digest,
+            };
+            manifests.push(describe(&target));
         }
         let tags: Vec<String> = names.iter().map(|(name, _)| name.familiar()).collect();
-        items.push(ArchiveItem {
-            config: blob_path(&image.id),
-            repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
-            layers: image.blobs.iter().map(|blob| blob_path(&blob.digest)).collect(),
-        });
+        let mut tags = Some(tags).filter(|tags| !tags.is_empty());
+        for (config, layers) in &items_of {
+            // A name is one image's there: the first platform's.
+            let repo_tags = tags.take();
+            items.push(ArchiveItem {
+                config: blob_path(config),
+                repo_tags,
+                layers: layers.iter().map(blob_path).collect(),
+            });
+        }
     }
     let index = Index {
         schema_version: 2,

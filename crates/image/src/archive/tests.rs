@@ -15,8 +15,10 @@ use crate::reference::Reference;
 use crate::store::{RemoveOptions, Store, StoreOptions};
 use crate::tar::{Entry, Kind, Writer};
 
+mod fetching;
 mod hostile;
 mod layouts;
+mod publishing;
 
 pub(crate) fn open(root: &Path) -> Store {
     open_with(root, LoadLimits::default())
@@ -165,7 +167,7 @@ pub(crate) fn assert_nothing_on_disk(root: &Path) {
 pub(crate) fn save(store: &Store, names: &[&str]) -> Vec<u8> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut out = Vec::new();
-    store.save(&names, &mut out, None).unwrap();
+    store.save(&names, &mut out, &[]).unwrap();
     out
 }
 

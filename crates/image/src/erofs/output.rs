@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use corten_sys::writeback;
 
 use super::BLOCK;
+use crate::zeros;
 
 /// Small writes are gathered up to this size; larger ones go straight through.
 const BUFFER: usize = 256 * 1024;
@@ -55,7 +56,7 @@ impl Output {
         }
         if bytes.len() >= BUFFER / 4 && self.buffer.is_empty() {
             self.buffer_at = position + bytes.len() as u64;
-            self.file.write_all_at(bytes, position)?;
+            write_data(&self.file, bytes, position)?;
             self.write_back();
             return Ok(());
         }
@@ -69,7 +70,7 @@ impl Output {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.buffer_at)?;
+        write_data(&self.file, &self.buffer, self.buffer_at)?;
         self.buffer_at += self.buffer.len() as u64;
         self.buffer.clear();
         self.write_back();
@@ -91,6 +92,19 @@ impl Output {
         self.file.set_len(self.blocks * BLOCK)?;
         Ok(self.file)
     }
+}
+
+/// Writes but for pages of zeros, which take no room then.
+fn write_data(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let (length, is_data) = zeros::run(&bytes[done..]);
+        if is_data {
+            file.write_all_at(&bytes[done..done + length], position + done as u64)?;
+        }
+        done += length;
+    }
+    Ok(())
 }
 
 /// The largest area; the first ones are smaller, so that small images stay small.

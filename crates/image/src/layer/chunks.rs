@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use super::LayerError;
+use super::{LayerError, Limits};
 use crate::digest::{DiffId, Hasher};
 use crate::tar::TarError;
+use crate::zeros;
 
 /// A multiple of tar's block size: headers never straddle two chunks unless the input is cut short. Six of
 /// them fit into the caches of the reference machine.
@@ -20,11 +21,13 @@ type Chunk = (Vec<u8>, usize);
 pub(super) struct Source<'a, 'scope> {
     input: &'a mut dyn Read,
     progress: &'a dyn Fn(u64),
-    bytes_max: u64,
+    limits: Limits,
     chunk: Arc<Chunk>,
     at: usize,
     /// Bytes read from the input.
     read: u64,
+    /// Those of them that are not pages of zeros.
+    data: u64,
     to_hash: SyncSender<Arc<Chunk>>,
     hashed: Receiver<Arc<Chunk>>,
     chunks: usize,
@@ -37,7 +40,7 @@ impl<'a, 'scope> Source<'a, 'scope> {
         scope: &'scope Scope<'scope, 'env>,
         input: &'a mut dyn Read,
         progress: &'a dyn Fn(u64),
-        bytes_max: u64,
+        limits: &Limits,
     ) -> Source<'a, 'scope> {
         let (to_hash, inbox) = sync_channel::<Arc<Chunk>>(CHUNKS_MAX);
         let (outbox, hashed) = sync_channel(CHUNKS_MAX + 1);
@@ -53,10 +56,11 @@ impl<'a, 'scope> Source<'a, 'scope> {
         Source {
             input,
             progress,
-            bytes_max,
+            limits: *limits,
             chunk: Arc::new((Vec::new(), 0)),
             at: 0,
             read: 0,
+            data: 0,
             to_hash,
             hashed,
             chunks: 0,
@@ -116,8 +120,14 @@ impl<'a, 'scope> Source<'a, 'scope> {
             }
         }
         self.read += filled as u64;
-        if self.read > self.bytes_max {
-            return Err(LayerError::Limit { what: "bytes", max: self.bytes_max });
+        self.data += zeros::data_bytes(&buffer[..filled]);
+        let Limits { tar_bytes_max, data_bytes_max, .. } = self.limits;
+        if self.read > tar_bytes_max {
+            return Err(LayerError::Limit { what: "bytes", max: tar_bytes_max });
+        }
+        if self.data > data_bytes_max {
+            let what = "bytes of data, which is out of all proportion to what it came in";
+            return Err(LayerError::Limit { what, max: data_bytes_max });
         }
         self.chunk = Arc::new((buffer, filled));
         self.at = 0;

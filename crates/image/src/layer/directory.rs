@@ -73,7 +73,7 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 pub(crate) fn open_beneath(base: &impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    crate::mounts::open_by(base, path, flags, resolve)
 }
 
 /// A name for a descriptor, for calls that take no descriptor of a symbolic link or device.

@@ -72,6 +72,8 @@ impl FromStr for DriverKind {
 pub struct Limits {
     /// Bytes of the uncompressed tar stream.
     pub tar_bytes_max: u64,
+    /// Bytes that are not pages of zeros, which take no room.
+    pub data_bytes_max: u64,
     /// Entries, and directories made because an entry needs them.
     pub entries_max: u64,
     /// The size of one file as programs see it (sparse files may be larger than their data).
@@ -84,9 +86,31 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             tar_bytes_max: 1 << 40,
+            data_bytes_max: u64::MAX,
             entries_max: 10_000_000,
             file_bytes_max: 1 << 43,
             metadata_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// However small a layer comes, it may hold so much data.
+const DATA_BYTES: u64 = 4 << 30;
+/// And so many times what it came in. Programs and texts have 3 to 20.
+const DATA_RATIO: u64 = 400;
+/// The same for entries, of which each takes some 230 bytes of memory: a name alone has more bytes than this.
+const ENTRIES: u64 = 100_000;
+const BYTES_PER_ENTRY: u64 = 16;
+
+impl Limits {
+    /// The same for a layer that comes in so many bytes: a few of them can't fill a disk or the memory.
+    pub fn of_compressed(self, bytes: u64) -> Limits {
+        let data = bytes.saturating_mul(DATA_RATIO).max(DATA_BYTES);
+        let entries = (bytes / BYTES_PER_ENTRY).max(ENTRIES);
+        Limits {
+            data_bytes_max: self.data_bytes_max.min(data),
+            entries_max: self.entries_max.min(entries),
+            ..self
         }
     }
 }
@@ -270,7 +294,7 @@ impl Layers {
         let mut recipe = recipe.map_err(|error| LayerError::write(RECIPE, error))?;
         let mut sink = self.driver.sink(path)?;
         let facts = std::thread::scope(|scope| {
-            let mut source = Source::start(scope, input, progress, options.limits.tar_bytes_max);
+            let mut source = Source::start(scope, input, progress, &options.limits);
             let parsed = import::import(&mut source, &mut *sink, &mut recipe, &options.limits)?;
             let (id, tar_bytes) = source.finish();
             if let Some(expected) = options.expected.filter(|expected| *expected != id) {

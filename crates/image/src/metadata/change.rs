@@ -2,7 +2,9 @@
 
 use rusqlite::{Transaction, params};
 
-use super::{DatabaseError, Garbage, NameRow, NewImage, SnapshotRow, Step, digest};
+use super::{
+    CompressedRow, DatabaseError, Garbage, LayerRow, NameRow, NewImage, SnapshotRow, Step, StepRow, digest,
+};
 use crate::digest::{Digest, ImageId};
 
 /// The changes that can be made, within one transaction.
@@ -44,14 +46,7 @@ impl<'a> Change<'a> {
             )?;
             self.add_content(&image, &digest)?;
         }
-        for layer in &new.layers {
-            self.execute(
-                "add a layer",
-                "INSERT INTO layers (diff_id, tar_bytes, unpacked_bytes, disk_bytes) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (diff_id) DO NOTHING",
-                params![layer.diff_id.to_string(), layer.tar_bytes, layer.unpacked_bytes, layer.disk_bytes],
-            )?;
-        }
+        new.layers.iter().try_for_each(|layer| self.add_layer(layer))?;
         for blob in &new.blobs {
             let digest = blob.digest.to_string();
             self.execute(
@@ -77,6 +72,51 @@ impl<'a> Change<'a> {
             )?;
         }
         new.names.iter().try_for_each(|name| self.set_name(name))
+    }
+
+    fn add_layer(&self, layer: &LayerRow) -> Result<(), DatabaseError> {
+        self.execute(
+            "add a layer",
+            "INSERT INTO layers (diff_id, tar_bytes, unpacked_bytes, disk_bytes) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (diff_id) DO NOTHING",
+            params![layer.diff_id.to_string(), layer.tar_bytes, layer.unpacked_bytes, layer.disk_bytes],
+        )?;
+        Ok(())
+    }
+
+    /// Remembers what a step has made; its layer lives as long as that. What was made again takes the place of what was there.
+    pub fn add_step(&self, step: &StepRow) -> Result<(), DatabaseError> {
+        step.layer.iter().try_for_each(|layer| self.add_layer(layer))?;
+        self.execute(
+            "remember a step",
+            "INSERT INTO steps (key, diff_id, description, created_at, used_at, uses) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (key) DO UPDATE SET diff_id = excluded.diff_id, created_at = excluded.created_at,
+                 used_at = excluded.used_at, uses = uses + 1",
+            params![
+                step.key.to_string(),
+                step.layer.map(|layer| layer.diff_id.to_string()),
+                step.description,
+                step.created_at,
+                step.used_at,
+                step.uses
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn use_step(&self, key: &Digest, now: i64) -> Result<(), DatabaseError> {
+        self.execute(
+            "note the use of a step",
+            "UPDATE steps SET used_at = ?2, uses = uses + 1 WHERE key = ?1",
+            params![key.to_string(), now],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets a step; [`Change::collect`] then finds its layer, unless something else has it.
+    pub fn remove_step(&self, key: &Digest) -> Result<(), DatabaseError> {
+        self.execute("forget a step", "DELETE FROM steps WHERE key = ?1", [key.to_string()])?;
+        Ok(())
     }
 
     fn add_content(&self, image: &str, digest: &str) -> Result<(), DatabaseError> {
@@ -105,9 +145,52 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Removes an image and its names, and the rows of all content that nothing uses any more.
+    /// Makes an image that is there another platform's of `owner`: it lives as long as that.
+    pub fn add_member(&self, member: &ImageId, owner: &ImageId) -> Result<(), DatabaseError> {
+        self.execute(
+            "add a platform",
+            "INSERT INTO members (member, owner) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![member.to_string(), owner.to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// Gives all that an image has and is known by to one of its members.
+    pub fn succeed(&self, old: &ImageId, new: &ImageId) -> Result<(), DatabaseError> {
+        let (old, new) = (old.to_string(), new.to_string());
+        let step = "give an image to its successor";
+        self.execute(step, "DELETE FROM members WHERE owner = ?1 AND member = ?2", params![old, new])?;
+        self.execute(step, "UPDATE names SET image = ?2 WHERE image = ?1", params![old, new])?;
+        self.execute(step, "UPDATE members SET owner = ?2 WHERE owner = ?1", params![old, new])?;
+        self.execute(
+            step,
+            "INSERT INTO image_content (image, digest) SELECT ?2, digest FROM image_content WHERE image = ?1
+             ON CONFLICT DO NOTHING",
+            params![old, new],
+        )?;
+        Ok(())
+    }
+
+    /// An image no longer keeps content alive.
+    pub fn disown_content(&self, image: &ImageId, content: &Digest) -> Result<(), DatabaseError> {
+        self.execute(
+            "let content go",
+            "DELETE FROM image_content WHERE image = ?1 AND digest = ?2",
+            params![image.to_string(), content.to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// Removes an image, its names and its members without names; [`Change::collect`] then finds what nothing uses any more.
     pub fn remove_image(&self, image: &ImageId) -> Result<(), DatabaseError> {
         let image = image.to_string();
+        self.execute(
+            "remove an image's platforms",
+            "DELETE FROM images WHERE id IN (SELECT member FROM members WHERE owner = ?1)
+             AND id NOT IN (SELECT image FROM names)
+             AND id NOT IN (SELECT member FROM members WHERE owner != ?1)",
+            [&image],
+        )?;
         self.execute("remove an image", "DELETE FROM images WHERE id = ?1", [&image])?;
         self.execute("forget a parent", "UPDATE images SET parent = NULL WHERE parent = ?1", [&image])?;
         Ok(())
@@ -126,6 +209,18 @@ impl<'a> Change<'a> {
 
     pub fn remove_snapshot(&self, id: &str) -> Result<(), DatabaseError> {
         self.execute("remove a snapshot", "DELETE FROM snapshots WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// Records what a layer was when it was compressed, unless it is gone by now.
+    pub fn note_compressed(&self, row: &CompressedRow) -> Result<(), DatabaseError> {
+        self.execute(
+            "note a layer's compressed form",
+            "INSERT INTO compressed (diff_id, media_type, digest, size)
+             SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM layers WHERE diff_id = ?1)
+             ON CONFLICT (diff_id, media_type) DO UPDATE SET digest = excluded.digest, size = excluded.size",
+            params![row.diff_id.to_string(), row.media_type, row.digest.to_string(), row.size],
+        )?;
         Ok(())
     }
 
@@ -155,32 +250,37 @@ impl<'a> Change<'a> {
             "DELETE FROM documents WHERE digest NOT IN (SELECT digest FROM image_content)",
             [],
         )?;
-        let blobs = self.returning(
+        let (blobs, blob_bytes) = self.returning(
             "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM image_content)
-             RETURNING CASE WHEN stored THEN digest END",
+             RETURNING CASE WHEN stored THEN digest END, CASE WHEN stored THEN size ELSE 0 END",
         )?;
-        let layers = self.returning(
+        let (layers, layer_bytes) = self.returning(
             "DELETE FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)
              AND diff_id NOT IN (SELECT diff_id FROM blobs WHERE diff_id IS NOT NULL AND NOT stored)
              AND diff_id NOT IN (SELECT value FROM snapshots, json_each(snapshots.layers))
-             RETURNING diff_id",
+             AND diff_id NOT IN (SELECT diff_id FROM steps WHERE diff_id IS NOT NULL)
+             RETURNING diff_id, disk_bytes",
         )?;
         for gone in blobs.iter().chain(&layers) {
             self.mark_synced(gone)?;
         }
-        Ok(Garbage { blobs, layers })
+        Ok(Garbage { blobs, layers, bytes: blob_bytes + layer_bytes })
     }
 
-    fn returning(&self, statement: &str) -> Result<Vec<Digest>, DatabaseError> {
+    /// Digests, and the sum of the numbers beside them.
+    fn returning(&self, statement: &str) -> Result<(Vec<Digest>, u64), DatabaseError> {
         let step = "collect garbage";
         let mut statement = self.transaction.prepare_cached(statement).step(step)?;
-        let rows = statement.query_map([], |row| row.get::<_, Option<String>>(0)).step(step)?;
-        let mut digests = Vec::new();
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, u64>(1)?));
+        let rows = statement.query_map([], read).step(step)?;
+        let (mut digests, mut sum) = (Vec::new(), 0);
         for row in rows {
-            if let Some(text) = row.step(step)? {
+            let (text, bytes) = row.step(step)?;
+            sum += bytes;
+            if let Some(text) = text {
                 digests.push(digest(&text)?);
             }
         }
-        Ok(digests)
+        Ok((digests, sum))
     }
 }

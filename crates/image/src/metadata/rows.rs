@@ -31,6 +31,15 @@ pub struct LayerRow {
     pub disk_bytes: u64,
 }
 
+/// What a layer was when it was compressed for a registry; its bytes are not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompressedRow {
+    pub diff_id: DiffId,
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
 /// An image: its ID is the digest of its configuration.
 #[derive(Clone, Debug)]
 pub struct ImageRow {
@@ -70,6 +79,8 @@ pub struct NewImage {
 pub struct Garbage {
     pub blobs: Vec<Digest>,
     pub layers: Vec<DiffId>,
+    /// What they take on the disk.
+    pub bytes: u64,
 }
 
 /// The writable top of a container and the layers beneath it.
@@ -79,4 +90,19 @@ pub struct SnapshotRow {
     pub image: ImageId,
     /// Bottom first.
     pub layers: Vec<DiffId>,
+}
+
+/// What a step of a build has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepRow {
+    /// Of all that the step depends on.
+    pub key: Digest,
+    /// None: it changed no file.
+    pub layer: Option<LayerRow>,
+    /// For people: `RUN make`
+    pub description: String,
+    /// Unix nanoseconds, both.
+    pub created_at: i64,
+    pub used_at: i64,
+    pub uses: u64,
 }

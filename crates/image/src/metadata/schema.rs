@@ -8,7 +8,8 @@ use super::{DatabaseError, Step};
 
 /// One entry per schema version; the file's `user_version` says how many were applied. Never edit an entry that
 /// was released: add one.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE images (
         id        TEXT PRIMARY KEY,
         manifest  TEXT NOT NULL,
@@ -71,7 +72,36 @@ const MIGRATIONS: &[&str] = &["
         digest TEXT PRIMARY KEY,
         boot   TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE members (
+        member TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        owner  TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        PRIMARY KEY (member, owner)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX members_by_owner ON members (owner);
+",
+    "
+    CREATE TABLE compressed (
+        diff_id    TEXT NOT NULL REFERENCES layers (diff_id) ON DELETE CASCADE,
+        media_type TEXT NOT NULL,
+        digest     TEXT NOT NULL,
+        size       INTEGER NOT NULL,
+        PRIMARY KEY (diff_id, media_type)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE steps (
+        key         TEXT PRIMARY KEY,
+        diff_id     TEXT REFERENCES layers (diff_id),
+        description TEXT NOT NULL,
+        created_at  INTEGER NOT NULL,
+        used_at     INTEGER NOT NULL,
+        uses        INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX steps_by_layer ON steps (diff_id);
+",
+];
 
 /// Applies what the file lacks, all of it in one transaction.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), DatabaseError> {

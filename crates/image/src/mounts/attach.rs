@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use corten_sys::loopdev::LoopDevice;
@@ -36,10 +36,15 @@ pub(super) fn enter_namespace(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The calling thread's mount namespace.
+pub(super) fn namespace() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/mnt")?.into())
+}
+
 /// `CLONE_*` of <linux/sched.h>.
-mod clone_flags {
-    pub(super) const NEWNS: u64 = 0x0002_0000;
-    pub(super) const FS: u64 = 0x0000_0200;
+pub(super) mod clone_flags {
+    pub(in crate::mounts) const NEWNS: u64 = 0x0002_0000;
+    pub(in crate::mounts) const FS: u64 = 0x0000_0200;
 }
 
 pub(super) fn mount_layer(source: &MountSource, target: &Path, via: Via) -> io::Result<()> {

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::open_in_root;
@@ -27,6 +27,12 @@ pub fn copy_tree(root: &impl AsFd, inside: &Path, target: &Path) -> io::Result<b
     let base = rustix::fs::openat(CWD, target, flags, Mode::empty())?;
     Copy { source, base, links: HashMap::new(), steps: vec![Step::Enter(Vec::new())] }.run()?;
     Ok(true)
+}
+
+/// Whether there is such a directory in a root, and something in it.
+pub fn has_files(root: &impl AsFd, inside: &Path) -> bool {
+    let found = open_in_root(root, inside, OFlags::DIRECTORY | OFlags::RDONLY);
+    found.is_ok_and(|directory| names(&directory.into()).is_ok_and(|names| !names.is_empty()))
 }
 
 /// Moves what lies in one directory into another of the same file system, which takes over its owner, mode and times. What has
@@ -128,7 +134,7 @@ impl Copy {
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mode = Mode::from_raw_mode(0o600);
                 let mut made = File::from(rustix::fs::openat(parent, name, flags, mode)?);
-                io::copy(&mut from, &mut made)?;
+                copy_data(&mut from, &mut made, found.size)?;
                 dress(&made, &found.metadata)
             }
             _ => {
@@ -139,6 +145,39 @@ impl Copy {
             }
         }
     }
+}
+
+/// Copies what a file holds, sharing its blocks where the file system can; holes stay holes.
+fn copy_data(from: &mut File, to: &mut File, size: u64) -> io::Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    // Not on this file system, or not across two.
+    if rustix::fs::ioctl_ficlone(&*to, &*from).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(&*from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL) => at,
+            Err(error) => return Err(error.into()),
+        };
+        let end = rustix::fs::seek(&*from, SeekFrom::Hole(start)).unwrap_or(size);
+        rustix::fs::seek(&*from, SeekFrom::Start(start))?;
+        rustix::fs::seek(&*to, SeekFrom::Start(start))?;
+        let wanted = end.saturating_sub(start);
+        // Within the kernel where it can (copy_file_range).
+        let copied = io::copy(&mut (&mut *from).take(wanted), to)?;
+        at = start + copied;
+        if copied < wanted {
+            // It became shorter meanwhile.
+            return Ok(());
+        }
+    }
+    to.set_len(size)
 }
 
 fn names(directory: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {

@@ -19,13 +19,19 @@ use crate::store::Rootfs;
 
 mod attach;
 mod copy;
+mod file_systems;
 mod memory;
 mod overlay;
 mod root;
+mod view;
 
 pub use attach::Via;
-pub use copy::{copy_tree, move_contents};
+pub use copy::{copy_tree, has_files, move_contents};
+pub use file_systems::FileSystem;
+pub(crate) use root::open_by;
 pub use root::open_in_root;
+pub(crate) use view::without_devices;
+pub use view::{RunningRoot, View, ViewMount, missing_places};
 
 #[cfg(test)]
 mod tests;
@@ -54,9 +60,26 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot mount or unmount {target}")]
+    FileSystem {
+        target: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot unmount layer {id}")]
     Unmount {
         id: DiffId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot mount what the container has mounted")]
+    View {
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot look into the layers below {upper}")]
+    Lower {
+        upper: PathBuf,
         #[source]
         source: io::Error,
     },
@@ -74,6 +97,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct LayerMounts {
     directory: PathBuf,
     via: Via,
+    /// The thread's namespace, for others that work in it.
+    namespace: OwnedFd,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     /// Held while mounting: two containers that want a layer at the same time get one mount.
@@ -94,7 +119,7 @@ impl LayerMounts {
         let (ready, is_ready) = channel();
         let own = directory.to_owned();
         let thread = std::thread::Builder::new().name("mounts".into()).spawn(move || {
-            let entered = attach::enter_namespace(&own);
+            let entered = attach::enter_namespace(&own).and_then(|()| attach::namespace());
             let go = entered.is_ok();
             // The starter waits for this.
             let _ = ready.send(entered);
@@ -103,10 +128,11 @@ impl LayerMounts {
             }
         });
         let thread = thread.map_err(failed)?;
-        is_ready.recv().map_err(|_| MountError::Ended)?.map_err(failed)?;
+        let namespace = is_ready.recv().map_err(|_| MountError::Ended)?.map_err(failed)?;
         Ok(LayerMounts {
             directory: directory.to_owned(),
             via,
+            namespace,
             jobs: Some(jobs),
             thread: Some(thread),
             mounted: Mutex::default(),
@@ -161,6 +187,13 @@ impl LayerMounts {
         let (own, directory) = (rootfs.clone(), self.directory.clone());
         self.run(move || overlay::mount_detached(&own, read_only, &directory))?
             .map_err(|source| MountError::Root { upper: rootfs.upper.clone(), source })
+    }
+
+    /// The layers beneath a container, without its writable directory, as a read-only mount that vanishes with the descriptor.
+    pub fn lower_root(&self, rootfs: &Rootfs) -> Result<OwnedFd, MountError> {
+        let (own, directory) = (rootfs.clone(), self.directory.clone());
+        self.run(move || overlay::mount_lower(&own, &directory))?
+            .map_err(|source| MountError::Lower { upper: rootfs.upper.clone(), source })
     }
 
     /// A short name: overlayfs's options have to fit into a page where the old mount call is needed.

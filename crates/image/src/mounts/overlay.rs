@@ -45,6 +45,19 @@ pub(super) fn mount_detached(rootfs: &Rootfs, read_only: bool, directory: &Path)
     }
 }
 
+/// The lower directories alone.
+pub(super) fn mount_lower(rootfs: &Rootfs, directory: &Path) -> io::Result<OwnedFd> {
+    if let [only] = &rootfs.lower[..] {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        return Ok(rustix::mount::open_tree(CWD, only, flags)?);
+    }
+    let plan = Plan { lower: rootfs.lower.clone(), upper: None };
+    match by_descriptor(&plan, MountAttrFlags::MOUNT_ATTR_NODEV) {
+        Err(Errno::INVAL | Errno::NOSYS) => by_path(&plan, directory),
+        mounted => Ok(mounted?),
+    }
+}
+
 /// Mounts layers without a writable one, top first, on a directory.
 pub(super) fn mount_layers(lower: Vec<PathBuf>, target: &Path) -> io::Result<()> {
     if let [only] = &lower[..] {
@@ -60,8 +73,21 @@ pub(super) fn mount_layers(lower: Vec<PathBuf>, target: &Path) -> io::Result<()>
     }
 }
 
+impl Plan {
+    /// Where nothing is written, directories that were renamed as a whole and files without data of their own are followed to what they
+    /// come from: not every writable directory was ours from the beginning, nor has every kernel our defaults. Where something is
+    /// written neither is made, as in the container's own mount.
+    fn following(&self) -> [(&'static str, &'static str); 2] {
+        let copies = if self.upper.is_none() { "on" } else { "off" };
+        [("redirect_dir", "follow"), ("metacopy", copies)]
+    }
+}
+
 fn by_descriptor(plan: &Plan, mut attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (option, value) in plan.following() {
+        rustix::mount::fsconfig_set_string(&fs, option, value)?;
+    }
     for lower in &plan.lower {
         rustix::mount::fsconfig_set_string(&fs, "lowerdir+", lower.as_path())?;
     }
@@ -90,6 +116,9 @@ fn by_path(plan: &Plan, directory: &Path) -> io::Result<OwnedFd> {
 fn mount_by_path(plan: &Plan, target: &Path, mut flags: MountFlags) -> io::Result<()> {
     let lower: Vec<Vec<u8>> = plan.lower.iter().map(|path| escape(path)).collect();
     let mut options = [&b"lowerdir="[..], &lower.join(&b':')].concat();
+    for (option, value) in plan.following() {
+        options.extend_from_slice(format!(",{option}={value}").as_bytes());
+    }
     if let Some((upper, work)) = &plan.upper {
         options.extend_from_slice(&[b",upperdir=", &escape(upper)[..], b",workdir=", &escape(work)].concat());
     }

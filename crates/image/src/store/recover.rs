@@ -95,7 +95,7 @@ fn drop_images(database: &mut Database, suspect: &BTreeSet<Digest>) -> Result<()
     for image in &victims {
         tracing::warn!(%image, "an image lost content in a crash of the machine and is removed: load it again");
     }
-    database.change_synced(|change| -> Result<(), Error> {
+    database.remove_synced(|change| -> Result<(), Error> {
         victims.iter().try_for_each(|image| change.remove_image(image))?;
         change.collect()?;
         suspect.iter().try_for_each(|content| change.mark_synced(content))?;

@@ -4,7 +4,7 @@
 //! removal delete the layer meanwhile, the load would commit an image without it. So bringing content in is a
 //! session, and content without an owner goes when no session is open: at once in the common case.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::Store;
 use crate::digest::{DiffId, Digest};
@@ -36,20 +36,50 @@ impl Session<'_> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        let mut sessions = self.store.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.active -= 1;
-        self.store.collect(&mut sessions);
+        self.store.end_session();
+    }
+}
+
+/// The same for work that outlives a call.
+pub(crate) struct OwnedSession {
+    store: Arc<Store>,
+}
+
+impl OwnedSession {
+    pub(crate) fn new(store: Arc<Store>) -> OwnedSession {
+        store.begin_session();
+        OwnedSession { store }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Drop for OwnedSession {
+    fn drop(&mut self) {
+        self.store.end_session();
     }
 }
 
 impl Store {
     pub(crate) fn session(&self) -> Session<'_> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).active += 1;
+        self.begin_session();
         Session { store: self }
     }
 
+    fn begin_session(&self) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).active += 1;
+    }
+
+    fn end_session(&self) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.active -= 1;
+        self.collect(&mut sessions);
+    }
+
     /// Deletes files whose rows are gone, now or when the last session ends.
-    pub(super) fn discard(&self, garbage: Garbage) {
+    pub(crate) fn discard(&self, garbage: Garbage) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.candidates.blobs.extend(garbage.blobs);
         sessions.candidates.layers.extend(garbage.layers);

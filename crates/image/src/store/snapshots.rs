@@ -84,7 +84,12 @@ impl Store {
 
     /// The layers of an image that can be seen, each mounted, top first; at least one directory.
     pub fn mounted_layers(&self, image: &Image, mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
-        self.mount_all(&self.visible(&image.layers)?, mounts)
+        self.mounted_stack(&image.layers, mounts)
+    }
+
+    /// The layers that can be seen of a stack, each mounted, top first; at least one directory.
+    pub fn mounted_stack(&self, layers: &[DiffId], mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
+        self.mount_all(&self.visible(layers)?, mounts)
     }
 
     fn mount_all(&self, layers: &[DiffId], mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
@@ -116,12 +121,12 @@ impl Store {
     /// Removes a container's writable layer; one that is gone already is no error.
     pub fn remove_snapshot(&self, id: &str) -> Result<(), Error> {
         check_name(id)?;
-        let row = self.snapshot_rows.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let row = self.snapshot_rows.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         let Some(row) = row else { return Ok(()) };
         let orphaned = self.image(&row.image).is_none();
         let garbage = {
             let mut database = self.writer();
-            database.change(|change| {
+            database.remove(|change| {
                 change.remove_snapshot(id)?;
                 // Asking what has no owner reads whole tables; only an image that is gone makes owners scarce.
                 if orphaned {
@@ -131,6 +136,8 @@ impl Store {
                 }
             })?
         };
+        // Known until here: what failed can be tried again.
+        self.snapshot_rows.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         if let Some(garbage) = garbage {
             self.discard(garbage);
         }

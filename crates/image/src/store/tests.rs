@@ -19,7 +19,7 @@ fn nobody(_: &ImageId) -> Option<User> {
 }
 
 fn remove(store: &Store, text: &str, force: bool) -> Result<Vec<Removed>, Error> {
-    store.remove(text, &RemoveOptions { force, noprune: false, in_use: &nobody })
+    store.remove(text, &RemoveOptions { force, noprune: false, in_use: &nobody }).map(|removal| removal.steps)
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn tags_follow_dockers_rules() {
         [
             Removed::Untagged("app:1".to_owned()),
             Removed::Deleted(image.id),
-            Removed::Deleted(chain[1]),
-            Removed::Deleted(chain[0])
+            Removed::Layer(chain[1]),
+            Removed::Layer(chain[0])
         ]
     );
     assert_nothing_on_disk(root.path());
@@ -97,6 +97,7 @@ fn images_in_use_stay() {
     let attempt = |text: &str, force: bool| {
         store
             .remove(text, &RemoveOptions { force, noprune: false, in_use: &user })
+            .map(|removal| removal.steps)
             .map_err(|error| error.to_string())
     };
     assert_eq!(
@@ -294,7 +295,7 @@ fn databases_of_the_future_are_left_alone() {
     let error =
         Store::open(&root.path().join("image"), &root.path().join("snapshots"), StoreOptions::default())
             .unwrap_err();
-    assert!(error.to_string().contains("has schema version 99; this program knows up to 1"), "{error}");
+    assert!(error.to_string().contains("has schema version 99; this program knows up to 4"), "{error}");
 }
 
 const CHILD_ROOT: &str = "CORTEN_TEST_IMAGE_ROOT";

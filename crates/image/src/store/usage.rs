@@ -34,15 +34,27 @@ pub struct Usage {
     pub layers: Vec<LayerUsage>,
     /// Compressed layers and other blobs that are kept as they came.
     pub blob_bytes: u64,
+    /// Blobs that are not whole: on their way, or left for the next attempt.
+    pub partial_bytes: u64,
     /// Layers on the disk.
     pub layer_disk_bytes: u64,
-    /// Blobs and layers together.
+    /// All together.
     pub disk_bytes: u64,
 }
 
 impl Store {
     pub fn usage(&self) -> Result<Usage, Error> {
-        let images = self.list()?;
+        let all: Vec<_> = self.catalogue().images().cloned().collect();
+        // What is unpacked for other platforms of an image counts as its own.
+        let mut images = Vec::new();
+        for image in all.iter().filter(|image| !image.is_hidden()) {
+            let mut own = (**image).clone();
+            for member in all.iter().filter(|other| other.is_hidden() && other.owner == Some(image.id)) {
+                own.layers.extend(&member.layers);
+                own.size += member.size;
+            }
+            images.push(own);
+        }
         let database = self.writer();
         let mut layer_users: HashMap<Digest, usize> = HashMap::new();
         let mut blob_users: HashMap<Digest, usize> = HashMap::new();
@@ -101,7 +113,8 @@ impl Store {
         usage.layers.sort_by_key(|layer| layer.diff_id);
         usage.blob_bytes = blobs.values().sum();
         usage.layer_disk_bytes = usage.layers.iter().map(|layer| layer.disk_bytes).sum();
-        usage.disk_bytes = usage.blob_bytes + usage.layer_disk_bytes;
+        usage.partial_bytes = self.blobs.partial_bytes();
+        usage.disk_bytes = usage.blob_bytes + usage.partial_bytes + usage.layer_disk_bytes;
         Ok(usage)
     }
 }

@@ -1,6 +1,6 @@
 //! A tar archive over `Read`: entry by entry, the data of each by reading from the reader itself.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use super::decoder::padded;
 use super::{Decoder, Entry, Event, MetadataLimits, TarError};
@@ -82,6 +82,39 @@ impl<R: Read> Reader<R> {
             .map_err(|source| TarError::Read { offset: self.decoder.offset(), source })?;
         (self.data_bytes, self.padding_bytes) = (0, 0);
         if skipped < left { Err(self.decoder.truncated()) } else { Ok(()) }
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Some of the current entry's data as it lies in the input's buffer; nothing at its end. What of it was used is told by
+    /// [`Reader::used`].
+    pub fn data(&mut self) -> io::Result<&[u8]> {
+        if self.data_bytes == 0 {
+            return Ok(&[]);
+        }
+        if self.input.fill_buf()?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, self.decoder.truncated()));
+        }
+        let wanted = usize::try_from(self.data_bytes).unwrap_or(usize::MAX);
+        let found = self.input.fill_buf()?;
+        Ok(&found[..found.len().min(wanted)])
+    }
+
+    /// Lets `read` take some of the current entry's data from the input, as many bytes as it is told at most; it gives how many it
+    /// took.
+    pub fn data_by(
+        &mut self,
+        bytes: u64,
+        read: impl FnOnce(&mut R, u64) -> io::Result<u64>,
+    ) -> io::Result<u64> {
+        let taken = read(&mut self.input, bytes.min(self.data_bytes))?;
+        self.data_bytes = self.data_bytes.saturating_sub(taken);
+        Ok(taken)
+    }
+
+    pub fn used(&mut self, bytes: usize) {
+        self.input.consume(bytes);
+        self.data_bytes = self.data_bytes.saturating_sub(bytes as u64);
     }
 }
 

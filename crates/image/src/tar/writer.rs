@@ -84,6 +84,18 @@ impl<W: Write> Writer<W> {
         self.pad(padding)
     }
 
+    /// Lets `write` put up to `bytes` bytes of the current entry's data into the output; it tells how many it did.
+    pub fn data_by(
+        &mut self,
+        bytes: usize,
+        write: impl FnOnce(&mut W, usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let room = bytes.min(usize::try_from(self.data_bytes).unwrap_or(usize::MAX));
+        let count = write(&mut self.output, room)?;
+        self.data_bytes = self.data_bytes.saturating_sub(count as u64);
+        Ok(count)
+    }
+
     fn pad(&mut self, bytes: u64) -> io::Result<()> {
         const ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
         // At most the end mark, two blocks.

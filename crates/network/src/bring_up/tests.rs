@@ -4,7 +4,7 @@ fn settings() -> Settings {
     Settings::new("1a2b3c4d".parse().unwrap())
 }
 
-fn net(text: &str) -> Ipv4Net {
+fn net<N: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> N {
     text.parse().unwrap()
 }
 
@@ -15,7 +15,18 @@ fn routes(destinations: &[&str]) -> Survey {
 
 fn bridge(index: u32, kind: &str) -> Link {
     let name = "corten-1a2b3c4d".into();
-    Link { index, name, mac: None, mtu: 1500, kind: kind.into(), up: true, operational: true, master: None }
+    let alias = String::new();
+    Link {
+        index,
+        name,
+        alias,
+        mac: None,
+        mtu: 1500,
+        kind: kind.into(),
+        up: true,
+        operational: true,
+        master: None,
+    }
 }
 
 #[test]
@@ -44,7 +55,7 @@ fn a_standing_bridge_keeps_its_address_and_gets_none() {
     survey.bridge = Some(bridge(7, "bridge"));
     survey.bridge_addresses = vec![net("172.29.0.1/16")];
     let network = decide(&settings(), &survey).unwrap();
-    assert_eq!(network.address, net("172.29.0.1/16"));
+    assert_eq!(network.subnets[0].bridge_address(), Some(net("172.29.0.1/16")));
     assert_eq!(network.link_mtu, 1500);
     let steps = plan(&settings(), &survey, &network);
     assert!(steps.iter().all(|step| matches!(step.operation, Operation::WriteSysctl { .. })), "{steps:?}");
@@ -58,7 +69,7 @@ fn a_standing_bridge_keeps_its_address_and_gets_none() {
 #[test]
 fn a_vpn_over_everything_does_not_use_up_all_subnets() {
     let survey = routes(&["0.0.0.0/1", "128.0.0.0/1", "172.16.0.0/12", "192.168.0.0/16"]);
-    assert_eq!(decide(&settings(), &survey).unwrap().subnet, net("10.200.0.0/16"));
+    assert_eq!(decide(&settings(), &survey).unwrap().subnets[0].net, net("10.200.0.0/16"));
     let survey = routes(&["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"]);
     assert!(matches!(decide(&settings(), &survey), Err(Error::NoFreeSubnet)));
 }
@@ -79,4 +90,61 @@ fn nonsense_is_refused() {
     assert!(matches!(decide(name), Err(Error::InvalidBridgeName(_))));
     let survey = Survey { bridge: Some(bridge(3, "dummy")), ..Survey::default() };
     assert!(matches!(super::decide(&settings(), &survey), Err(Error::NotABridge(_))));
+}
+
+fn further(change: impl FnOnce(&mut NetworkRequest), others: &[&str]) -> Result<BridgeNetwork> {
+    let mut request = NetworkRequest::new("0123456789abcdef", "web");
+    change(&mut request);
+    let others: Vec<IpNet> = others.iter().map(|text| net(text)).collect();
+    let survey = routes(&["0.0.0.0/0", "172.30.0.0/16"]);
+    decide_network(&settings(), &request, "b1a2b3c4d-0".into(), &survey, &others)
+}
+
+#[test]
+fn a_further_network_avoids_what_is_there() {
+    let network = further(|_| (), &["172.29.0.0/16"]).unwrap();
+    assert_eq!(network.subnets.len(), 1);
+    assert_eq!(network.subnets[0].net, net("172.28.0.0/16"));
+    assert_eq!(network.ipv4_gateway(), Some("172.28.0.1".parse().unwrap()));
+    let overlap = further(|r| r.subnets.push(SubnetRequest::new(net("172.29.5.0/24"))), &["172.29.0.0/16"]);
+    assert!(matches!(overlap, Err(Error::PoolOverlaps)));
+    let twice = further(
+        |r| {
+            r.subnets.push(SubnetRequest::new(net("10.5.0.0/16")));
+            r.subnets.push(SubnetRequest::new(net("10.5.1.0/24")));
+        },
+        &[],
+    );
+    assert!(matches!(twice, Err(Error::PoolOverlaps)));
+}
+
+#[test]
+fn an_internal_network_has_a_bridge_address_but_no_way_out() {
+    let network = further(
+        |r| {
+            r.internal = true;
+            r.ipv6 = true;
+            r.subnets.push(SubnetRequest {
+                range: Some(net("10.5.7.0/24")),
+                reserved: vec!["10.5.7.0".parse().unwrap()],
+                ..SubnetRequest::new(net("10.5.0.0/16"))
+            });
+        },
+        &[],
+    )
+    .unwrap();
+    assert_eq!(network.subnets[0].bridge_ip, Some("10.5.7.1".parse().unwrap()));
+    assert_eq!((network.ipv4_gateway(), network.ipv6_gateway()), (None, None));
+    assert!(network.has_ipv6());
+    let text: Vec<String> =
+        plan(&settings(), &Survey::default(), &network).iter().map(|step| step.to_string()).collect();
+    assert!(!text.iter().any(|step| step.contains("ipv6/conf/all/forwarding")), "{text:?}");
+}
+
+#[test]
+fn only_ipv6_needs_no_ipv4() {
+    let network = further(|r| (r.ipv4, r.ipv6) = (false, true), &[]).unwrap();
+    assert!(!network.has_ipv4() && network.has_ipv6());
+    let gateway = network.ipv6_gateway().unwrap().to_string();
+    assert!(gateway.starts_with("fd") && gateway.ends_with("::1"), "{gateway}");
 }

@@ -2,12 +2,14 @@
 
 use corten_sys::netlink::{Batch, Error, Message, Socket};
 
-use super::{Chain, Comparison, Element, Expression, Field, Kind, Map, Register, Rule, Table, Verdict};
+use super::{
+    Chain, Comparison, Element, Expression, Family, Field, Kind, Register, Rule, Set, Table, Verdict,
+};
 
-const NFPROTO_IPV4: u8 = 2;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
@@ -20,8 +22,12 @@ const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
 
+const NFT_SET_INTERVAL: u32 = 4;
 const NFT_SET_MAP: u32 = 8;
+const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
+const NFT_LOOKUP_F_INV: u32 = 1;
 const NFTNL_UDATA_COMMENT: u8 = 0;
+const NFTNL_UDATA_SET_KEYBYTEORDER: u8 = 0;
 const NFT_REG32_00: u32 = 8;
 const NFT_REG_VERDICT: u32 = 0;
 const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
@@ -33,21 +39,17 @@ const ELEMENTS_PER_MESSAGE: usize = 500;
 
 /// Changes to nf_tables that the kernel commits together.
 pub struct Transaction {
+    family: Family,
     batch: Batch,
 }
 
-impl Default for Transaction {
-    fn default() -> Transaction {
-        Transaction::new()
-    }
-}
-
 impl Transaction {
-    pub fn new() -> Transaction {
+    /// Changes to tables of that family.
+    pub fn new(family: Family) -> Transaction {
         let mut batch = Batch::new();
         // The header's last field names the subsystem, big-endian.
         batch.message(NFNL_MSG_BATCH_BEGIN, 0, &[0, 0, 0, NFNL_SUBSYS_NFTABLES as u8]);
-        Transaction { batch }
+        Transaction { family, batch }
     }
 
     /// Sends it and waits for the verdict.
@@ -61,8 +63,18 @@ impl Transaction {
         self.create_table(&table.name);
         self.delete_table(&table.name);
         self.create_table(&table.name);
-        for (index, map) in table.maps.iter().enumerate() {
-            self.create_map(&table.name, map, index as u32 + 1);
+        self.fill_table(table)
+    }
+
+    /// Makes a table that must not be there yet. Without something to delete the kernel need not wait for its readers.
+    pub fn new_table(&mut self, table: &Table) -> &mut Self {
+        self.message(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL).string(1, &table.name);
+        self.fill_table(table)
+    }
+
+    fn fill_table(&mut self, table: &Table) -> &mut Self {
+        for (index, set) in table.sets.iter().enumerate() {
+            self.create_set(&table.name, set, index as u32 + 1);
         }
         // Chains before rules: a rule may jump to a chain that is listed later.
         for chain in &table.chains {
@@ -73,8 +85,8 @@ impl Transaction {
                 self.add_rule(&table.name, chain.name, rule, NLM_F_APPEND);
             }
         }
-        for map in &table.maps {
-            self.add_elements(&table.name, &map.elements);
+        for set in &table.sets {
+            self.add_elements(&table.name, &set.elements);
         }
         self
     }
@@ -108,16 +120,20 @@ impl Transaction {
         }
     }
 
-    fn create_map(&mut self, table: &str, map: &Map, id: u32) {
-        self.message(NEWSET, NLM_F_CREATE)
-            .string(1, table)
-            .string(2, map.name)
-            .be32(3, NFT_SET_MAP)
-            .be32(4, type_number(map.key))
-            .be32(5, 4 * map.key.len() as u32)
-            .be32(6, type_number(map.data))
-            .be32(7, 4 * map.data.len() as u32)
-            .be32(10, id);
+    fn create_set(&mut self, table: &str, set: &Set, id: u32) {
+        let is_map = !set.data.is_empty();
+        let flags = if is_map { NFT_SET_MAP } else { 0 } | if set.intervals { NFT_SET_INTERVAL } else { 0 };
+        let mut message = self.message(NEWSET, NLM_F_CREATE);
+        message.string(1, table).string(2, set.name).be32(3, flags);
+        message.be32(4, type_number(set.key)).be32(5, length(set.key));
+        if is_map {
+            message.be32(6, type_number(set.data)).be32(7, length(set.data));
+        }
+        message.be32(10, id);
+        if set.key == [Field::Interface] {
+            // Or `nft list` would print the names backwards: this says that they stand as the host writes them.
+            message.bytes(13, &[NFTNL_UDATA_SET_KEYBYTEORDER, 4, 1, 0, 0, 0]);
+        }
     }
 
     /// Appends a rule to a chain of ours.
@@ -155,19 +171,22 @@ impl Transaction {
         self.elements(DELSETELEM, 0, table, elements)
     }
 
-    /// One message per run of elements of the same map.
+    /// One message per run of elements of the same set.
     fn elements(&mut self, kind: u16, flags: u16, table: &str, elements: &[Element]) -> &mut Self {
-        for run in elements.chunk_by(|a, b| a.map == b.map).flat_map(|run| run.chunks(ELEMENTS_PER_MESSAGE)) {
-            self.message(kind, flags).string(1, table).string(2, run[0].map).nested(3, |list| {
+        for run in elements.chunk_by(|a, b| a.set == b.set).flat_map(|run| run.chunks(ELEMENTS_PER_MESSAGE)) {
+            self.message(kind, flags).string(1, table).string(2, run[0].set).nested(3, |list| {
                 for element in run {
                     list.nested(1, |item| {
                         item.nested(1, |key| {
                             key.bytes(1, element.key.as_slice());
                         });
-                        if kind == NEWSETELEM {
+                        if let Some(bytes) = element.data.filter(|_| kind == NEWSETELEM) {
                             item.nested(2, |data| {
-                                data.bytes(1, element.data.as_slice());
+                                data.bytes(1, bytes.as_slice());
                             });
+                        }
+                        if element.ends_interval {
+                            item.be32(3, NFT_SET_ELEM_INTERVAL_END);
                         }
                     });
                 }
@@ -177,12 +196,16 @@ impl Transaction {
     }
 
     fn message(&mut self, kind: u16, flags: u16) -> Message<'_> {
-        self.batch.message(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[NFPROTO_IPV4, 0, 0, 0])
+        self.batch.message(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &[self.family as u8, 0, 0, 0])
     }
 }
 
 fn type_number(fields: &[Field]) -> u32 {
     fields.iter().fold(0, |number, field| number << TYPE_BITS | *field as u32)
+}
+
+fn length(fields: &[Field]) -> u32 {
+    fields.iter().map(|field| field.bytes()).sum()
 }
 
 fn number(register: Register) -> u32 {
@@ -228,8 +251,22 @@ fn encode(expression: &Expression, element: &mut Message<'_>) {
         Expression::Lookup { map, key, to } => {
             m.string(1, map).be32(2, number(*key)).be32(3, number(*to));
         }
-        Expression::DestinationNat { address, port } => {
-            m.be32(1, 1).be32(2, u32::from(NFPROTO_IPV4)).be32(3, number(*address)).be32(5, number(*port));
+        Expression::Member { set, key, inverted } => {
+            m.string(1, set).be32(2, number(*key));
+            if *inverted {
+                m.be32(5, NFT_LOOKUP_F_INV);
+            }
+        }
+        Expression::DestinationNat { family, address, port } => {
+            m.be32(1, 1).be32(2, *family as u32).be32(3, number(*address)).be32(5, number(*port));
+        }
+        Expression::Immediate { to, value } => {
+            m.be32(1, number(*to)).nested(2, |data| {
+                data.bytes(1, value);
+            });
+        }
+        Expression::DestinationPort { port } => {
+            m.be32(1, 1).be32(2, Family::Ipv4 as u32).be32(5, number(*port));
         }
         Expression::Masquerade => {}
         Expression::Counter => {
@@ -262,10 +299,10 @@ fn name(expression: &Expression) -> &'static str {
         Expression::DestinationType { .. } => "fib",
         Expression::Bitwise { .. } => "bitwise",
         Expression::Compare { .. } => "cmp",
-        Expression::Lookup { .. } => "lookup",
-        Expression::DestinationNat { .. } => "nat",
+        Expression::Lookup { .. } | Expression::Member { .. } => "lookup",
+        Expression::DestinationNat { .. } | Expression::DestinationPort { .. } => "nat",
         Expression::Masquerade => "masq",
         Expression::Counter => "counter",
-        Expression::Verdict(_) => "immediate",
+        Expression::Immediate { .. } | Expression::Verdict(_) => "immediate",
     }
 }

@@ -3,7 +3,8 @@
 
 use corten_sys::netlink::{Batch, Error, Received, Socket, attribute, text};
 
-const NFPROTO_IPV4: u8 = 2;
+use super::Family;
+
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const GETTABLE: u16 = 1;
 const GETCHAIN: u16 = 4;
@@ -21,27 +22,32 @@ pub struct ForeignRule {
     pub comment: Option<String>,
 }
 
-pub fn table_exists(socket: &Socket, table: &str) -> Result<bool, Error> {
-    Ok(get(socket, GETTABLE, table, None)?.is_some())
+pub fn table_exists(socket: &Socket, family: Family, table: &str) -> Result<bool, Error> {
+    Ok(get(socket, GETTABLE, family, table, None)?.is_some())
 }
 
-pub fn chain_exists(socket: &Socket, table: &str, chain: &str) -> Result<bool, Error> {
-    Ok(get(socket, GETCHAIN, table, Some(chain))?.is_some())
+pub fn chain_exists(socket: &Socket, family: Family, table: &str, chain: &str) -> Result<bool, Error> {
+    Ok(get(socket, GETCHAIN, family, table, Some(chain))?.is_some())
 }
 
 /// Whether that base chain drops what none of its rules accepts.
-pub fn chain_policy_is_drop(socket: &Socket, table: &str, chain: &str) -> Result<bool, Error> {
-    let Some(answer) = get(socket, GETCHAIN, table, Some(chain))? else { return Ok(false) };
+pub fn chain_policy_is_drop(
+    socket: &Socket,
+    family: Family,
+    table: &str,
+    chain: &str,
+) -> Result<bool, Error> {
+    let Some(answer) = get(socket, GETCHAIN, family, table, Some(chain))? else { return Ok(false) };
     let policy =
         attribute(attributes_of(&answer), 5).and_then(|value| value.try_into().ok()).map(u32::from_be_bytes);
     Ok(policy == Some(NF_DROP))
 }
 
-/// The rules of a chain of family `ip`.
-pub fn rules(socket: &Socket, table: &str, chain: &str) -> Result<Vec<ForeignRule>, Error> {
+/// The rules of a chain.
+pub fn rules(socket: &Socket, family: Family, table: &str, chain: &str) -> Result<Vec<ForeignRule>, Error> {
     let mut batch = Batch::new();
     batch
-        .message(NFNL_SUBSYS_NFTABLES << 8 | GETRULE, NLM_F_DUMP, &[NFPROTO_IPV4, 0, 0, 0])
+        .message(NFNL_SUBSYS_NFTABLES << 8 | GETRULE, NLM_F_DUMP, &[family as u8, 0, 0, 0])
         .string(1, table)
         .string(2, chain);
     let answers = socket.request(&mut batch)?;
@@ -81,9 +87,15 @@ fn comment(mut data: &[u8]) -> Option<String> {
     None
 }
 
-fn get(socket: &Socket, kind: u16, table: &str, chain: Option<&str>) -> Result<Option<Received>, Error> {
+fn get(
+    socket: &Socket,
+    kind: u16,
+    family: Family,
+    table: &str,
+    chain: Option<&str>,
+) -> Result<Option<Received>, Error> {
     let mut batch = Batch::new();
-    let mut message = batch.message(NFNL_SUBSYS_NFTABLES << 8 | kind, 0, &[NFPROTO_IPV4, 0, 0, 0]);
+    let mut message = batch.message(NFNL_SUBSYS_NFTABLES << 8 | kind, 0, &[family as u8, 0, 0, 0]);
     message.string(1, table);
     if let Some(chain) = chain {
         message.string(3, chain);

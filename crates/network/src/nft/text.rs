@@ -3,31 +3,50 @@
 use std::fmt;
 
 use super::{
-    Base, Chain, Comparison, Conntrack, Element, Expression, Hook, Kind, Map, Meta, PayloadBase, Rule, Table,
-    Verdict,
+    Base, Chain, Comparison, Conntrack, Element, Expression, Family, Hook, Kind, Meta, PayloadBase, Rule,
+    Set, Table, Verdict,
 };
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table ip {}", self.name)?;
-        self.maps.iter().try_for_each(|map| write!(f, "{map}"))?;
+        writeln!(f, "table {} {}", self.family, self.name)?;
+        self.sets.iter().try_for_each(|set| write!(f, "{set}"))?;
         self.chains.iter().try_for_each(|chain| write!(f, "{chain}"))
     }
 }
 
-impl fmt::Display for Map {
+impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  map {}: {:?} : {:?}", self.name, self.key, self.data)?;
+        f.write_str(match self {
+            Family::Inet => "inet",
+            Family::Ipv4 => "ip",
+            Family::Ipv6 => "ip6",
+        })
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let intervals = if self.intervals { " (ranges)" } else { "" };
+        if self.data.is_empty() {
+            writeln!(f, "  set {}: {:?}{intervals}", self.name, self.key)?;
+        } else {
+            writeln!(f, "  map {}: {:?} : {:?}", self.name, self.key, self.data)?;
+        }
         self.elements.iter().try_for_each(|element| writeln!(f, "    {element}"))
     }
 }
 
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.map)?;
+        write!(f, "{} ", self.set)?;
         hexadecimal(f, self.key.as_slice())?;
+        if self.ends_interval {
+            f.write_str(" end")?;
+        }
+        let Some(data) = &self.data else { return Ok(()) };
         f.write_str(" : ")?;
-        hexadecimal(f, self.data.as_slice())
+        hexadecimal(f, data.as_slice())
     }
 }
 
@@ -69,6 +88,7 @@ impl fmt::Display for Expression {
                 let key = match key {
                     Meta::IncomingName => "iifname",
                     Meta::OutgoingName => "oifname",
+                    Meta::NetworkProtocol => "nfproto",
                     Meta::TransportProtocol => "l4proto",
                 };
                 write!(f, "meta load {key} => reg {}", to.0)
@@ -102,9 +122,18 @@ impl fmt::Display for Expression {
                 hexadecimal(f, value)
             }
             Expression::Lookup { map, key, to } => write!(f, "lookup reg {} set {map} dreg {}", key.0, to.0),
-            Expression::DestinationNat { address, port } => {
-                write!(f, "nat dnat ip addr_min reg {} proto_min reg {}", address.0, port.0)
+            Expression::Member { set, key, inverted } => {
+                let inverted = if *inverted { " inverted" } else { "" };
+                write!(f, "lookup reg {} set {set}{inverted}", key.0)
             }
+            Expression::DestinationNat { family, address, port } => {
+                write!(f, "nat dnat {family} addr_min reg {} proto_min reg {}", address.0, port.0)
+            }
+            Expression::Immediate { to, value } => {
+                write!(f, "immediate reg {} ", to.0)?;
+                hexadecimal(f, value)
+            }
+            Expression::DestinationPort { port } => write!(f, "nat dnat ip proto_min reg {}", port.0),
             Expression::Masquerade => f.write_str("masq"),
             Expression::Counter => f.write_str("counter"),
             Expression::Verdict(Verdict::Drop) => f.write_str("immediate drop"),

@@ -1,25 +1,48 @@
 use super::*;
 
-fn workshop() -> Workshop {
-    let network = NatNetwork {
+use crate::network::{GatewayMode, Subnet};
+
+fn network() -> BridgeNetwork {
+    BridgeNetwork {
+        id: "1".into(),
+        name: "bridge".into(),
         bridge: "corten-1a2b3c4d".into(),
-        address: "172.30.0.1/16".parse().unwrap(),
-        subnet: "172.30.0.0/16".parse().unwrap(),
-        gateway: Ipv4Addr::new(172, 30, 0, 1),
+        own_bridge: true,
+        subnets: vec![Subnet {
+            net: "172.30.0.0/16".parse().unwrap(),
+            range: None,
+            bridge_ip: "172.30.0.1".parse().ok(),
+            gateway: "172.30.0.1".parse().ok(),
+            reserved: Vec::new(),
+        }],
         mtu: 1500,
         link_mtu: 65_535,
-    };
+        internal: false,
+        inter_container: true,
+        masquerade: true,
+        host_ip: [0, 0, 0, 0].into(),
+        interface_prefix: "eth".into(),
+        ipv4_mode: GatewayMode::Nat,
+        ipv6_mode: GatewayMode::Nat,
+    }
+}
+
+fn workshop() -> Workshop {
     let home = netns::current().unwrap();
-    Workshop::new(Settings::new("1a2b3c4d".parse().unwrap()), network, home, NAMES - 1)
+    Workshop::new(Settings::new("1a2b3c4d".parse().unwrap()), home, NAMES - 1)
+}
+
+fn endpoint(workshop: &Workshop, names: &[&str]) -> Endpoint {
+    let request = EndpointRequest { ipv4: "172.30.0.2".parse().ok(), ..EndpointRequest::default() };
+    workshop.endpoint(&network(), &request, names)
 }
 
 #[test]
 fn names_fit_and_wrap_around() {
     let workshop = workshop();
-    let ip = Ipv4Addr::new(172, 30, 0, 2);
-    let last = workshop.interface(ip, None, false).host_interface;
+    let last = endpoint(&workshop, &[]).host_interface;
     assert_eq!((last.as_str(), last.len()), ("v1a2b3c4d-zzzzz", 15));
-    assert_eq!(workshop.interface(ip, None, false).host_interface, "v1a2b3c4d-0");
+    assert_eq!(endpoint(&workshop, &[]).host_interface, "v1a2b3c4d-0");
     assert_eq!(name_number("v1a2b3c4d-", "v1a2b3c4d-zzzzz"), Some(NAMES - 1));
     for foreign in ["eth0", "v1a2b3c4d-", "v1a2b3c4d-!", "v1a2b3c4d-000000"] {
         assert_eq!(name_number("v1a2b3c4d-", foreign), None, "{foreign}");
@@ -29,8 +52,12 @@ fn names_fit_and_wrap_around() {
 #[test]
 fn an_endpoint_is_made_in_this_order() {
     let workshop = workshop();
-    let interface = workshop.interface(Ipv4Addr::new(172, 30, 0, 2), None, false);
-    let text: Vec<String> = workshop.endpoint_plan(&interface).iter().map(|step| step.to_string()).collect();
+    let network = network();
+    let endpoint = endpoint(&workshop, &[]);
+    let routes = default_routes(std::slice::from_ref(&endpoint), |_| Some(&network));
+    let part = Part { network: &network, endpoint, announce: false, sysctls: &[], link_local: &[] };
+    let plan = workshop.sandbox_plan(&[part], routes, true);
+    let text: Vec<String> = plan.iter().map(|step| step.to_string()).collect();
     assert_eq!(
         text[0],
         "host: create veth v1a2b3c4d-zzzzz with eth0 in the container (MAC 02:42:ac:1e:00:02, MTU 65535)"
@@ -48,4 +75,14 @@ fn an_endpoint_is_made_in_this_order() {
             "host: wait for the carrier of corten-1a2b3c4d",
         ]
     );
+}
+
+#[test]
+fn interfaces_are_numbered_and_gaps_are_filled() {
+    let workshop = workshop();
+    let name = |names: &[&str]| endpoint(&workshop, names).interface;
+    assert_eq!(name(&[]), "eth0");
+    assert_eq!(name(&["eth0"]), "eth1");
+    assert_eq!(name(&["eth1", "wan"]), "eth0");
+    assert_eq!(name(&["eth0", "eth1", "eth2"]), "eth3");
 }

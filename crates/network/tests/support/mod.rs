@@ -3,16 +3,26 @@
 
 #![allow(dead_code)]
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
-use std::time::Duration;
+pub mod two_families;
 
-use corten_network::{AttachRequest, HostPort, Networks, PortRequest, Protocol, Settings};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use corten_network::{
+    EndpointRequest, HostPort, MacAddr, Networks, PortRequest, Protocol, PublishedPort, RestoredSandbox,
+    Sandbox, SandboxRequest, Settings,
+};
 use corten_sys::netns;
 
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what has to happen may take: on a busy machine a packet can be lost, and asked for again, several times.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long what must not happen is waited for.
+const SILENCE: Duration = Duration::from_millis(600);
 
 /// Runs `test` in a new host: lo is up, and a dummy uplink 192.0.2.2 carries the default route.
 pub fn on_host(test: impl FnOnce() + Send) {
@@ -76,8 +86,77 @@ pub fn settings(instance: &str) -> Settings {
     Settings::new(instance.parse().unwrap())
 }
 
-pub fn open(instance: &str) -> Networks {
-    Networks::open(settings(instance)).unwrap()
+/// Networks of which most tests use the default one only.
+pub struct Engine(pub Networks);
+
+impl Deref for Engine {
+    type Target = Networks;
+
+    fn deref(&self) -> &Networks {
+        &self.0
+    }
+}
+
+pub fn open(instance: &str) -> Engine {
+    Engine(Networks::open(settings(instance)).unwrap())
+}
+
+/// One endpoint of the default network.
+#[derive(Default, Clone)]
+pub struct AttachRequest {
+    pub container: String,
+    pub ip: Option<Ipv4Addr>,
+    pub mac: Option<MacAddr>,
+    pub ports: Vec<PortRequest>,
+}
+
+#[derive(Debug)]
+pub struct Attached {
+    pub netns: OwnedFd,
+    pub ip: Ipv4Addr,
+    pub prefix_len: u8,
+    pub gateway: Ipv4Addr,
+    pub mac: MacAddr,
+    pub host_interface: String,
+    pub ports: Vec<PublishedPort>,
+    pub sandbox: RestoredSandbox,
+}
+
+impl Engine {
+    pub fn attach(&self, request: &AttachRequest) -> corten_network::Result<Attached> {
+        Ok(attached(&request.container, self.0.attach(&self.sandbox_request(request))?))
+    }
+
+    pub fn attach_into(
+        &self,
+        netns: BorrowedFd<'_>,
+        request: &AttachRequest,
+    ) -> corten_network::Result<Attached> {
+        Ok(attached(&request.container, self.0.attach_into(netns, &self.sandbox_request(request))?))
+    }
+
+    fn sandbox_request(&self, request: &AttachRequest) -> SandboxRequest {
+        let AttachRequest { container, ip, mac, ports } = request.clone();
+        let network = self.nat().id.clone();
+        let endpoint = EndpointRequest { network, ipv4: ip, mac, ..EndpointRequest::default() };
+        SandboxRequest { container, endpoints: vec![endpoint], ports }
+    }
+}
+
+fn attached(container: &str, sandbox: Sandbox) -> Attached {
+    let Sandbox { netns, endpoints, ports } = sandbox;
+    let endpoint = &endpoints[0];
+    let ipv4 = endpoint.ipv4.unwrap();
+    Attached {
+        netns,
+        ip: ipv4.ip,
+        prefix_len: ipv4.prefix_len,
+        gateway: ipv4.gateway.unwrap(),
+        mac: endpoint.mac,
+        host_interface: endpoint.host_interface.clone(),
+        ports: ports.clone(),
+        sandbox: RestoredSandbox { container: container.to_owned(), endpoints: endpoints.clone(), ports },
+    }
 }
 
 pub fn request(container: &str, ports: &[PortRequest]) -> AttachRequest {
@@ -110,16 +189,30 @@ pub fn serve(namespace: &OwnedFd, port: u16, name: &'static str) {
 
 /// What the server at that address says; `None` when it cannot be reached.
 pub fn ask(ip: Ipv4Addr, port: u16) -> Option<String> {
-    let address = SocketAddrV4::new(ip, port);
-    let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_millis(600)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
+    two_families::reach(ip.into(), port)
 }
 
 pub fn ask_from(namespace: &OwnedFd, ip: Ipv4Addr, port: u16) -> Option<String> {
     inside(namespace, || ask(ip, port))
+}
+
+/// Whether nobody takes a connection there.
+pub fn shut(ip: impl Into<IpAddr>, port: u16) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::new(ip.into(), port), SILENCE).is_err()
+}
+
+pub fn shut_from(namespace: &OwnedFd, ip: impl Into<IpAddr>, port: u16) -> bool {
+    let ip = ip.into();
+    inside(namespace, || shut(ip, port))
+}
+
+/// Until it is true; the state of the kernel changes behind our back here.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Serves UDP in that namespace: answers each datagram with `name`.
@@ -135,7 +228,7 @@ pub fn serve_udp(namespace: &OwnedFd, port: u16, name: &'static str) {
 
 pub fn udp_client(namespace: &OwnedFd) -> UdpSocket {
     let socket = inside(namespace, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
-    socket.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
@@ -144,6 +237,14 @@ pub fn ask_udp(socket: &UdpSocket, ip: Ipv4Addr, port: u16) -> Option<String> {
     let mut buffer = [0; 64];
     let (length, _) = socket.recv_from(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Whether nobody answers a datagram.
+pub fn silent_udp(socket: &UdpSocket, ip: Ipv4Addr, port: u16) -> bool {
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    let silent = ask_udp(socket, ip, port).is_none();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    silent
 }
 
 /// The calling thread's namespace.

@@ -1,6 +1,5 @@
 //! Reading and writing the small files of a group.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -8,6 +7,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result};
 
 use super::Error;
+
+/// Bytes to read at once: most files are a few, `memory.stat` is two thousand.
+const PIECE: usize = 2048;
 
 /// Writes a value in one call, as the kernel wants it.
 pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
@@ -28,13 +30,17 @@ pub(super) fn write_each<T: AsRef<str>>(
     Ok(())
 }
 
-/// The whole text of a file.
+/// The whole text of a file. Statistics read dozens of them per group: no call but open, read and close.
 pub(super) fn read(dir: &Path, file: &str) -> Result<String> {
     let fd = rustix::fs::open(dir.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = String::new();
-    match std::fs::File::from(fd).read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL)),
+    let mut bytes = Vec::with_capacity(PIECE);
+    loop {
+        bytes.reserve(PIECE);
+        let read =
+            rustix::io::retry_on_intr(|| rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut bytes)))?;
+        if read == 0 {
+            return String::from_utf8(bytes).map_err(|_| Errno::ILSEQ);
+        }
     }
 }
 

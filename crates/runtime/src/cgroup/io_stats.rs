@@ -38,26 +38,24 @@ pub(super) fn read_v1(dir: &Path) -> BlockStats {
         let texts = names.iter().filter_map(|name| file::read(dir, name).ok());
         texts.map(|text| parse_v1(&text)).find(|entries| !entries.is_empty()).unwrap_or_default()
     };
-    BlockStats {
+    let stats = BlockStats {
         service_bytes: first(&[
             "blkio.bfq.io_service_bytes_recursive",
-            "blkio.io_service_bytes_recursive",
             "blkio.throttle.io_service_bytes_recursive",
-            "blkio.throttle.io_service_bytes",
         ]),
-        serviced: first(&[
-            "blkio.bfq.io_serviced_recursive",
-            "blkio.io_serviced_recursive",
-            "blkio.throttle.io_serviced_recursive",
-            "blkio.throttle.io_serviced",
-        ]),
-        queued: first(&["blkio.bfq.io_queued_recursive", "blkio.io_queued_recursive"]),
-        service_time: first(&["blkio.bfq.io_service_time_recursive", "blkio.io_service_time_recursive"]),
-        wait_time: first(&["blkio.bfq.io_wait_time_recursive", "blkio.io_wait_time_recursive"]),
-        merged: first(&["blkio.bfq.io_merged_recursive", "blkio.io_merged_recursive"]),
-        time: first(&["blkio.bfq.time_recursive", "blkio.time_recursive"]),
-        sectors: first(&["blkio.bfq.sectors_recursive", "blkio.sectors_recursive"]),
-        pressure: None,
+        serviced: first(&["blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive"]),
+        ..BlockStats::default()
+    };
+    // The others come together, in kernels that were built to debug the scheduler (CONFIG_BFQ_CGROUP_DEBUG).
+    let Ok(time) = file::read(dir, "blkio.bfq.time_recursive") else { return stats };
+    BlockStats {
+        queued: first(&["blkio.bfq.io_queued_recursive"]),
+        service_time: first(&["blkio.bfq.io_service_time_recursive"]),
+        wait_time: first(&["blkio.bfq.io_wait_time_recursive"]),
+        merged: first(&["blkio.bfq.io_merged_recursive"]),
+        time: parse_v1(&time),
+        sectors: first(&["blkio.bfq.sectors_recursive"]),
+        ..stats
     }
 }
 

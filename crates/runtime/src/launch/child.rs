@@ -6,10 +6,10 @@
 
 mod copy_up;
 mod init;
-mod mounts;
+pub(super) mod mounts;
 mod paths;
 mod program;
-mod users;
+pub(super) mod users;
 
 use core::ffi::CStr;
 use std::ffi::CString;

@@ -118,6 +118,9 @@ pub(super) fn prepare_overlay(
         let dir = rustix::fs::openat(&base, Path::new(name), flags, Mode::empty()).map_err(error)?;
         fsconfig_set_fd(&context, key, dir).map_err(error)?;
     }
+    for key in ["redirect_dir", "metacopy"] {
+        fsconfig_set_string(&context, key, "off").map_err(error)?;
+    }
     if overlay.volatile {
         fsconfig_set_flag(&context, "volatile").map_err(error)?;
     }

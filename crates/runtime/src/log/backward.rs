@@ -4,13 +4,12 @@
 //! behind it. The other stream's part begins behind its own last line end before the cut, which lies further back when a
 //! line of that stream was open at the cut.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::cursor::{self, Cursor};
 use super::files::LogFile;
 use super::record::{HEADER_LEN, Header, MAGIC, TRAILER_LEN};
+use super::source::ReadAt;
 use super::{Selection, Stream, json};
 use crate::monitor::protocol::{LogDriver, Timestamp};
 
@@ -50,7 +49,7 @@ pub(super) fn tail(
     let mut cut = Cut { lines, starts: [None; 2], later: [None; 2] };
     for (index, file) in files.iter().enumerate().rev() {
         let mut walk =
-            Walk { file: &file.file, format, end: file.len, window: Window::default(), whole: None };
+            Walk { file: file.bytes(), format, end: file.len, window: Window::default(), whole: None };
         walk.begin(file.len)?;
         let mut payload = Vec::new();
         while let Some(seen) = walk.previous(&mut payload)? {
@@ -114,7 +113,7 @@ impl Cut {
 
 /// Records of one file from the last to the first.
 struct Walk<'a> {
-    file: &'a File,
+    file: &'a dyn ReadAt,
     format: LogDriver,
     /// Where the next record to give out ends.
     end: u64,
@@ -201,11 +200,11 @@ struct Window {
 }
 
 impl Window {
-    fn get(&mut self, file: &File, from: u64, to: u64) -> io::Result<&[u8]> {
+    fn get(&mut self, file: &dyn ReadAt, from: u64, to: u64) -> io::Result<&[u8]> {
         if from < self.start || to > self.start + self.bytes.len() as u64 {
             let start = from.min(to.saturating_sub(BLOCK));
             self.bytes.resize((to - start) as usize, 0);
-            file.read_exact_at(&mut self.bytes, start)?;
+            file.read_whole(&mut self.bytes, start)?;
             self.start = start;
         }
         Ok(&self.bytes[(from - self.start) as usize..(to - self.start) as usize])

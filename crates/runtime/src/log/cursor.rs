@@ -1,11 +1,10 @@
 //! Reading one file forwards, record by record, through a buffer.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use super::record::{self, HEADER_LEN, Header, MAGIC, TRAILER_LEN};
+use super::source::ReadAt;
 use super::{Stream, json};
 use crate::monitor::protocol::{LogDriver, Timestamp};
 
@@ -60,7 +59,7 @@ impl Cursor {
     }
 
     /// The next complete record; `None` at the end, where nothing read ahead is kept: a torn record may be replaced.
-    pub(super) fn next(&mut self, file: &File) -> io::Result<Option<Record>> {
+    pub(super) fn next(&mut self, file: &dyn ReadAt) -> io::Result<Option<Record>> {
         if self.offset == 0 && self.format == LogDriver::Local && !self.skip_magic(file)? {
             return Ok(None);
         }
@@ -139,7 +138,7 @@ impl Cursor {
     }
 
     /// Reads on until `needed` bytes are there; false at the end of the file.
-    fn fill(&mut self, file: &File, needed: usize) -> io::Result<bool> {
+    fn fill(&mut self, file: &dyn ReadAt, needed: usize) -> io::Result<bool> {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
         let capacity = needed.next_multiple_of(BLOCK);
@@ -148,7 +147,7 @@ impl Cursor {
         }
         while self.unread.len() < needed {
             let at = self.offset + self.unread.len() as u64;
-            match file.read_at(&mut self.buffer[self.unread.end..], at) {
+            match file.read_from(&mut self.buffer[self.unread.end..], at) {
                 Ok(0) => return Ok(false),
                 Ok(n) => self.unread.end += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -158,9 +157,9 @@ impl Cursor {
         Ok(true)
     }
 
-    fn skip_magic(&mut self, file: &File) -> io::Result<bool> {
+    fn skip_magic(&mut self, file: &dyn ReadAt) -> io::Result<bool> {
         let mut magic = [0; MAGIC.len()];
-        match file.read_exact_at(&mut magic, 0) {
+        match file.read_whole(&mut magic, 0) {
             Ok(()) if magic == *MAGIC => {
                 self.seek(MAGIC.len() as u64);
                 Ok(true)
@@ -173,7 +172,7 @@ impl Cursor {
 }
 
 /// Where the last complete record of a `local` file ends; 0 when not even the magic is there.
-pub(super) fn end_of_records(file: &File, len: u64) -> io::Result<u64> {
+pub(super) fn end_of_records(file: &dyn ReadAt, len: u64) -> io::Result<u64> {
     if len < MAGIC.len() as u64 {
         return Ok(0);
     }
@@ -187,23 +186,23 @@ pub(super) fn end_of_records(file: &File, len: u64) -> io::Result<u64> {
 }
 
 /// Whether the last bytes before `end` are a record's trailer with its header where it should be.
-fn ends_whole(file: &File, end: u64) -> io::Result<bool> {
+fn ends_whole(file: &dyn ReadAt, end: u64) -> io::Result<bool> {
     Ok(header_before(file, end)?.is_some())
 }
 
 /// The header of the record that ends at `end`.
-pub(super) fn header_before(file: &File, end: u64) -> io::Result<Option<Header>> {
+pub(super) fn header_before(file: &dyn ReadAt, end: u64) -> io::Result<Option<Header>> {
     if end < (MAGIC.len() + HEADER_LEN + TRAILER_LEN) as u64 {
         return Ok(None);
     }
     let mut trailer = [0; TRAILER_LEN];
-    file.read_exact_at(&mut trailer, end - TRAILER_LEN as u64)?;
+    file.read_whole(&mut trailer, end - TRAILER_LEN as u64)?;
     let len = u32::from_le_bytes(trailer) as usize;
     let record_len = (HEADER_LEN + len + TRAILER_LEN) as u64;
     if len > record::PAYLOAD_MAX || end < MAGIC.len() as u64 + record_len {
         return Ok(None);
     }
     let mut header = [0; HEADER_LEN];
-    file.read_exact_at(&mut header, end - record_len)?;
+    file.read_whole(&mut header, end - record_len)?;
     Ok(Header::decode(&header).filter(|h| h.len == len))
 }

@@ -5,7 +5,7 @@ use crate::monitor::protocol::Timestamp;
 
 /// The open line of one stream.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     open: Vec<u8>,
     began: Timestamp,
     /// `open` was given out and is to be cleared.
@@ -13,7 +13,7 @@ pub(super) struct Lines {
 }
 
 /// What [`Lines::next`] found at the beginning of a chunk.
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// A line, or a piece of [`LINE_BYTES_MAX`], that lies in the chunk alone: its first so many bytes.
     Whole { len: usize },
     /// One that began in an earlier chunk: [`Lines::joined`]; so many bytes of the chunk are consumed.
@@ -24,7 +24,7 @@ pub(super) enum Piece {
 
 impl Lines {
     /// Takes the next line off the front of `chunk`, which is not empty.
-    pub(super) fn next(&mut self, chunk: &[u8], time: Timestamp) -> Piece {
+    pub(crate) fn next(&mut self, chunk: &[u8], time: Timestamp) -> Piece {
         self.clear_given();
         let room = LINE_BYTES_MAX - self.open.len();
         let window = &chunk[..chunk.len().min(room)];
@@ -48,14 +48,14 @@ impl Lines {
     }
 
     /// Ends the open line without a newline; false when there is none.
-    pub(super) fn end(&mut self) -> bool {
+    pub(crate) fn end(&mut self) -> bool {
         self.clear_given();
         self.given = !self.open.is_empty();
         self.given
     }
 
     /// The line that was just completed, and the time of its first chunk.
-    pub(super) fn joined(&self) -> (&[u8], Timestamp) {
+    pub(crate) fn joined(&self) -> (&[u8], Timestamp) {
         (&self.open, self.began)
     }
 

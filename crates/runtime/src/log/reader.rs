@@ -93,7 +93,7 @@ impl Reader {
         selection: Selection,
         watch: Option<Watch>,
     ) -> Result<Self, LogError> {
-        let files = if format == LogDriver::None { Vec::new() } else { files::open_all(&path)? };
+        let files = if format == LogDriver::None { Vec::new() } else { files::open_all(&path, format)? };
         let starts = match selection.tail {
             Some(lines) => backward::tail(&files, format, &selection, lines)
                 .map_err(|source| LogError::Read { path: path.clone(), source })?,
@@ -105,7 +105,8 @@ impl Reader {
             _ => starts[0].min(starts[1]),
         };
         let mut cursor = Cursor::new(format);
-        cursor.seek(first.offset);
+        let passed = files.get(first.file).map_or(0, |file| file.start_of(selection.since));
+        cursor.seek(first.offset.max(passed));
         Ok(Self {
             path,
             format,
@@ -235,7 +236,7 @@ impl Reader {
     /// Whether there is more to read after the end was seen, in this file or in one that replaced it.
     fn look_again(&mut self) -> Result<bool, LogError> {
         let Some(last) = self.files.last() else {
-            self.files = files::open_all(&self.path)?;
+            self.files = files::open_all(&self.path, self.format)?;
             return Ok(!self.files.is_empty());
         };
         let rotated = last.is_rotated(&self.path);
@@ -249,7 +250,7 @@ impl Reader {
             return Ok(true);
         }
         if let Some(last) = self.files.last().filter(|_| rotated) {
-            let newer = files::open_newer(&self.path, last)?;
+            let newer = files::open_newer(&self.path, last, self.format)?;
             let some = !newer.is_empty();
             self.files.extend(newer);
             return Ok(some);
@@ -259,7 +260,7 @@ impl Reader {
 
     fn next_in_file(&mut self) -> Result<Option<Record>, LogError> {
         let Some(file) = self.files.get(self.at) else { return Ok(None) };
-        let record = self.cursor.next(&file.file).map_err(|source| {
+        let record = self.cursor.next(file.bytes()).map_err(|source| {
             let path = self.path.clone();
             if source.kind() == io::ErrorKind::InvalidData {
                 LogError::NotALog { path }
@@ -274,7 +275,8 @@ impl Reader {
 
     fn next_file(&mut self) {
         self.at += 1;
-        self.cursor.seek(0);
+        let since = self.selection.since;
+        self.cursor.seek(self.files.get(self.at).map_or(0, |file| file.start_of(since)));
         // Descriptors of files that are done with are not kept, but for the last, by which a rotation is noticed.
         if self.at > 64 {
             self.files.drain(..self.at);

@@ -15,7 +15,7 @@ pub fn format_rfc3339(time: Timestamp) -> String {
 }
 
 /// `2026-11-21T02:36:30.5Z`, appended to `out`: Go's `RFC3339Nano`.
-pub(super) fn append_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
+pub(crate) fn append_rfc3339(time: Timestamp, out: &mut Vec<u8>) {
     seconds(out, time);
     let nanos = time.0.rem_euclid(SECOND);
     if nanos != 0 {
@@ -87,7 +87,7 @@ fn digits(out: &mut Vec<u8>, value: i64, width: u32) {
 }
 
 /// Days since 1970-01-01 to the proleptic Gregorian calendar, by eras of 400 years that begin in March.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

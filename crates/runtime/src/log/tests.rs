@@ -10,7 +10,15 @@ use super::*;
 use crate::monitor::protocol::{LogConfig, LogDriver};
 
 fn config(dir: &Path, driver: LogDriver) -> LogConfig {
-    LogConfig { driver, path: dir.join("log"), bytes_max: 0, files_max: 1 }
+    LogConfig {
+        driver,
+        path: dir.join("log"),
+        bytes_max: 0,
+        files_max: 1,
+        compress: false,
+        attributes: String::new(),
+        remote: None,
+    }
 }
 
 fn writer(config: &LogConfig) -> Writer {
@@ -365,4 +373,147 @@ proptest! {
             }
         }
     }
+}
+
+/// Compresses what has been rotated, as the monitor's child does.
+fn pack(writer: &mut Writer) {
+    while let Some(job) = writer.next_to_pack() {
+        job.run().unwrap();
+        writer.packed(&job, true).unwrap();
+    }
+}
+
+#[test]
+fn compressed_files_are_read_as_the_others_and_unpacked_by_any_tool() {
+    for driver in [LogDriver::Local, LogDriver::JsonFile] {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            LogConfig { bytes_max: 700_000, files_max: 4, compress: true, ..config(dir.path(), driver) };
+        let mut log = writer(&config);
+        let mut written = Vec::new();
+        for i in 0..45_000_i64 {
+            let line = format!("line {i} {}\n", "x".repeat((i % 90) as usize));
+            let stream = if i % 3 == 0 { Stream::Stderr } else { Stream::Stdout };
+            log.write(stream, Timestamp(i * 1000 + 1), line.as_bytes()).unwrap();
+            written.push((i * 1000 + 1, stream, line));
+            if i % 2000 == 0 {
+                pack(&mut log);
+            }
+        }
+        pack(&mut log);
+        let names = |number: u32| {
+            let plain = files::rotated(&config.path, number);
+            [plain.exists(), index::path_of(&plain).exists(), files::packed(&config.path, number).exists()]
+        };
+        assert_eq!(
+            [1, 2, 3, 4].map(names),
+            [[false, false, true]; 3].into_iter().chain([[false; 3]]).collect::<Vec<_>>()[..]
+        );
+        assert!(std::fs::metadata(files::packed(&config.path, 1)).unwrap().len() < 250_000);
+        let mut unpacked = Vec::new();
+        let file = std::fs::File::open(files::packed(&config.path, 1)).unwrap();
+        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(file), &mut unpacked).unwrap();
+        assert!(unpacked.len() > 600_000 && unpacked.len() <= 700_000);
+
+        let all = entries(&config, Selection::default());
+        assert!(all.len() > 15_000);
+        assert_eq!(all, written[written.len() - all.len()..]);
+        let tail = Selection { tail: Some(12_000), ..Selection::default() };
+        assert_eq!(entries(&config, tail), all[all.len().saturating_sub(12_000)..]);
+        for at in [0, all.len() / 2, all.len() - 2] {
+            let since = Selection { since: Some(Timestamp(all[at].0)), ..Selection::default() };
+            assert_eq!(entries(&config, since.clone()), all[at..], "{at}");
+            let both = Selection { tail: Some(10), stderr: false, ..since };
+            let mut expected: Vec<_> = all[at..].iter().filter(|e| e.1 == Stream::Stdout).cloned().collect();
+            expected.drain(..expected.len().saturating_sub(10));
+            assert_eq!(entries(&config, both), expected);
+        }
+    }
+}
+
+#[test]
+fn a_reader_passes_over_what_is_older_even_where_the_clock_was_set_back() {
+    for (driver, compress) in [
+        (LogDriver::Local, false),
+        (LogDriver::JsonFile, false),
+        (LogDriver::Local, true),
+        (LogDriver::JsonFile, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig { bytes_max: 1_000_000, files_max: 3, compress, ..config(dir.path(), driver) };
+        let mut log = writer(&config);
+        let text = "y".repeat(100);
+        for i in 0..18_000_i64 {
+            // Half-way the clock goes back by a third of what was, and on again.
+            let time = if i < 9_000 { i } else { i - 3_000 };
+            log.write(Stream::Stdout, Timestamp(time), format!("{i} {text}\n").as_bytes()).unwrap();
+            if i % 6_000 == 0 {
+                // As a restart of the container does.
+                log = writer(&config);
+            }
+        }
+        pack(&mut log);
+        let all = entries(&config, Selection::default());
+        for since in [0, 7_500, 8_999, 14_700] {
+            let selection = Selection { since: Some(Timestamp(since)), ..Selection::default() };
+            let expected: Vec<_> = all.iter().filter(|entry| entry.0 >= since).cloned().collect();
+            assert_eq!(entries(&config, selection), expected, "{driver:?} {compress} {since}");
+        }
+    }
+}
+
+#[test]
+fn a_follower_sees_each_line_once_while_files_are_compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        bytes_max: 20_000,
+        files_max: 50,
+        compress: true,
+        ..config(dir.path(), LogDriver::Local)
+    };
+    let mut log = writer(&config);
+    let stop = Stop::new().unwrap();
+    let mut reader =
+        Reader::follow(config.path.clone(), config.driver, Selection::default(), stop.clone()).unwrap();
+    let follower = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            seen.push(String::from_utf8(entry.line.to_vec()).unwrap());
+        }
+        seen
+    });
+    for i in 0..10_000 {
+        log.write(Stream::Stdout, Timestamp(i), format!("{i}\n").as_bytes()).unwrap();
+        pack(&mut log);
+    }
+    stop.finish();
+    assert_eq!(follower.join().unwrap(), (0..10_000).map(|i| format!("{i}\n")).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_killed_writer_left_of_compressing_is_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        LogConfig { bytes_max: 1000, files_max: 3, compress: true, ..config(dir.path(), LogDriver::Local) };
+    let mut log = writer(&config);
+    for i in 0..130 {
+        log.write(Stream::Stdout, Timestamp(i), format!("{i}\n").as_bytes()).unwrap();
+    }
+    let before = entries(&config, Selection::default());
+    // Killed between the compressed file's coming and the other's going, and with the next one half-made.
+    let job = log.next_to_pack().unwrap();
+    job.run().unwrap();
+    std::fs::copy(files::unfinished(&config.path), files::packed(&config.path, 1)).unwrap();
+    std::fs::write(files::unfinished(&config.path), b"half").unwrap();
+    drop(log);
+    assert_eq!(entries(&config, Selection::default()), before);
+    let mut log = writer(&config);
+    assert_eq!(entries(&config, Selection::default()), before);
+    pack(&mut log);
+    assert!(!files::unfinished(&config.path).exists() && !files::rotated(&config.path, 1).exists());
+    assert_eq!(entries(&config, Selection::default()), before);
+    // A compressed file that is damaged costs its own lines only.
+    std::fs::write(files::packed(&config.path, 2), b"\x1f\x8bnothing").unwrap();
+    let after = entries(&config, Selection::default());
+    assert!(after.len() < before.len() && before.ends_with(&after));
 }

@@ -6,11 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use super::index::IndexWriter;
 use super::record::{self, Header, MAGIC};
-use super::{LINE_BYTES_MAX, LogError, Stream, cursor, files, json};
+use super::source::ReadAt;
+use super::{LINE_BYTES_MAX, LogError, Stream, cursor, files, json, packed};
 use crate::monitor::protocol::{LogConfig, LogDriver, Timestamp};
 
 /// The open log of one container. There is one writer at a time.
@@ -21,7 +23,12 @@ pub struct Writer {
     /// `None` after a rotation that could not create the new file; opened again with the next write.
     file: Option<File>,
     size: u64,
+    inode: u64,
+    index: IndexWriter,
     format: Format,
+    compress: bool,
+    /// There are rotated files to be compressed.
+    unpacked: bool,
 }
 
 enum Format {
@@ -34,6 +41,28 @@ enum Format {
         encoder: json::Encoder,
         out: Vec<u8>,
     },
+}
+
+/// A rotated file to be compressed, which takes time: for somebody else to do.
+pub struct PackJob {
+    source: PathBuf,
+    target: PathBuf,
+    inode: u64,
+    format: LogDriver,
+}
+
+impl PackJob {
+    /// Does it; [`Writer::packed`] puts the outcome in its place.
+    pub fn run(&self) -> io::Result<()> {
+        let source = File::open(&self.source)?;
+        if source.metadata()?.ino() != self.inode {
+            // Rotated meanwhile; it will be found again.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut options = OpenOptions::new();
+        let target = options.write(true).create(true).truncate(true).mode(0o640).open(&self.target)?;
+        packed::pack(&source, self.format, target)
+    }
 }
 
 /// The beginning of a line whose end has not been seen.
@@ -52,7 +81,7 @@ impl Writer {
             LogDriver::Local => Format::Local { open: [false; 2] },
             LogDriver::JsonFile => Format::JsonFile {
                 pending: Default::default(),
-                encoder: json::Encoder::default(),
+                encoder: json::Encoder::new(config.attributes.clone()),
                 out: Vec::new(),
             },
         };
@@ -62,9 +91,18 @@ impl Writer {
             files_max: config.files_max,
             file: None,
             size: 0,
+            inode: 0,
+            index: IndexWriter::default(),
             format,
+            compress: config.compress,
+            unpacked: false,
         };
         writer.reopen()?;
+        // A container's first start has nothing to look for.
+        if writer.compress && writer.size > MAGIC.len() as u64 {
+            files::tidy(&writer.path, writer.files_max);
+            writer.unpacked = true;
+        }
         Ok(Some(writer))
     }
 
@@ -86,7 +124,9 @@ impl Writer {
         let Format::JsonFile { pending, encoder, out } = &mut self.format else { return Ok(()) };
         for (pending, stream) in pending.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
             if !pending.line.is_empty() {
-                encoder.encode(out, stream, pending.began.unwrap_or(time), &pending.line);
+                let began = pending.began.unwrap_or(time);
+                self.index.note(began);
+                encoder.encode(out, stream, began, &pending.line);
             }
             *pending = Pending::default();
         }
@@ -103,6 +143,34 @@ impl Writer {
         }
     }
 
+    /// Whether there may be a rotated file to be compressed.
+    pub fn has_unpacked(&self) -> bool {
+        self.unpacked
+    }
+
+    /// A rotated file to be compressed, if there is one; to be asked again when that is done.
+    pub fn next_to_pack(&mut self) -> Option<PackJob> {
+        if !self.unpacked {
+            return None;
+        }
+        let found = files::youngest_unpacked(&self.path, self.files_max);
+        self.unpacked = found.is_some();
+        let format = match self.format {
+            Format::Local { .. } => LogDriver::Local,
+            Format::JsonFile { .. } => LogDriver::JsonFile,
+        };
+        found.map(|(source, inode)| PackJob { source, target: files::unfinished(&self.path), inode, format })
+    }
+
+    /// Takes note of what became of a job. After a failure nothing is tried before the next rotation.
+    pub fn packed(&mut self, job: &PackJob, success: bool) -> io::Result<()> {
+        if success {
+            return files::replace(&self.path, self.files_max, job.inode);
+        }
+        self.unpacked = false;
+        std::fs::remove_file(&job.target)
+    }
+
     fn write_record(&mut self, stream: Stream, time: Timestamp, payload: &[u8]) -> Result<(), LogError> {
         let len = (record::HEADER_LEN + payload.len() + record::TRAILER_LEN) as u64;
         self.make_room(len)?;
@@ -110,6 +178,7 @@ impl Writer {
         let partial = payload.last() != Some(&b'\n');
         let continues = std::mem::replace(&mut open[stream.index()], partial);
         let header = Header { len: payload.len(), stream, continues, partial, time }.encode();
+        self.index.note(time);
         self.append(&[&header, payload, &record::trailer(payload.len())])
     }
 
@@ -129,6 +198,7 @@ impl Writer {
                 break;
             }
             let began = *pending.began.get_or_insert(time);
+            self.index.note(began);
             if pending.line.is_empty() {
                 encoder.encode(out, stream, began, piece);
             } else {
@@ -169,6 +239,7 @@ impl Writer {
         if self.size > empty && self.size.saturating_add(len) > self.bytes_max {
             self.file = None;
             files::rotate(&self.path, self.files_max)?;
+            self.unpacked = self.compress;
             self.reopen()?;
         }
         Ok(())
@@ -180,6 +251,7 @@ impl Writer {
         match write_all(file, parts) {
             Ok(()) => {
                 self.size += total as u64;
+                self.index.grown(&self.path, self.inode, self.size);
                 Ok(())
             }
             Err(source) => {
@@ -199,7 +271,8 @@ impl Writer {
             .mode(0o640)
             .open(&self.path)
             .map_err(error)?;
-        let len = file.metadata().map_err(error)?.len();
+        let metadata = file.metadata().map_err(error)?;
+        let len = metadata.len();
         self.size = match self.format {
             Format::Local { .. } => cursor::end_of_records(&file, len).map_err(error)?,
             Format::JsonFile { .. } => end_of_lines(&file, len).map_err(error)?,
@@ -211,7 +284,8 @@ impl Writer {
             file.write_all(MAGIC).map_err(error)?;
             self.size = MAGIC.len() as u64;
         }
-        self.file = Some(file);
+        (self.file, self.inode) = (Some(file), metadata.ino());
+        self.index = IndexWriter::open(&self.path, self.inode, self.size);
         Ok(())
     }
 }
@@ -240,7 +314,7 @@ fn end_of_lines(file: &File, len: u64) -> io::Result<u64> {
     while end > 0 {
         let start = end.saturating_sub(buffer.len() as u64);
         let block = &mut buffer[..(end - start) as usize];
-        file.read_exact_at(block, start)?;
+        file.read_whole(block, start)?;
         if let Some(at) = memchr::memrchr(b'\n', block) {
             return Ok(start + at as u64 + 1);
         }

@@ -1,7 +1,8 @@
 //! One attached client: a socket that gets the streams of a container or an exec, and may feed its stdin.
 //!
 //! Writes never block. What the socket does not take is queued; a queue over [`QUEUE_MAX`] makes the monitor stop
-//! reading from the container, so that a slow client slows the container down, as a terminal does.
+//! reading from the container, so that a slow client slows the container down, as a terminal does. For how long is the monitor's
+//! to say.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -35,7 +36,8 @@ pub(super) struct Attached {
     queue: VecDeque<u8>,
     /// Since when it has not taken a byte although there were some.
     pub waiting_since: Option<Instant>,
-    full: bool,
+    /// Since when it has been full without a break.
+    pub full_since: Option<Instant>,
     /// What epoll watches it for; `None`: not in epoll.
     pub watched: Option<Ready>,
     /// It has hung up and left input that the process does not take yet: not in epoll, which would report nothing else.
@@ -59,7 +61,7 @@ impl Attached {
             closing: false,
             queue: VecDeque::new(),
             waiting_since: None,
-            full: false,
+            full_since: None,
             watched: None,
             parked: false,
         }
@@ -73,7 +75,7 @@ impl Attached {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.full
+        self.full_since.is_some()
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -104,7 +106,9 @@ impl Attached {
             self.queue.extend(&header[sent.min(header.len())..]);
             self.queue.extend(&bytes[sent.saturating_sub(header.len())..]);
             self.waiting_since.get_or_insert_with(Instant::now);
-            self.full = self.full || self.queue.len() > QUEUE_MAX;
+            if self.queue.len() > QUEUE_MAX {
+                self.full_since.get_or_insert_with(Instant::now);
+            }
         }
         Ok(())
     }
@@ -119,7 +123,7 @@ impl Attached {
             }
             self.queue.drain(..sent);
             self.waiting_since = Some(Instant::now());
-            self.full = self.full && self.queue.len() > QUEUE_LOW;
+            self.full_since = self.full_since.filter(|_| self.queue.len() > QUEUE_LOW);
         }
         self.queue = VecDeque::new();
         self.waiting_since = None;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use super::attached::{Attached, Gone};
 use super::poll::{Id, Ready, Token};
 use super::protocol::Attach;
-use super::run::Monitor;
+use super::run::{CONTAINER, Monitor};
 use crate::log::Stream;
 
 /// Bytes of input taken at a time.
@@ -62,6 +62,18 @@ impl Monitor {
             Err(Gone) => self.drop_client(id),
         }
         self.return_input(input);
+    }
+
+    /// Lends the buffer for input; to be returned by [`Monitor::return_input`].
+    fn lend_input(&mut self, len: usize) -> Vec<u8> {
+        self.buffer_used = true;
+        let mut input = std::mem::take(&mut self.input);
+        input.resize(len, 0);
+        input
+    }
+
+    fn return_input(&mut self, input: Vec<u8>) {
+        self.input = input;
     }
 
     /// Hands a client's input to the process, unless it is what detaches the client.
@@ -155,11 +167,11 @@ impl Monitor {
             return self.drop_client(client);
         }
         self.rearm_input(id);
-        let full = self.clients.iter().any(|c| c.session == id && c.is_full());
-        match self.session(id).map(|s| (s.paused, s.code.is_some())) {
-            // What a process that has ended left behind is little, and everybody gets it.
-            Some((false, false)) if full => self.pause(id),
-            Some((true, ended)) if !full || ended => self.resume(id),
+        let slow_log = id == CONTAINER && self.shipping.as_ref().is_some_and(|s| s.is_full());
+        let full = slow_log || self.clients.iter().any(|c| c.session == id && c.is_full());
+        match self.session(id).map(|s| s.paused) {
+            Some(false) if full => self.pause(id),
+            Some(true) if !full => self.resume(id),
             _ => {}
         }
     }
@@ -194,7 +206,7 @@ impl Monitor {
     /// Reads a session's output (again).
     pub(super) fn resume(&mut self, id: Id) {
         let Some(session) = self.sessions.iter_mut().find(|s| s.id == id) else { return };
-        session.paused = false;
+        (session.paused, session.deserted) = (false, false);
         let mut failed = None;
         for (output, stream) in session.outputs.iter().zip([Stream::Stdout, Stream::Stderr]) {
             if let Some(Err(error)) =

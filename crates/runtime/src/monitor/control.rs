@@ -135,8 +135,7 @@ mod tests {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let mut line = ControlLine::new(1, ours).unwrap();
         let exec = |code| encode(&Event::ExecExited { exec: "e".into(), code });
-        let exit =
-            Exit { code: 7, signal: None, oom_killed: false, started: Timestamp(1), finished: Timestamp(2) };
+        let exit = Exit { code: 7, started: Timestamp(1), finished: Timestamp(2), ..Exit::default() };
         while line.queue.is_empty() {
             assert!(line.send(&exec(1)));
         }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use corten_sys::process::{self, Ended};
 
-use super::poll::Id;
-use super::protocol::{Event, Exit, Timestamp};
+use super::poll::{Id, Ready, Token};
+use super::protocol::{Cause, Event, Exit, Timestamp};
 use super::run::{CONTAINER, Monitor};
 use super::start::remove_group;
 use super::{record, streams::Session};
 use crate::hooks;
 use crate::log::Stream;
+use crate::spec::{Hook, State};
 
 /// How long output is waited for after the process has ended, when others hold its pipes.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -29,6 +30,9 @@ pub(super) struct Ending {
     pub code: Option<(i32, Option<i32>)>,
     finished: Timestamp,
     oom_killed: bool,
+    core_dumped: bool,
+    /// Why the monitor ended it.
+    pub cause: Option<Cause>,
     /// It never ran: there is no exit to be told.
     pub failed: bool,
     /// Everything is told and cleared away.
@@ -36,7 +40,18 @@ pub(super) struct Ending {
     pub execs_until: Option<Instant>,
 }
 
+/// Hooks for the end, and what they are told.
+pub(super) struct Poststop {
+    pub hooks: Vec<Hook>,
+    pub state: State,
+}
+
 impl Ending {
+    /// Whether everything is told and cleared away.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.execs_until
     }
@@ -45,7 +60,8 @@ impl Ending {
 impl Monitor {
     pub(super) fn is_finished(&self) -> bool {
         let reaped = self.sessions.is_empty() || self.ending.execs_until.is_none();
-        self.ending.over && self.clients.is_empty() && reaped
+        let shipped = self.shipping.as_ref().is_none_or(|s| s.is_done());
+        self.ending.over && self.clients.is_empty() && reaped && shipped
     }
 
     /// A process has ended.
@@ -59,9 +75,9 @@ impl Monitor {
             // Somebody else has reaped it; its code is lost.
             Err(_) => Ended::Exited(255),
         };
-        let (code, signal) = match ended {
-            Ended::Exited(code) => (code, None),
-            Ended::Signaled(signal) => (128 + signal, Some(signal)),
+        let (code, signal, core_dumped) = match ended {
+            Ended::Exited(code) => (code, None, false),
+            Ended::Signaled(signal, core_dumped) => (128 + signal, Some(signal), core_dumped),
         };
         session.code = Some(code);
         session.input.end();
@@ -70,6 +86,7 @@ impl Monitor {
             self.poll.remove(&pidfd);
         }
         if id == CONTAINER {
+            self.ending.core_dumped = core_dumped;
             self.container_ended(Some((code, signal)));
         }
         self.drain(id);
@@ -78,8 +95,13 @@ impl Monitor {
     /// Notes how the first process ended. Without a PID namespace of its own the container's other processes outlive it, so
     /// they are ended here.
     pub(super) fn container_ended(&mut self, code: Option<(i32, Option<i32>)>) {
+        // A probe that still runs is an exec like others now.
+        self.checkup = None;
         self.ending.code = Some(code.unwrap_or((255, None)));
+        self.end_names();
         self.ending.finished = Timestamp::now();
+        // The end of the group would be a notice, too.
+        self.forget_memory();
         self.ending.oom_killed = self.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
         if !self.pid_namespace
             && let Err(error) = self.cgroup.kill_all()
@@ -93,30 +115,39 @@ impl Monitor {
         }
     }
 
-    /// Reads what a process that has ended left in its pipes, up to their end or until nothing is there.
+    /// Reads what a process that has ended left in its pipes, however full its clients are. What comes after that is from others who
+    /// hold the pipes and may write for ever: it is read like any output, for a while.
     fn drain(&mut self, id: Id) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            while self.pump(id, stream).is_some_and(|read| read > 0) {}
+            let mut left = self.session(id).map_or(0, |session| session.unread(stream));
+            while let Some(read @ 1..) = self.pump(id, stream)
+                && read <= left
+            {
+                left -= read;
+            }
         }
         // Reading the last output's end has settled it; without outputs there was nothing to read.
         self.settle(id);
         self.rearm(id);
-        if self.session(id).is_some() {
-            self.resume(id);
-        }
     }
 
     /// One of a process's outputs has no more to give.
     pub(super) fn output_ended(&mut self, id: Id, stream: Stream) {
-        let Some(session) = self.session_mut(id) else { return };
-        // A terminal that nobody has open may be opened again while the process lives.
-        let keep = session.tty && session.code.is_none();
-        let Some(fd) = session.outputs[stream.index()].take() else { return };
-        self.poll.remove(&fd);
-        if keep && let Some(session) = self.session_mut(id) {
-            session.outputs[stream.index()] = Some(fd);
+        let Self { sessions, poll, .. } = self;
+        let Some(session) = sessions.iter_mut().find(|s| s.id == id) else { return };
+        let terminal = session.tty && session.code.is_none();
+        let Some(fd) = &session.outputs[stream.index()] else { return };
+        // A terminal that nobody has open may be opened again while the process lives: an init writes to its console now and then.
+        // Until then it hangs up without end, so only what is new is waited for.
+        if terminal {
+            let deserted = std::mem::replace(&mut session.deserted, true);
+            if !deserted && let Err(error) = poll.set(fd, Token::Output(id, stream), Ready::IN | Ready::ET) {
+                self.complain("watch the terminal", &error);
+            }
             return;
         }
+        poll.remove(fd);
+        session.outputs[stream.index()] = None;
         self.settle(id);
     }
 
@@ -143,11 +174,16 @@ impl Monitor {
             // As for every record: a full disk costs log lines only.
             let _ = log.finish(self.ending.finished);
         }
+        if let Some(shipping) = &mut self.shipping {
+            shipping.finish();
+        }
         let (code, signal) = self.ending.code.unwrap_or((session.code.unwrap_or(255), None));
         let exit = Exit {
             code,
             signal,
             oom_killed: self.ending.oom_killed,
+            core_dumped: self.ending.core_dumped,
+            cause: self.ending.cause,
             started: self.started.unwrap_or_default(),
             finished: self.ending.finished,
         };
@@ -185,6 +221,9 @@ impl Monitor {
             && let Err(error) = hooks::run("poststop", &poststop.hooks, &poststop.state)
         {
             self.complain("poststop hook", &error);
+        }
+        if let Some(Err(error)) = self.foreign.as_ref().map(|foreign| foreign.delete()) {
+            self.complain("delete the container in its runtime", &error);
         }
         if let Err(error) = remove_group(&self.cgroup) {
             self.complain("remove the control group", &error);

@@ -25,6 +25,15 @@ pub(super) enum Token {
     Output(Id, Stream),
     Input(Id),
     Client(Id),
+    Resolver,
+    /// The receiver of the log.
+    Log,
+    /// A process that compresses has ended.
+    Packing,
+    /// A process that looks a name up has ended.
+    Lookup,
+    /// The control group lacks memory.
+    Memory,
 }
 
 impl Token {
@@ -38,6 +47,11 @@ impl Token {
             Self::Output(id, Stream::Stderr) => (5, id),
             Self::Input(id) => (6, id),
             Self::Client(id) => (7, id),
+            Self::Resolver => (8, 0),
+            Self::Log => (9, 0),
+            Self::Packing => (10, 0),
+            Self::Lookup => (11, 0),
+            Self::Memory => (12, 0),
         };
         kind << 32 | u64::from(id)
     }
@@ -52,6 +66,11 @@ impl Token {
             5 => Self::Output(id, Stream::Stderr),
             6 => Self::Input(id),
             7 => Self::Client(id),
+            8 => Self::Resolver,
+            9 => Self::Log,
+            10 => Self::Packing,
+            11 => Self::Lookup,
+            12 => Self::Memory,
             _ => Self::Listener,
         }
     }

@@ -7,11 +7,22 @@
 //! engine ↔ monitor: [`Request`] and [`Event`] over the control socket given at launch, and later over any
 //! connection to `<run_dir>/monitor.sock`. A monitor serves several connections; events go to all of them.
 
+mod health;
+mod log;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use log::{
+    GelfCompression, LogConfig, LogDriver, RemoteAddress, RemoteFormat, RemoteLog, RemotePolicy, Syslog,
+    SyslogFormat, Transport,
+};
+
+use crate::dns::Resolver;
 use crate::spec::{Process, Spec};
+
+pub use health::{Health, HealthCheck, HealthStatus, ProbeResult, Remedy};
 
 /// Everything a monitor needs to start one container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +60,23 @@ pub struct Launch {
     /// Wait for [`Request::Start`] before the exec (two-phase start, for namespaces that the engine must equip first).
     #[serde(default)]
     pub hold: bool,
+    /// What the container's name server says; it needs [`LaunchFd::Resolver`] to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<Resolver>,
+    /// How the container's health is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Box<HealthCheck>>,
+    /// Another OCI runtime that makes the container; `None`: the monitor does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Program>,
+}
+
+/// The command line of another OCI runtime, up to where runc's global flags follow.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Program {
+    pub path: PathBuf,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
 }
 
 /// A descriptor that comes with a [`Launch`].
@@ -59,6 +87,10 @@ pub enum LaunchFd {
     NetworkNamespace,
     /// A client's connection, attached before the first byte of output.
     Attach(Attach),
+    /// Two descriptors, with [`Launch::resolver`]: a UDP socket and a listening TCP socket in the container's network.
+    Resolver,
+    /// The first connection to the receiver of the log.
+    Log,
 }
 
 /// Where the container's root file system comes from.
@@ -92,25 +124,6 @@ pub struct Stdio {
     pub stdin_once: bool,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogConfig {
-    pub driver: LogDriver,
-    /// The log file; rotated ones are `<path>.1`, `<path>.2`, … (the highest number is the oldest).
-    pub path: PathBuf,
-    /// Bytes after which the file is rotated; 0: never.
-    pub bytes_max: u64,
-    /// Files kept, the current one included; at least 1.
-    pub files_max: u32,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogDriver {
-    None,
-    Local,
-    JsonFile,
-}
-
 /// A client's wish to see and feed the streams of the container or of one exec.
 ///
 /// The connection's descriptor comes along; from then on it belongs to the monitor, which writes to it in Docker's
@@ -129,6 +142,9 @@ pub struct Attach {
     /// Bytes that were read from the connection before it was handed over: the beginning of stdin.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stdin_head: Vec<u8>,
+    /// It came with the start, as a terminal does: the container waits for it for as long as it takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
 }
 
 /// engine → monitor. Every request but [`Request::Start`] is answered by exactly one event that bears its `seq`.
@@ -169,8 +185,22 @@ pub enum Request {
         rows: u16,
         columns: u16,
     },
+    /// Changes what the container's name server says, or ends it. Descriptors: none, or two sockets at which it is to serve
+    /// from now on, as with [`LaunchFd::Resolver`].
+    Resolve {
+        seq: u64,
+        resolver: Option<Resolver>,
+    },
     /// Asks for the process and the execs, answered by [`Event::Status`].
     Status {
+        seq: u64,
+    },
+    /// Asks for the container's health, answered by [`Event::Health`].
+    Health {
+        seq: u64,
+    },
+    /// Its memory is limited from now on: [`Event::OutOfMemory`] is wanted. Who is launched with a limit tells of it anyway.
+    WatchMemory {
         seq: u64,
     },
 }
@@ -224,6 +254,30 @@ pub enum Event {
         started: Timestamp,
         execs: Vec<ExecStatus>,
     },
+    Health {
+        seq: u64,
+        /// `None` where nobody asks after it.
+        health: Option<Health>,
+    },
+    /// A probe of the container's health has begun.
+    ProbeStarted {
+        exec: String,
+    },
+    /// It is over.
+    Probed {
+        exec: String,
+        /// How its process ended; `None` where there was none.
+        exit: Option<i32>,
+        status: HealthStatus,
+        failing_streak: u64,
+        result: ProbeResult,
+    },
+    /// The container was sent this signal because it is unhealthy.
+    Remedied {
+        signal: i32,
+    },
+    /// The container was at its limit of memory, and the kernel ends a process of it. At its end [`Exit::oom_killed`] tells the same.
+    OutOfMemory,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -235,7 +289,7 @@ pub struct ExecStatus {
 }
 
 /// How a container ended; also the content of `exit.json`.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Exit {
     /// 0..=255; 128 + signal when a signal ended it.
     pub code: i32,
@@ -243,8 +297,22 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// The kernel killed a process of the container for want of memory.
     pub oom_killed: bool,
+    /// It left a core dump.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub core_dumped: bool,
+    /// Why the monitor ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     pub started: Timestamp,
     pub finished: Timestamp,
+}
+
+/// Why the monitor ended its container.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It was unhealthy. Whether it is to be started again; `None`: that is its restart policy's business.
+    Unhealthy { again: Option<bool> },
 }
 
 /// Nanoseconds since 1970-01-01 UTC.

@@ -8,11 +8,16 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{Exit, Timestamp};
+use crate::log::format_rfc3339;
 use crate::spec::Spec;
 
 const EXIT: &str = "exit.json";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
+const TROUBLES: &str = "monitor.log";
+
+/// A container lives for years, and each of its execs may be a little short of what was asked for.
+const TROUBLES_BYTES_MAX: u64 = 256 * 1024;
 
 /// `state.json` in the run directory.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -68,6 +73,15 @@ pub(super) fn write_config(run_dir: &Path, spec: &Spec) -> io::Result<()> {
     replace(run_dir, CONFIG, &serde_json::to_vec(spec)?).map(drop)
 }
 
+/// Notes a trouble that the container does not notice; what comes first says most, so that later ones are left out in the end.
+pub(super) fn complain(state_dir: &Path, what: &str, why: &dyn std::fmt::Display) -> io::Result<()> {
+    let mut file = File::options().append(true).create(true).open(state_dir.join(TROUBLES))?;
+    if file.metadata()?.len() >= TROUBLES_BYTES_MAX {
+        return Ok(());
+    }
+    file.write_all(format!("{} {what}: {why}\n", format_rfc3339(Timestamp::now())).as_bytes())
+}
+
 /// Removes what is in the run directory of a container that has ended.
 pub(super) fn clear(run_dir: &Path) -> io::Result<()> {
     // All of them are tried before the first failure is told.
@@ -102,5 +116,26 @@ fn remove(directory: &Path, name: &str) -> io::Result<()> {
     match std::fs::remove_file(directory.join(name)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_have_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let why = "y".repeat(9000);
+        for _ in 0..100 {
+            complain(directory.path(), "exec", &why).unwrap();
+        }
+        let text = std::fs::read_to_string(directory.path().join(TROUBLES)).unwrap();
+        assert!(
+            (TROUBLES_BYTES_MAX..TROUBLES_BYTES_MAX + 10_000).contains(&(text.len() as u64)),
+            "{}",
+            text.len()
+        );
+        assert!(text.lines().all(|line| line.contains(" exec: yyy")));
     }
 }

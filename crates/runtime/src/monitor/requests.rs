@@ -1,5 +1,6 @@
 //! What engines ask of a monitor, and what they are told.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use corten_sys::process;
@@ -7,9 +8,10 @@ use serde::Deserialize;
 
 use super::control::{self, ControlLine, Encoded, encode};
 use super::execs;
-use super::poll::{Id, Ready, Token};
+use super::poll::{Id, Poll, Ready, Token};
 use super::protocol::{Event, ExecStatus, Request, Step, StepError};
 use super::run::{CONTAINER, Monitor};
+use crate::dns::{self, Resolver};
 
 impl Monitor {
     pub(super) fn accept(&mut self) {
@@ -81,15 +83,51 @@ impl Monitor {
                 }
             }
             Request::Exec { seq, exec, process, user, groups, stdio, attach } => {
-                let wish = execs::Wish { seq, line, exec, process, user, groups, stdio, attach };
+                let wish =
+                    execs::Wish { seq, line, exec, process, user, groups, stdio, attach, capture: false };
                 match self.begin_exec(wish, fds) {
-                    Ok(()) => return,
+                    Ok(_) => return,
                     Err(event) => event,
                 }
             }
+            Request::Resolve { seq, resolver } => match self.resolve(resolver, fds) {
+                Ok(()) => Event::Done { seq },
+                Err(e) => Event::Refused { seq, error: StepError::of(Step::Monitor, "name server", e) },
+            },
+            Request::WatchMemory { seq } => {
+                self.watch_memory();
+                Event::Done { seq }
+            }
             Request::Status { seq } => self.status(seq),
+            Request::Health { seq } => {
+                Event::Health { seq, health: self.checkup.as_ref().map(|checkup| checkup.health.clone()) }
+            }
         };
         self.tell(line, &answer);
+    }
+
+    /// Begins, changes or ends the container's name server; `sockets` are two, or none for those that it has.
+    pub(super) fn resolve(&mut self, resolver: Option<Resolver>, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        let Some(resolver) = resolver else {
+            self.end_names();
+            return Ok(());
+        };
+        match &mut self.resolver {
+            Some(server) if sockets.is_empty() => server.set(resolver),
+            _ => {
+                let server = serve_names(&self.poll, resolver, sockets)?;
+                self.end_names();
+                self.resolver = Some(server);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the sockets in the container's network, which would keep it.
+    pub(super) fn end_names(&mut self) {
+        if let Some(server) = self.resolver.take() {
+            self.poll.remove(&*server);
+        }
     }
 
     fn send_signal(&self, seq: u64, session: Id, signal: i32) -> Event {
@@ -109,7 +147,8 @@ impl Monitor {
     }
 
     fn status(&self, seq: u64) -> Event {
-        let running = self.sessions.iter().filter_map(|s| {
+        // Probes are the monitor's own.
+        let running = self.sessions.iter().filter(|s| s.captured.is_none()).filter_map(|s| {
             Some(ExecStatus { exec: s.exec.clone()?, pid: s.pid, code: s.code.filter(|_| s.is_over()) })
         });
         Event::Status {
@@ -140,6 +179,20 @@ impl Monitor {
             self.drop_line(id);
         }
     }
+}
+
+/// A name server at two sockets of a container's network, watched.
+pub(super) fn serve_names(
+    poll: &Poll,
+    resolver: Resolver,
+    sockets: Vec<OwnedFd>,
+) -> io::Result<Box<dns::Server>> {
+    let Ok([udp, tcp]) = <[OwnedFd; 2]>::try_from(sockets) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it needs two sockets to serve at"));
+    };
+    let server = Box::new(dns::Server::new(udp, tcp, resolver)?);
+    poll.add(&*server, Token::Resolver, Ready::IN)?;
+    Ok(server)
 }
 
 pub(super) fn refused(seq: u64, step: Step, object: &str, message: &str) -> Event {

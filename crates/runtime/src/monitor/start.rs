@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::protocol::{Launch, LaunchFd, Step, StepError};
+use super::birth::Birth;
+use super::protocol::{Launch, LaunchFd, Program, Step, StepError};
 use super::streams::{self, Ends};
 use crate::cgroup::{self, Cgroup};
-use crate::launch::{CgroupEntry, CgroupView, Child, Filter, Hold, Listener, Prepared, Request};
+use crate::foreign::Foreign;
+use crate::launch::{CgroupEntry, CgroupView, Child, Filter, Hold, Listener, Prepared, Request, Stdio};
 use crate::seccomp;
 use crate::spec::{NamespaceKind, Resources, Spec};
 
@@ -17,14 +19,18 @@ const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A container that was cloned, and what its monitor goes on needing.
 pub(super) struct Begun {
-    pub child: Child,
+    pub child: Birth,
     pub ends: Ends,
     pub cgroup: Cgroup,
     pub filter: Option<Filter>,
+    pub foreign: Option<Box<Foreign>>,
 }
 
 /// Clones the container's first process. After an error nothing is left.
 pub(super) fn begin(launch: &Launch, netns: Option<OwnedFd>) -> Result<Begun, StepError> {
+    if let Some(runtime) = &launch.runtime {
+        return begin_foreign(launch, runtime, netns);
+    }
     let filter = filter(&launch.spec)?;
     let resources = launch.spec.linux.as_ref().and_then(|l| l.resources.as_ref());
     let (cgroup, mut warnings) =
@@ -32,7 +38,7 @@ pub(super) fn begin(launch: &Launch, netns: Option<OwnedFd>) -> Result<Begun, St
     match clone(launch, netns, &cgroup, filter.clone()) {
         Ok((mut child, ends)) => {
             child.warnings.append(&mut warnings);
-            Ok(Begun { child, ends, cgroup, filter })
+            Ok(Begun { child: Birth::Own(child), ends, cgroup, filter, foreign: None })
         }
         Err(error) => {
             // The first error is the one to report.
@@ -42,14 +48,30 @@ pub(super) fn begin(launch: &Launch, netns: Option<OwnedFd>) -> Result<Begun, St
     }
 }
 
+/// The same by another runtime, which makes the control group, too.
+fn begin_foreign(launch: &Launch, runtime: &Program, netns: Option<OwnedFd>) -> Result<Begun, StepError> {
+    let (stdio, ends) = streams(launch)?;
+    let (foreign, made) = Foreign::run(launch, runtime, netns, stdio)?;
+    let path = group_path(launch);
+    let cgroup = Cgroup::open(&path).map_err(|e| group_error(&path, &e)).inspect_err(|_| {
+        // The first error is the one to report.
+        let _ = foreign.delete();
+    })?;
+    Ok(Begun { child: Birth::Made(made), ends, cgroup, filter: None, foreign: Some(Box::new(foreign)) })
+}
+
+fn streams(launch: &Launch) -> Result<(Stdio, Ends), StepError> {
+    let fed = launch.fds.iter().any(|fd| matches!(fd, LaunchFd::Attach(attach) if attach.stdin));
+    streams::open(&launch.stdio, launch.stdio.open_stdin || fed, true)
+}
+
 fn clone(
     launch: &Launch,
     netns: Option<OwnedFd>,
     cgroup: &Cgroup,
     filter: Option<Filter>,
 ) -> Result<(Child, Ends), StepError> {
-    let fed = launch.fds.iter().any(|fd| matches!(fd, LaunchFd::Attach(attach) if attach.stdin));
-    let (stdio, ends) = streams::open(&launch.stdio, launch.stdio.open_stdin || fed, true)?;
+    let (stdio, ends) = streams(launch)?;
     let mut request = Request::new(&launch.id, &launch.state_dir, &launch.spec, &launch.rootfs);
     request.user = launch.user.as_deref();
     request.groups = &launch.groups;

@@ -21,6 +21,9 @@ const CLOSE: Duration = Duration::from_millis(1);
 /// by waiting so long: the pipe does not fill in this time.
 const JOIN_PAUSE: Duration = Duration::from_micros(200);
 
+/// The most that a terminal holds back.
+const TERMINAL_BYTES: usize = 64 * 1024;
+
 /// A process that the monitor is the parent of.
 pub(super) struct Session {
     pub id: Id,
@@ -36,10 +39,14 @@ pub(super) struct Session {
     pub outputs: [Option<OwnedFd>; 2],
     /// Whether epoll watches the outputs; not while a client is full.
     pub paused: bool,
+    /// Nobody has the terminal open.
+    pub deserted: bool,
     pub input: Input,
     pub code: Option<i32>,
     /// When to stop waiting for the end of output after the process has ended.
     pub drain_until: Option<Instant>,
+    /// The beginning of its output, for who asks after the container's health.
+    pub captured: Option<Vec<u8>>,
     /// When output was read last, and that it was little: for joining small reads.
     pub last_small_read: Option<Instant>,
 }
@@ -55,9 +62,11 @@ impl Session {
             stdin_once: stdio.stdin_once,
             outputs: ends.outputs,
             paused: false,
+            deserted: false,
             input: Input { fd: ends.input, awaited: stdio.tty, ..Input::default() },
             code: None,
             drain_until: None,
+            captured: None,
             last_small_read: None,
         }
     }
@@ -93,6 +102,13 @@ impl Session {
     /// Both ended and all their output read.
     pub(super) fn is_over(&self) -> bool {
         self.code.is_some() && self.outputs.iter().all(Option::is_none)
+    }
+
+    /// How many bytes of output wait to be read, at least.
+    pub(super) fn unread(&self, stream: Stream) -> usize {
+        let waiting = |fd| rustix::io::ioctl_fionread(fd).map_or(0, |bytes| bytes as usize);
+        // What is on its way through a terminal is not counted.
+        self.outputs[stream.index()].as_ref().map_or(0, |fd| waiting(fd).max(TERMINAL_BYTES))
     }
 
     /// Reads output; `Ok(0)` at its end.
@@ -149,6 +165,8 @@ impl Input {
                 Ok(n) => drop(self.queue.drain(..n)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
+                // A terminal that nobody has open, for now: what is typed then is for nobody.
+                Err(Errno::IO) => self.queue.clear(),
                 // The process has closed its stdin.
                 Err(_) => self.ended = true,
             }

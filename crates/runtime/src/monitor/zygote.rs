@@ -15,9 +15,9 @@ use corten_sys::signal;
 use corten_sys::title::Title;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::beginning;
 use super::connection::Connection;
 use super::protocol::Launch;
-use super::run;
 use crate::cgroup::Layout;
 
 /// The one request: launch a container, with the descriptors that come along.
@@ -119,7 +119,7 @@ fn fork(socket: &mut Option<OwnedFd>, fds: Vec<OwnedFd>, title: Option<&Title>) 
         drop(socket.take());
         let mut fds = fds.into_iter();
         match (fds.next(), fds.next()) {
-            (Some(document), Some(line)) => run::monitor(document, line, fds.collect(), title),
+            (Some(document), Some(line)) => beginning::monitor(document, line, fds.collect(), title),
             _ => 1,
         }
     });

@@ -173,6 +173,7 @@ fn overlay_options(
     escape(upper, &mut options);
     options.extend_from_slice(b",workdir=");
     escape(work, &mut options);
+    options.extend_from_slice(b",redirect_dir=off,metacopy=off");
     if volatile {
         options.extend_from_slice(b",volatile");
     }

@@ -233,7 +233,10 @@ fn layers_with_odd_names_are_escaped_for_old_kernels() {
         Action::OverlayRoot(overlay) => Some(overlay.legacy_options.to_str().unwrap().to_owned()),
         _ => None,
     });
-    assert_eq!(options.unwrap(), r"lowerdir=/a\:b:/c\,d,upperdir=/up,workdir=/work,volatile");
+    assert_eq!(
+        options.unwrap(),
+        r"lowerdir=/a\:b:/c\,d,upperdir=/up,workdir=/work,redirect_dir=off,metacopy=off,volatile"
+    );
 }
 
 #[test]

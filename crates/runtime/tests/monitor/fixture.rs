@@ -13,12 +13,12 @@ use corten_runtime::log::{Reader, Selection};
 use corten_runtime::monitor::protocol::{
     Attach, Event, Exit, Launch, LaunchFd, LogConfig, LogDriver, Request, Rootfs, Stdio,
 };
-use corten_runtime::monitor::{Connection, Zygote};
+use corten_runtime::monitor::{Connection, Zygote, read_state};
 use corten_runtime::spec::{Process, Spec};
 use serde_json::json;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// False, with a word, where the tests can't run.
 pub fn is_root() -> bool {
@@ -81,9 +81,15 @@ impl Host {
                 path: state_dir.join("container.log"),
                 bytes_max: 0,
                 files_max: 1,
+                compress: false,
+                attributes: String::new(),
+                remote: None,
             },
             fds: Vec::new(),
             hold: false,
+            runtime: None,
+            resolver: None,
+            health: None,
             id,
             run_dir,
             state_dir,
@@ -122,6 +128,19 @@ impl Host {
         }
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let connection = self.zygote.as_ref().unwrap().launch(&launch, &borrowed).unwrap();
+        Container { launch, connection, seq: 0 }
+    }
+
+    /// Launches in a network namespace, with the sockets of a name server there.
+    pub fn start_with_names(
+        &self,
+        mut launch: Launch,
+        network: &OwnedFd,
+        sockets: &[OwnedFd; 2],
+    ) -> Container {
+        launch.fds = vec![LaunchFd::NetworkNamespace, LaunchFd::Resolver];
+        let fds = [network.as_fd(), sockets[0].as_fd(), sockets[1].as_fd()];
+        let connection = self.zygote.as_ref().unwrap().launch(&launch, &fds).unwrap();
         Container { launch, connection, seq: 0 }
     }
 
@@ -234,6 +253,14 @@ impl Container {
             Event::ExecExited { exec, code } if exec == name => Some(code),
             _ => None,
         })
+    }
+
+    /// KiB of memory that the monitor has for itself.
+    pub fn monitor_s_private_kib(&self) -> u64 {
+        let monitor = read_state(&self.launch.run_dir).unwrap().monitor_pid;
+        let smaps = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).unwrap();
+        let private = smaps.lines().filter(|line| line.starts_with("Private_"));
+        private.filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()).sum()
     }
 
     pub fn log(&self) -> String {

@@ -1,7 +1,12 @@
-//! What reaches the log files.
+//! What reaches the log files, and receivers elsewhere.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 
 use corten_runtime::log::{Reader, Selection};
-use corten_runtime::monitor::protocol::LogDriver;
+use corten_runtime::monitor::protocol::{
+    LogDriver, RemoteAddress, RemoteFormat, RemoteLog, RemotePolicy, Syslog, SyslogFormat, Transport,
+};
 
 use crate::fixture::{Host, is_root};
 
@@ -20,8 +25,9 @@ fn a_million_lines_are_logged_within_bounds() {
     let files: Vec<_> = std::fs::read_dir(&container.launch.state_dir)
         .unwrap()
         .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with("container.log"))
-        .map(|e| e.metadata().unwrap().len())
+        .map(|e| (e.file_name().to_string_lossy().into_owned(), e.metadata().unwrap().len()))
+        .filter(|(name, _)| name.starts_with("container.log") && !name.ends_with(".index"))
+        .map(|(_, len)| len)
         .collect();
     assert_eq!(files.len(), 3);
     assert!(files.iter().all(|len| *len <= 4 << 20), "{files:?}");
@@ -63,4 +69,39 @@ fn without_a_log_nothing_is_written() {
     assert_eq!(container.exited().code, 0);
     container.gone();
     assert!(!container.launch.log.path.exists());
+}
+
+#[test]
+fn a_receiver_that_has_moved_is_found_by_its_name() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Nobody is there any more.
+    let gone = "127.0.0.1:1".parse().unwrap();
+    let mut launch = host.launch("echo hello; sleep 1000");
+    let syslog = Syslog { format: SyslogFormat::Unix, facility: 1, host: "h".into(), tag: "t".into() };
+    launch.log.remote = Some(Box::new(RemoteLog {
+        format: RemoteFormat::Syslog(syslog),
+        transport: Transport::Stream,
+        addresses: vec![RemoteAddress::Ip(gone)],
+        host: Some(("localhost".into(), port)),
+        policy: RemotePolicy {
+            buffer_bytes_max: None,
+            wait_for_connection: true,
+            retry_ms: 10,
+            retries_max: None,
+            write_timeout_ms: 0,
+        },
+    }));
+    let mut container = host.start(launch, Vec::new());
+    container.started();
+    let mut line = String::new();
+    BufReader::new(listener.accept().unwrap().0).read_line(&mut line).unwrap();
+    assert!(line.ends_with(": hello\n"), "{line:?}");
+    container.signal(9);
+    container.exited();
+    container.gone();
 }

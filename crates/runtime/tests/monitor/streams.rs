@@ -2,6 +2,9 @@
 
 use std::io::Read;
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use corten_runtime::monitor::protocol::{Attach, Event, Request, Stdio};
 
@@ -109,6 +112,36 @@ fn detach_keys_leave_the_container_running() {
     container.gone();
 }
 
+/// As by an init that writes to its console now and then.
+#[test]
+fn a_terminal_that_nobody_had_open_for_a_while_is_read_again() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (mut stream, attached) = client(Attach { raw: true, ..interactive() });
+    let script = "t=$(tty); exec </dev/null >/dev/null 2>&1; echo closed >$t; sleep 0.2; echo more >$t; sleep 0.2; seq 20000 >$t;
+        echo ready >$t; read line <$t; echo got $line >$t";
+    let mut launch = host.launch(script);
+    launch.stdio = Stdio { tty: true, size: (24, 80), open_stdin: true, stdin_once: true };
+    let container = host.start(launch, vec![attached]);
+    let pid = container.started();
+    let seen = read_until(&mut stream, "ready");
+    assert!(
+        seen.starts_with("closed\r\nmore\r\n1\r\n2\r\n") && seen.contains("\r\n20000\r\n"),
+        "{} bytes",
+        seen.len()
+    );
+    eventually("the terminal is read", || {
+        let link = std::fs::read_link(format!("/proc/{pid}/fd/0"));
+        link.is_ok_and(|path| path.ends_with("pts/0"))
+    });
+    type_in(&mut stream, "word\n");
+    read_until(&mut stream, "got word");
+    assert_eq!(container.exited().code, 0);
+    container.gone();
+}
+
 #[test]
 fn a_terminal_is_resized() {
     if !is_root() {
@@ -196,11 +229,11 @@ fn a_slow_client_slows_the_container_down_and_gets_everything() {
         return;
     }
     let host = Host::new();
-    let (mut slow, attached) = client(output());
+    let (mut slow, attached) = client(Attach { holds: true, ..output() });
     let container = host.start(host.launch("seq 300000; echo done >&2"), vec![attached]);
     container.started();
     // More than socket, queue and pipe hold: the container can't have ended.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(!container.log().contains("done"));
     let (out, err) = read_frames(&mut slow);
     assert_eq!((out.lines().count(), err.as_str()), (300_000, "done\n"));
@@ -209,7 +242,47 @@ fn a_slow_client_slows_the_container_down_and_gets_everything() {
 }
 
 #[test]
-fn a_stuck_client_stops_the_others_for_some_seconds_only() {
+fn a_visitor_who_does_not_read_is_let_go() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (stuck, first) = client(output());
+    let container = host.start(host.launch("seq 300000; echo done >&2"), vec![first]);
+    container.started();
+    assert_eq!(container.exited().code, 0);
+    assert!(container.log().contains("done"));
+    container.gone();
+    drop(stuck);
+}
+
+#[test]
+fn a_visitor_who_reads_byte_by_byte_is_let_go_too() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (mut slow, first) = client(output());
+    let container = host.start(host.launch("seq 300000"), vec![first]);
+    container.started();
+    let ended = Arc::new(AtomicBool::new(false));
+    let reading = std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            let mut byte = [0];
+            while slow.read(&mut byte).is_ok_and(|read| read > 0) && !ended.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    assert_eq!(container.exited().code, 0, "while somebody reads");
+    ended.store(true, Relaxed);
+    container.gone();
+    reading.join().unwrap();
+}
+
+#[test]
+fn a_stuck_client_stops_the_others_for_a_moment_only() {
     if !is_root() {
         return;
     }
@@ -221,4 +294,26 @@ fn a_stuck_client_stops_the_others_for_some_seconds_only() {
     assert_eq!(container.exited().code, 0);
     container.gone();
     drop(stuck);
+}
+
+/// Its pipes never run empty: reading them to their end would keep the monitor from everything else, and take all memory.
+#[test]
+fn an_exec_that_leaves_a_busy_writer_behind_ends_nevertheless() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let mut container = host.run("sleep 1000");
+    container.started();
+    let (stuck, attached) = client(output());
+    container.exec("e", "yes & exit 4", Some(attached), false);
+    let answer = container.ask(|seq| Request::Status { seq }, &[]);
+    assert!(matches!(answer, Event::Status { .. }), "{answer:?}");
+    assert_eq!(container.exec_code("e"), 4);
+    let private = container.monitor_s_private_kib();
+    assert!(private < 4096, "{private} KiB");
+    drop(stuck);
+    container.signal(9);
+    container.exited();
+    container.gone();
 }

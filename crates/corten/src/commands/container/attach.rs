@@ -1,13 +1,10 @@
 //! `attach`: join the streams of a running container.
 
 use corten_api::client::Client;
-use corten_api::container::{AttachOptions, WaitCondition};
+use corten_api::container::WaitCondition;
 
-use super::run::exit_status;
-use crate::cli::{Context, EXIT_ENGINE, Failure, Outcome, Verb};
-use crate::stream::{
-    DetachKeys, End, RawMode, Resized, Session, Wiring, follow_size, forward_signals, is_terminal,
-};
+use super::attachment::{Attachment, Keys, check_terminal};
+use crate::cli::{Context, Failure, Outcome, Verb};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Attach {
@@ -30,20 +27,15 @@ impl Verb for Attach {
         "Attach local standard input, output, and error streams to a running container";
     const USAGE: &'static str = "[OPTIONS] CONTAINER";
 
-    fn run(mut self, context: &Context) -> Outcome {
-        if self.detach_keys.is_empty() {
-            self.detach_keys = context.setting("detachKeys").unwrap_or_default();
-        }
-        let keys = DetachKeys::parse(&self.detach_keys).map_err(|why| {
-            Failure::new(format!("invalid value for --detach-keys: {why}")).exit(EXIT_ENGINE)
-        })?;
+    fn run(self, context: &Context) -> Outcome {
+        let keys = Keys::of(context, &self.detach_keys, true)?;
         let client = context.client()?;
         context.block_on(self.attached(&client, keys))?
     }
 }
 
 impl Attach {
-    async fn attached(&self, client: &Client, keys: DetachKeys) -> Outcome {
+    async fn attached(&self, client: &Client, keys: Keys) -> Outcome {
         let container = client.container_inspect(&self.container, false).await?;
         let refuse = |state: &str, hint: &str| {
             Err(Failure::new(format!("can't attach to {}: it is {state}", self.container)).hint(hint))
@@ -57,37 +49,20 @@ impl Attach {
         if container.state.restarting {
             return refuse("restarting", "try again when it runs");
         }
-        let (id, tty) = (&container.id, container.config.tty);
+        let tty = container.config.tty;
         let stdin = !self.no_stdin && container.config.open_stdin;
-        if tty && stdin && !is_terminal() {
-            return Err(Failure::new("the input device is not a TTY").hint("--no-stdin only listens"));
-        }
-        if self.sig_proxy && !tty {
-            forward_signals(client, id)?;
-        }
-        let options = AttachOptions {
-            stream: true,
+        check_terminal(tty, stdin, "--no-stdin only listens")?;
+        let attachment = Attachment {
+            client,
+            id: &container.id,
+            keys,
+            tty,
             stdin,
             stdout: true,
             stderr: true,
-            detach_keys: self.detach_keys.clone(),
-            ..AttachOptions::default()
+            signals: self.sig_proxy && !tty,
+            until: WaitCondition::NotRunning,
         };
-        let (attached, waiting) = tokio::join!(
-            client.container_attach(id, &options),
-            client.container_wait(id, WaitCondition::NotRunning)
-        );
-        let (attached, waiting) = (attached?, waiting?);
-        let raw = if tty && stdin { RawMode::enter()? } else { None };
-        let session = Session::start(attached, Wiring { stdin, tty, detach_keys: tty.then_some(keys) })?;
-        if tty {
-            follow_size(client, Resized::Container(id.clone()))?;
-        }
-        let end = session.end().await?;
-        drop(raw);
-        match end {
-            End::Detached => Ok(0),
-            End::Closed => exit_status(waiting).await,
-        }
+        attachment.join().await
     }
 }

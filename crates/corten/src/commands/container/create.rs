@@ -7,9 +7,10 @@ use corten_api::client::Client;
 use corten_api::container::ContainerCreateRequest;
 
 use crate::cli::{Context, EXIT_ENGINE, Failure, Outcome, Verb};
+use crate::commands::image;
+use crate::commands::progress::{Progress, Words};
 use crate::options::{ContainerFlags, Outside, PullPolicy};
 use crate::output;
-use crate::stream::is_terminal;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Create {
@@ -26,7 +27,7 @@ impl Verb for Create {
     const USAGE: &'static str = "[OPTIONS] IMAGE [COMMAND] [ARG...]";
 
     fn run(self, context: &Context) -> Outcome {
-        let creation = Creation::new(&self.flags, &self.words)?;
+        let creation = Creation::new(context, &self.flags, &self.words)?;
         let client = context.client()?;
         let id = context.block_on(creation.send(&client))??;
         output::line(&id)?;
@@ -34,28 +35,36 @@ impl Verb for Create {
     }
 }
 
+/// The variable with the platform of images, where no flag names one.
+pub const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
+
 /// A container that is about to be created.
 pub struct Creation<'a> {
+    context: &'a Context,
     flags: &'a ContainerFlags,
+    platform: Option<String>,
     pub request: ContainerCreateRequest,
 }
 
 impl<'a> Creation<'a> {
     /// Reads the flags; `words` are the image and the command.
-    pub fn new(flags: &'a ContainerFlags, words: &[String]) -> Result<Creation<'a>, Failure> {
+    pub fn new(
+        context: &'a Context,
+        flags: &'a ContainerFlags,
+        words: &[String],
+    ) -> Result<Creation<'a>, Failure> {
         let Some((image, command)) = words.split_first() else {
             return Err(Failure::new("an image is required"));
         };
         if image.is_empty() {
             return Err(Failure::new("the image's name is empty").exit(EXIT_ENGINE));
         }
-        if flags.lifecycle.pull == PullPolicy::Always {
-            return Err(Failure::new("--pull always is not supported yet")
-                .hint("images come by `corten load`, `corten import` or `corten image create-base` for now")
-                .exit(EXIT_ENGINE));
-        }
-        let request = flags.request(image, command, &Outside::of_process())?;
-        Ok(Creation { flags, request })
+        let proxies = context.settings().proxies(&context.host()?.to_string());
+        let outside = Outside { proxies, ..Outside::of_process() };
+        let platform = flags.lifecycle.platform.clone().or_else(|| (outside.variable)(DEFAULT_PLATFORM));
+        let request = flags.request(image, command, &outside)?;
+        let platform = platform.filter(|platform| !platform.is_empty());
+        Ok(Creation { context, flags, platform, request })
     }
 
     /// Creates the container and returns its id; warnings of the engine go to standard error.
@@ -64,10 +73,19 @@ impl<'a> Creation<'a> {
         let cidfile =
             lifecycle.cidfile.as_deref().filter(|path| !path.is_empty()).map(CidFile::claim).transpose()?;
         let name = lifecycle.name.as_deref().filter(|name| !name.is_empty());
-        let created = client.container_create(name, lifecycle.platform.as_deref(), &self.request).await;
-        let created = created.map_err(|error| self.explain(error.into()))?;
+        if lifecycle.pull == PullPolicy::Always {
+            self.pull(client).await?;
+        }
+        let create = || client.container_create(name, self.platform.as_deref(), &self.request);
+        let created = match create().await.map_err(Failure::from) {
+            Err(failure) if lifecycle.pull == PullPolicy::Missing && self.is_missing(&failure)? => {
+                self.pull(client).await?;
+                create().await?
+            }
+            created => created?,
+        };
         for warning in &created.warnings {
-            eprintln!("WARNING: {warning}");
+            output::say!("WARNING: {warning}");
         }
         if let Some(cidfile) = cidfile {
             cidfile.write(&created.id)?;
@@ -75,20 +93,22 @@ impl<'a> Creation<'a> {
         Ok(created.id)
     }
 
-    fn explain(&self, failure: Failure) -> Failure {
-        let image = &self.request.config.image;
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let tag = if last.contains(':') || image.contains('@') { "" } else { ":latest" };
-        // It may be about an image to be mounted.
-        if !failure.message.contains(&format!("No such image: {image}{tag}")) {
-            return failure;
+    /// Whether the container's image is not there: it may be about one to be mounted.
+    fn is_missing(&self, failure: &Failure) -> Result<bool, Failure> {
+        let image = image::pull::parse(&self.request.config.image);
+        let Ok(image) = image.and_then(image::pull::with_default_tag) else { return Ok(false) };
+        let missing = failure.message.contains(&format!("No such image: {}", image.familiar()));
+        if missing && !self.flags.lifecycle.quiet {
+            output::say!("Unable to find image '{}' locally", image.familiar());
         }
-        Failure::new(format!("Unable to find image '{image}{tag}' locally"))
-            .hint(
-                "pulling from a registry is not there yet; bring it in with `corten load`, `corten import` or \
-                 `corten image create-base`",
-            )
-            .exit(failure.exit)
+        Ok(missing)
+    }
+
+    async fn pull(&self, client: &Client) -> Result<(), Failure> {
+        let image = image::pull::with_default_tag(image::pull::parse(&self.request.config.image)?)?;
+        let words = if self.flags.lifecycle.quiet { Words::Nowhere } else { Words::Talk };
+        let platform = self.platform.clone();
+        image::pull::pull(self.context, client, &image, platform, &Progress::of_layers(words)).await
     }
 }
 
@@ -127,14 +147,4 @@ impl Drop for CidFile<'_> {
             let _ = std::fs::remove_file(self.path);
         }
     }
-}
-
-/// `-t` with input that is no terminal is a mistake, not a request.
-pub fn check_terminal(request: &ContainerCreateRequest) -> Result<(), Failure> {
-    if request.config.tty && request.config.attach_stdin && !is_terminal() {
-        return Err(
-            Failure::new("the input device is not a TTY").hint("leave out -t, or run this in a terminal")
-        );
-    }
-    Ok(())
 }

@@ -3,9 +3,10 @@
 use corten_api::client::Client;
 use corten_api::exec::{ExecCreateRequest, ExecStartRequest};
 
-use crate::cli::{Context, EXIT_ENGINE, Failure, Outcome, Verb};
+use super::attachment::{Keys, check_terminal, start_failure};
+use crate::cli::{Context, Failure, Outcome, Verb};
 use crate::options::{Outside, variables};
-use crate::stream::{DetachKeys, End, RawMode, Resized, Session, Wiring, follow_size, is_terminal, window};
+use crate::stream::{End, RawMode, Resized, Session, Wiring, follow_size, window};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Exec {
@@ -45,26 +46,17 @@ impl Verb for Exec {
     const ABOUT: &'static str = "Execute a command in a running container";
     const USAGE: &'static str = "[OPTIONS] CONTAINER COMMAND [ARG...]";
 
-    fn run(mut self, context: &Context) -> Outcome {
-        if self.detach_keys.is_empty() && self.tty {
-            self.detach_keys = context.setting("detachKeys").unwrap_or_default();
-        }
-        let keys = DetachKeys::parse(&self.detach_keys).map_err(|why| {
-            Failure::new(format!("invalid value for --detach-keys: {why}")).exit(EXIT_ENGINE)
-        })?;
-        let request = self.request(&Outside::of_process())?;
-        if request.tty && request.attach_stdin && !is_terminal() {
-            return Err(
-                Failure::new("the input device is not a TTY").hint("leave out -t, or run this in a terminal")
-            );
-        }
+    fn run(self, context: &Context) -> Outcome {
+        let keys = Keys::of(context, &self.detach_keys, self.tty)?;
+        let request = self.request(&Outside::of_process(), &keys)?;
+        check_terminal(request.tty, request.attach_stdin, "leave out -t, or run this in a terminal")?;
         let client = context.client()?;
         context.block_on(self.exec(&client, &request, keys))?
     }
 }
 
 impl Exec {
-    fn request(&self, outside: &Outside) -> Result<ExecCreateRequest, Failure> {
+    fn request(&self, outside: &Outside, keys: &Keys) -> Result<ExecCreateRequest, Failure> {
         let attached = !self.detach;
         Ok(ExecCreateRequest {
             user: self.user.clone(),
@@ -74,7 +66,7 @@ impl Exec {
             attach_stdin: attached && self.interactive,
             attach_stdout: attached,
             attach_stderr: attached,
-            detach_keys: self.detach_keys.clone(),
+            detach_keys: keys.text.clone(),
             env: variables(&self.env_file, &self.env, outside)?.into(),
             working_dir: self.workdir.clone(),
             cmd: self.words[1..].to_vec().into(),
@@ -82,7 +74,7 @@ impl Exec {
         })
     }
 
-    async fn exec(&self, client: &Client, request: &ExecCreateRequest, keys: DetachKeys) -> Outcome {
+    async fn exec(&self, client: &Client, request: &ExecCreateRequest, keys: Keys) -> Outcome {
         let id = client.exec_create(&self.words[0], request).await?.id;
         let (tty, stdin) = (request.tty, request.attach_stdin);
         let start = ExecStartRequest { detach: self.detach, tty, console_size: request.console_size };
@@ -90,15 +82,16 @@ impl Exec {
             client.exec_start_detached(&id, &start).await?;
             return Ok(0);
         }
-        let started = client.exec_start(&id, &start).await.map_err(super::run::start_failure)?;
-        let raw = if tty && stdin { RawMode::enter()? } else { None };
-        let session = Session::start(started, Wiring { stdin, tty, detach_keys: tty.then_some(keys) })?;
+        let started = client.exec_start(&id, &start).await.map_err(start_failure)?;
+        let raw = if tty && stdin { RawMode::enter(true)? } else { None };
+        let detach_keys = tty.then_some(keys.parsed);
+        let session = Session::start(started, Wiring { stdin, tty, detach_keys })?;
         if tty {
             follow_size(client, Resized::Exec(id.clone()))?;
         }
         let end = session.end().await?;
         drop(raw);
-        if end == End::Detached {
+        if end != End::Closed {
             return Ok(0);
         }
         let result = client.exec_inspect(&id).await?;

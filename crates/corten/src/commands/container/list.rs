@@ -1,12 +1,10 @@
 //! `ps`: the containers as a table.
 
-use std::collections::BTreeMap;
-
 use corten_api::container::{ContainerListOptions, ContainerSummary};
 
 use crate::cli::{Context, Outcome, Verb};
 use crate::commands::filters::filters;
-use crate::format::listing::{self, Columns};
+use crate::format::listing::{self, Columns, Wanted};
 use crate::format::ports::{self, ListedPort};
 use crate::format::template::{Nil, Value, quote};
 use crate::format::time::{created_at, seconds_since};
@@ -18,7 +16,8 @@ pub struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     all: bool,
-    /// Filter output based on conditions provided
+    /// Filter output by ancestor, before, exited, expose, health, id, is-task, isolation, label, name, network, publish, since,
+    /// status or volume
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
@@ -46,29 +45,32 @@ impl Verb for Ps {
     const USAGE: &'static str = "[OPTIONS]";
 
     fn run(self, context: &Context) -> Outcome {
-        let format = match &self.format {
-            Some(format) => format.clone(),
-            None if self.quiet => String::new(),
-            None => context.setting("psFormat").unwrap_or_default(),
-        };
+        let format = context.format(self.format.as_deref(), self.quiet, "psFormat");
         let limit =
             if self.latest { Some(1) } else { u64::try_from(self.last).ok().filter(|last| *last > 0) };
+        let columns = columns(self.size);
+        let wanted = Wanted::of(&format, self.quiet, &columns);
         let options = ContainerListOptions {
+            brief: !LONG.iter().any(|name| wanted.has(name)),
             all: self.all,
             limit,
-            // Sizes cost the engine a walk through files: only when they are shown.
-            size: self.size || format.contains(".Size"),
+            // Sizes cost the engine a walk through files: only when they are shown. `json` alone shows none, as with docker.
+            size: self.size || (format != "json" && wanted.has("Size")),
             filters: filters(&self.filter)?,
         };
         let client = context.client()?;
         let containers = context.block_on(client.container_list(&options))??;
-        let rows: Vec<Value> = containers.iter().map(|container| row(container, !self.no_trunc)).collect();
-        output::print(&listing::render(&format, self.quiet, &columns(self.size), &rows)?)?;
+        let rows: Vec<Value> =
+            containers.iter().map(|container| row(container, !self.no_trunc, &wanted)).collect();
+        output::print(&listing::render(&format, self.quiet, &columns, &rows)?)?;
         Ok(0)
     }
 }
 
-fn columns(size: bool) -> Columns {
+/// The fields that are made of what a brief list lacks.
+const LONG: [&str; 5] = ["Labels", "Label", "Mounts", "LocalVolumes", "Networks"];
+
+pub(in crate::commands) fn columns(size: bool) -> Columns {
     let mut table =
         "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}".to_owned();
     if size {
@@ -87,6 +89,7 @@ fn columns(size: bool) -> Columns {
             ("Ports", "PORTS"),
             ("State", "STATE"),
             ("Status", "STATUS"),
+            ("ExitReason", "EXIT REASON"),
             ("Size", "SIZE"),
             ("Labels", "LABELS"),
             ("Label", ""),
@@ -98,43 +101,61 @@ fn columns(size: bool) -> Columns {
     }
 }
 
-/// The fields that a template may name.
-pub fn row(container: &ContainerSummary, cut: bool) -> Value {
-    let ports: Vec<ListedPort> = container
-        .ports
-        .iter()
-        .map(|port| ListedPort {
-            ip: port.ip.clone(),
-            private: port.private_port,
-            public: port.public_port,
-            protocol: port.kind.clone(),
-        })
-        .collect();
-    let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let by_name: BTreeMap<String, String> =
-        container.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
+/// The fields that a template may name, as far as it does.
+pub fn row(container: &ContainerSummary, cut: bool, wanted: &Wanted) -> Value {
     let id = if cut { short_id(&container.id) } else { &container.id };
-    let command = if cut { ellipsis(&container.command, 20) } else { container.command.clone() };
-    Value::row([
-        ("ID", Value::from(id)),
-        ("Names", names(container, cut).into()),
-        ("Image", image(container, cut).into()),
-        ("Command", quote(&command).into()),
-        ("CreatedAt", created_at(container.created).into()),
-        ("RunningFor", format!("{} ago", duration::words(seconds_since(container.created))).into()),
-        ("Ports", ports::column(&ports).into()),
-        ("State", container.state.as_str().into()),
-        ("Status", container.status.as_str().into()),
-        ("Size", sizes(container).into()),
-        ("Labels", labels.join(",").into()),
-        ("Label", Value::Lookup(by_name)),
-        ("Mounts", mounts(container, cut).into()),
-        ("LocalVolumes", local.to_string().into()),
-        ("Networks", networks.join(",").into()),
-        ("Platform", platform(container)),
+    let networks =
+        || -> Vec<&str> { container.network_settings.networks.keys().map(String::as_str).collect() };
+    let local = || container.mounts.iter().filter(|mount| mount.driver == "local").count();
+    wanted.row(&[
+        ("ID", &|| id.into()),
+        ("Names", &|| names(container, cut).into()),
+        ("Image", &|| image(container, cut).into()),
+        ("Command", &|| command(container, cut).into()),
+        ("CreatedAt", &|| created_at(container.created).into()),
+        ("RunningFor", &|| format!("{} ago", duration::words(seconds_since(container.created))).into()),
+        ("Ports", &|| ports(container).into()),
+        ("State", &|| container.state.as_str().into()),
+        ("Status", &|| status(container).into()),
+        ("ExitReason", &|| container.exit_reason.as_str().into()),
+        ("Size", &|| sizes(container).into()),
+        ("Labels", &|| labels(container).join(",").into()),
+        ("Label", &|| Value::Lookup(container.labels.clone().into_inner())),
+        ("Mounts", &|| mounts(container, cut).into()),
+        ("LocalVolumes", &|| local().to_string().into()),
+        ("Networks", &|| networks().join(",").into()),
+        ("Platform", &|| platform(container)),
     ])
+}
+
+fn labels(container: &ContainerSummary) -> Vec<String> {
+    container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+fn command(container: &ContainerSummary, cut: bool) -> String {
+    if cut { quote(&ellipsis(&container.command, 20)) } else { quote(&container.command) }
+}
+
+fn ports(container: &ContainerSummary) -> String {
+    let listed = |port: &corten_api::container::Port| ListedPort {
+        ip: port.ip.clone(),
+        private: port.private_port,
+        public: port.public_port,
+        protocol: port.kind.clone(),
+    };
+    ports::column(&container.ports.iter().map(listed).collect::<Vec<_>>())
+}
+
+/// Docker's words, and behind them what nobody would guess from an exit code.
+fn status(container: &ContainerSummary) -> String {
+    let why = match container.exit_reason.as_str() {
+        "out-of-memory" => "out of memory",
+        "unhealthy" => "unhealthy",
+        "monitor-lost" => "its monitor was killed",
+        "host-restarted" => "host restarted",
+        _ => return container.status.clone(),
+    };
+    format!("{} ({why})", container.status)
 }
 
 fn platform(container: &ContainerSummary) -> Value {
@@ -216,14 +237,17 @@ mod tests {
             created: now - 90_000,
             state: "exited".into(),
             status: "Exited (0) 2 hours ago".into(),
+            exit_reason: "exited".into(),
             ..ContainerSummary::default()
         };
         vec![web, old]
     }
 
     fn show(format: &str, quiet: bool, size: bool, cut: bool) -> String {
-        let rows: Vec<Value> = containers().iter().map(|container| row(container, cut)).collect();
-        listing::render(format, quiet, &columns(size), &rows).unwrap()
+        let columns = columns(size);
+        let wanted = Wanted::of(format, quiet, &columns);
+        let rows: Vec<Value> = containers().iter().map(|container| row(container, cut, &wanted)).collect();
+        listing::render(format, quiet, &columns, &rows).unwrap()
     }
 
     #[test]
@@ -237,6 +261,14 @@ mod tests {
              0123456789ab   aabbccddeeff   \"sh\"                     25 hours ago    Exited (0) 2 hours ago   \
              \u{20}                               old\n"
         );
+    }
+
+    #[test]
+    fn an_end_that_an_exit_code_does_not_explain() {
+        let mut gone = containers().remove(1);
+        gone.status = "Exited (137) 2 hours ago".into();
+        gone.exit_reason = "out-of-memory".into();
+        assert_eq!(status(&gone), "Exited (137) 2 hours ago (out of memory)");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Verb for Logs {
     fn run(self, context: &Context) -> Outcome {
         let options = self.options()?;
         let client = context.client()?;
-        context.block_on(async {
+        context.block_on_while_read(async {
             let mut response = client.container_logs(&self.container, &options).await?;
             let mut split = Split::to_stdio(response.is_multiplexed());
             while let Some(piece) = response.chunk().await? {
@@ -49,7 +49,7 @@ impl Verb for Logs {
                 }
             }
             Ok(0)
-        })?
+        })
     }
 }
 

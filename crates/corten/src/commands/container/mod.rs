@@ -1,24 +1,40 @@
 //! Commands on containers.
 
 mod attach;
+mod attachment;
+mod commit;
+mod cp;
 mod create;
+mod diff;
 mod exec;
-mod list;
+mod export;
+pub(super) mod list;
 mod logs;
+mod order;
 mod port;
+mod prune;
 mod run;
 mod start;
 mod state;
+mod stats;
 mod top;
+mod update;
 
 pub use crate::commands::inspect::InspectContainer;
 pub use attach::Attach;
-pub use create::Create;
+pub use commit::Commit;
+pub use cp::Cp;
+pub use create::{Create, DEFAULT_PLATFORM};
+pub use diff::Diff;
 pub use exec::Exec;
+pub use export::Export;
 pub use list::Ps;
 pub use logs::{Logs, bound};
 pub use port::Port;
+pub use prune::Prune;
 pub use run::Run;
 pub use start::Start;
 pub use state::{Kill, Pause, Rename, Restart, Rm, Stop, Unpause, Wait};
+pub use stats::Stats;
 pub use top::Top;
+pub use update::Update;

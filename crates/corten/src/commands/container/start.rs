@@ -1,14 +1,12 @@
 //! `start`, in the background or attached.
 
 use corten_api::client::Client;
-use corten_api::container::{AttachOptions, WaitCondition};
+use corten_api::container::WaitCondition;
 
-use super::run::{exit_status, start_failure};
-use crate::cli::{Context, EXIT_ENGINE, Failure, Outcome, Verb};
-use crate::commands::each::each;
-use crate::stream::{
-    DetachKeys, End, RawMode, Resized, Session, Wiring, follow_size, forward_signals, is_terminal,
-};
+use super::attachment::{Attachment, Keys, check_terminal};
+use super::order::{Order, in_order};
+use crate::cli::{Context, Failure, Outcome, Verb};
+use crate::commands::each::each_in_order;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Start {
@@ -29,64 +27,46 @@ impl Verb for Start {
     const ABOUT: &'static str = "Start one or more stopped containers";
     const USAGE: &'static str = "[OPTIONS] CONTAINER [CONTAINER...]";
 
-    fn run(mut self, context: &Context) -> Outcome {
-        if self.detach_keys.is_empty() && (self.attach || self.interactive) {
-            self.detach_keys = context.setting("detachKeys").unwrap_or_default();
-        }
-        let keys = DetachKeys::parse(&self.detach_keys).map_err(|why| {
-            Failure::new(format!("invalid value for --detach-keys: {why}")).exit(EXIT_ENGINE)
-        })?;
+    fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         if self.attach || self.interactive {
+            let keys = Keys::of(context, &self.detach_keys, true)?;
             if self.containers.len() > 1 {
                 return Err(Failure::new("only one container can be started attached"));
             }
             return context.block_on(self.attached(&client, keys))?;
         }
         let typed = self.detach_keys;
-        context.block_on(each(&client, self.containers, move |client, name| {
-            let typed = typed.clone();
-            async move { client.container_start(&name, &typed).await.map(|_| name) }
-        }))?
+        context.block_on(async {
+            let groups = in_order(&client, self.containers, Order::Start).await?;
+            let start = move |client: Client, name: String| {
+                let typed = typed.clone();
+                async move { client.container_start(&name, &typed).await.map(|_| name) }
+            };
+            each_in_order(&client, groups, start).await
+        })?
     }
 }
 
 impl Start {
-    async fn attached(&self, client: &Client, keys: DetachKeys) -> Outcome {
-        let name = &self.containers[0];
-        let container = client.container_inspect(name, false).await?;
-        let (id, tty) = (&container.id, container.config.tty);
+    async fn attached(&self, client: &Client, keys: Keys) -> Outcome {
+        let container = client.container_inspect(&self.containers[0], false).await?;
+        let tty = container.config.tty;
         let stdin = self.interactive && container.config.open_stdin;
-        if tty && stdin && !is_terminal() {
-            return Err(Failure::new("the input device is not a TTY"));
-        }
-        if !tty {
-            forward_signals(client, id)?;
-        }
-        let options = AttachOptions {
-            stream: true,
+        check_terminal(tty, stdin, "leave out -i, or run this in a terminal")?;
+        let removed = container.host_config.auto_remove;
+        let attachment = Attachment {
+            client,
+            id: &container.id,
+            keys,
+            tty,
             stdin,
             stdout: true,
             stderr: true,
-            detach_keys: self.detach_keys.clone(),
-            ..AttachOptions::default()
+            signals: !tty,
+            until: if removed { WaitCondition::Removed } else { WaitCondition::NextExit },
         };
-        let removed = container.host_config.auto_remove;
-        let condition = if removed { WaitCondition::Removed } else { WaitCondition::NextExit };
-        let (attached, waiting) =
-            tokio::join!(client.container_attach(id, &options), client.container_wait(id, condition));
-        let (attached, waiting) = (attached?, waiting?);
-        let raw = if tty && stdin { RawMode::enter()? } else { None };
-        let session = Session::start(attached, Wiring { stdin, tty, detach_keys: tty.then_some(keys) })?;
-        client.container_start(id, &self.detach_keys).await.map_err(|error| start_failure(error).exit(1))?;
-        if tty {
-            follow_size(client, Resized::Container(id.clone()))?;
-        }
-        let end = session.end().await?;
-        drop(raw);
-        match end {
-            End::Detached => Ok(0),
-            End::Closed => exit_status(waiting).await,
-        }
+        // Whatever refuses the start, the status of this command is 1.
+        attachment.start().await.map_err(|failure| failure.exit(1))
     }
 }

@@ -1,9 +1,11 @@
 //! Commands that change a container's state: stop, kill, restart, pause, unpause, wait, rename, rm.
 
+use corten_api::client::Client;
 use corten_api::container::{RemoveOptions, StopOptions, WaitCondition, WaitResponse};
 
+use super::order::{Order, in_order};
 use crate::cli::{Context, Failure, Outcome, Verb};
-use crate::commands::each::{Missing, each, each_or};
+use crate::commands::each::{Missing, each, each_in_order, each_or};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Stop {
@@ -24,10 +26,14 @@ impl Verb for Stop {
     fn run(self, context: &Context) -> Outcome {
         let options = StopOptions { signal: self.signal, timeout_s: self.timeout };
         let client = context.client()?;
-        context.block_on(each(&client, self.containers, move |client, name| {
-            let options = options.clone();
-            async move { client.container_stop(&name, &options).await.map(|_| name) }
-        }))?
+        context.block_on(async {
+            let groups = in_order(&client, self.containers, Order::Stop).await?;
+            let stop = move |client: Client, name: String| {
+                let options = options.clone();
+                async move { client.container_stop(&name, &options).await.map(|_| name) }
+            };
+            each_in_order(&client, groups, stop).await
+        })?
     }
 }
 
@@ -50,10 +56,14 @@ impl Verb for Restart {
     fn run(self, context: &Context) -> Outcome {
         let options = StopOptions { signal: self.signal, timeout_s: self.timeout };
         let client = context.client()?;
-        context.block_on(each(&client, self.containers, move |client, name| {
-            let options = options.clone();
-            async move { client.container_restart(&name, &options).await.map(|()| name) }
-        }))?
+        context.block_on(async {
+            let groups = in_order(&client, self.containers, Order::Start).await?;
+            let restart = move |client: Client, name: String| {
+                let options = options.clone();
+                async move { client.container_restart(&name, &options).await.map(|()| name) }
+            };
+            each_in_order(&client, groups, restart).await
+        })?
     }
 }
 

@@ -39,7 +39,8 @@ impl Verb for History {
 
     fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let history = context.block_on(client.image_history(&self.image))??;
+        let platform = self.platform.as_deref().map(super::platform_json).transpose()?;
+        let history = context.block_on(client.image_history(&self.image, platform.as_deref()))??;
         let rows: Vec<Value> = history.iter().map(|step| row(step, self.human, !self.no_trunc)).collect();
         output::print(&listing::render(&self.format, self.quiet, &columns(self.human), &rows)?)?;
         Ok(0)

@@ -1,13 +1,14 @@
 //! `import`: an image from the files of a root file system.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::path::Path;
 
 use corten_api::client::Body;
 use corten_api::image::ImageImportOptions;
 
 use super::repository_and_tag;
-use crate::cli::{Context, Failure, Outcome, Verb};
+use crate::cli::{Context, Outcome, Verb};
+use crate::commands::archive::open;
+use crate::commands::container::DEFAULT_PLATFORM;
 use crate::commands::progress::{Progress, Upload};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -39,21 +40,11 @@ impl Verb for Import {
             tag: tag.to_owned(),
             message: self.message.clone(),
             changes: self.change.clone(),
-            platform: self.platform.clone(),
+            platform: self.platform.clone().or_else(|| std::env::var(DEFAULT_PLATFORM).ok()),
         };
         let is_url = ["http://", "https://"].iter().any(|scheme| self.source.starts_with(scheme));
         let source = if is_url { self.source.as_str() } else { "-" };
-        let archive: Option<(Box<dyn Read + Send>, Option<u64>)> = match self.source.as_str() {
-            _ if is_url => None,
-            "-" => Some((Box::new(io::stdin()), None)),
-            path => {
-                let file = File::open(path);
-                let file =
-                    file.map_err(|error| Failure::from(error).while_doing(format!("opening {path}")))?;
-                let length = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-                Some((Box::new(file), length))
-            }
-        };
+        let archive = if is_url { None } else { Some(open(Some(Path::new(&self.source)))?) };
         let client = context.probed_client()?;
         let progress = Progress::new(false);
         context.block_on(async {

@@ -14,24 +14,27 @@ use crate::output;
 pub struct Ls {
     /// Show all images (default hides intermediate images)
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// Show digests
     #[arg(long)]
-    digests: bool,
-    /// Filter output based on conditions provided
+    pub(super) digests: bool,
+    /// Filter output by before, dangling, label, reference, since or until
     #[arg(short, long, value_name = "NAME=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
     #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Don't truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Only show image IDs
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
+    /// List the platforms of each image as a tree
+    #[arg(long)]
+    tree: bool,
     #[arg(value_name = "REPOSITORY[:TAG]")]
-    name: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 impl Verb for Ls {
@@ -39,11 +42,10 @@ impl Verb for Ls {
     const USAGE: &'static str = "[OPTIONS] [REPOSITORY[:TAG]]";
 
     fn run(self, context: &Context) -> Outcome {
-        let format = match &self.format {
-            Some(format) => format.clone(),
-            None if self.quiet => String::new(),
-            None => context.setting("imagesFormat").unwrap_or_default(),
-        };
+        if self.tree {
+            return self.run_tree(context);
+        }
+        let format = context.format(self.format.as_deref(), self.quiet, "imagesFormat");
         let mut filters = filters(&self.filter)?;
         if let Some(name) = &self.name {
             filters.add("reference", name);
@@ -58,7 +60,7 @@ impl Verb for Ls {
     }
 }
 
-fn columns(digests: bool) -> Columns {
+pub(in crate::commands) fn columns(digests: bool) -> Columns {
     let table = match digests {
         false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
         true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
@@ -85,7 +87,7 @@ fn columns(digests: bool) -> Columns {
 const NONE: &str = "<none>";
 
 /// One row for each name of the image: repository, tag, digest.
-fn rows(image: &ImageSummary, digests: bool, cut: bool) -> Vec<Value> {
+pub(in crate::commands) fn rows(image: &ImageSummary, digests: bool, cut: bool) -> Vec<Value> {
     let mut names: Vec<(&str, &str, &str)> = Vec::new();
     let digests_of = |repository: &str| {
         let split = image.repo_digests.iter().filter_map(|digest| digest.split_once('@'));
@@ -122,8 +124,8 @@ fn rows(image: &ImageSummary, digests: bool, cut: bool) -> Vec<Value> {
 fn row(image: &ImageSummary, (repository, tag, digest): (&str, &str, &str), cut: bool) -> Value {
     let id = if cut { short_id(&image.id) } else { &image.id };
     let counted = |number: i64, text: String| if number < 0 { "N/A".to_owned() } else { text };
-    let shared = counted(image.shared_size, size::decimal(image.shared_size));
-    let unique = counted(image.shared_size, size::decimal(image.size - image.shared_size));
+    let shared = counted(image.shared_size, size::decimal_fine(image.shared_size as f64));
+    let unique = counted(image.shared_size, size::decimal_fine((image.size - image.shared_size) as f64));
     Value::row([
         ("ID", Value::from(id)),
         ("Repository", repository.into()),

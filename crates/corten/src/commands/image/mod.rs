@@ -3,11 +3,16 @@
 mod create_base;
 mod history;
 mod import;
-mod list;
+pub(super) mod list;
 mod load;
+mod prune;
+pub(super) mod pull;
+mod push;
 mod remove;
 mod save;
+mod search;
 mod tag;
+mod tree;
 
 pub use crate::commands::inspect::InspectImage as Inspect;
 pub use create_base::CreateBase;
@@ -15,12 +20,16 @@ pub use history::History;
 pub use import::Import;
 pub use list::Ls;
 pub use load::Load;
+pub use prune::Prune;
+pub use pull::Pull;
+pub use push::Push;
 pub use remove::Rm;
 pub use save::Save;
+pub use search::Search;
 pub use tag::Tag;
 
 /// Splits `repository[:tag]` at the last colon that isn't part of a host's port.
-fn repository_and_tag(name: &str) -> (&str, &str) {
+pub fn repository_and_tag(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (name, ""),
@@ -28,7 +37,12 @@ fn repository_and_tag(name: &str) -> (&str, &str) {
 }
 
 /// `os[/arch[/variant]]` as the JSON document that newer API versions want.
-fn platform_json(text: &str) -> Result<String, crate::cli::Failure> {
+pub(super) fn platform_json(text: &str) -> Result<String, crate::cli::Failure> {
+    let platform = platform(text)?;
+    serde_json::to_string(&platform).map_err(|error| crate::cli::Failure::new(error.to_string()))
+}
+
+fn platform(text: &str) -> Result<corten_api::image::Platform, crate::cli::Failure> {
     let parts: Vec<&str> = text.split('/').collect();
     let (os, architecture, variant) = match parts.as_slice() {
         [os] => (*os, "", ""),
@@ -40,7 +54,7 @@ fn platform_json(text: &str) -> Result<String, crate::cli::Failure> {
             )));
         }
     };
-    let platform = corten_api::image::Platform {
+    Ok(corten_api::image::Platform {
         os: os.to_ascii_lowercase(),
         architecture: match architecture.to_ascii_lowercase().as_str() {
             "x86_64" | "x86-64" => "amd64".to_owned(),
@@ -49,8 +63,7 @@ fn platform_json(text: &str) -> Result<String, crate::cli::Failure> {
         },
         variant: variant.to_ascii_lowercase(),
         ..Default::default()
-    };
-    serde_json::to_string(&platform).map_err(|error| crate::cli::Failure::new(error.to_string()))
+    })
 }
 
 #[cfg(test)]

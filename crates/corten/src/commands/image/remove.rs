@@ -13,6 +13,9 @@ pub struct Rm {
     /// Do not delete untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Remove only the given platform variants (os[/arch[/variant]])
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<String>,
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
@@ -22,12 +25,13 @@ impl Verb for Rm {
     const USAGE: &'static str = "[OPTIONS] IMAGE [IMAGE...]";
 
     fn run(self, context: &Context) -> Outcome {
-        let options = ImageRemoveOptions { force: self.force, noprune: self.no_prune };
+        let platforms = self.platform.iter().map(|text| super::platform(text)).collect::<Result<_, _>>()?;
+        let options = ImageRemoveOptions { force: self.force, noprune: self.no_prune, platforms };
         let client = context.client()?;
         let mut status = 0;
         // One after the other: removing an image may take the parents of the next along.
         for image in &self.images {
-            match context.block_on(client.image_remove(image, options))? {
+            match context.block_on(client.image_remove(image, options.clone()))? {
                 Ok(removed) => {
                     for item in removed {
                         if !item.untagged.is_empty() {
@@ -43,7 +47,7 @@ impl Verb for Rm {
                         status = 1;
                     }
                     let failure = Failure::from(error);
-                    if failure.no_engine {
+                    if failure.is_for_another_try() {
                         return Err(failure);
                     }
                     failure.report();

@@ -11,7 +11,7 @@ use crate::output;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Events {
-    /// Filter output based on conditions provided
+    /// Filter output by container, daemon, event, image, label, network, scope, type or volume
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Format output: 'json' or a Go TEMPLATE
@@ -41,7 +41,7 @@ impl Verb for Events {
             filters: filters(&self.filter)?,
         };
         let client = context.client()?;
-        context.block_on(async {
+        context.block_on_while_read(async {
             let mut events = client.events(&options).await?;
             while let Some(event) = events.next().await? {
                 match &template {
@@ -54,7 +54,7 @@ impl Verb for Events {
                 }
             }
             Ok(0)
-        })?
+        })
     }
 }
 

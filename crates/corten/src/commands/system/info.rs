@@ -25,21 +25,21 @@ impl Verb for Info {
         let client = context.client()?;
         let info = context.block_on(client.info())??;
         if self.format.is_empty() {
-            output::print(&plain(&info))?;
+            output::print(&plain(&info, &context.name()))?;
             for warning in &info.warnings {
-                eprintln!("{warning}");
+                output::say!("{warning}");
             }
             return Ok(0);
         }
         let value = Value::from_serialize(&info).map_err(|error| Failure::new(error.to_string()))?;
-        output::print(&render_one(&self.format, &with_client(value))?)?;
+        output::print(&render_one(&self.format, &with_client(value, &context.name()))?)?;
         Ok(0)
     }
 }
 
 /// The engine's fields and, as Docker has it, the client's beside them.
-fn with_client(info: Value) -> Value {
-    let client = Value::row([("Version", Value::from(VERSION)), ("Context", "default".into())]);
+fn with_client(info: Value, context: &str) -> Value {
+    let client = Value::row([("Version", Value::from(VERSION)), ("Context", context.into())]);
     match info {
         Value::Object(Object { mut fields, .. }) => {
             fields.push(("ClientInfo".to_owned(), client));
@@ -49,11 +49,12 @@ fn with_client(info: Value) -> Value {
     }
 }
 
-fn plain(info: &SystemInfo) -> String {
-    let mut text = format!("Client: Corten\n Version:    {VERSION}\n Context:    default\n\nServer:\n");
+fn plain(info: &SystemInfo, context: &str) -> String {
+    let mut text = format!("Client: Corten\n Version:    {VERSION}\n Context:    {context}\n\nServer:\n");
     let mut line = |indent: usize, key: &str, value: &str| {
+        let colon = if key.is_empty() { "" } else { ": " };
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{:indent$}{key}: {value}", "");
+        let _ = writeln!(text, "{:indent$}{key}{colon}{value}", "");
     };
     line(1, "Containers", &info.containers.to_string());
     line(2, "Running", &info.containers_running.to_string());
@@ -85,9 +86,9 @@ fn plain(info: &SystemInfo) -> String {
         for option in &info.security_options {
             let mut fields = option.split(',').filter_map(|field| field.split_once('='));
             let Some((_, name)) = fields.next() else { continue };
-            line(2, name, "");
+            line(2, "", name);
             for (key, value) in fields {
-                line(3, key, value);
+                line(3, if key == "profile" { "Profile" } else { key }, value);
             }
         }
     }
@@ -99,7 +100,7 @@ fn plain(info: &SystemInfo) -> String {
     line(1, "Total Memory", &size::binary(info.mem_total as f64));
     line(1, "Name", &info.name);
     line(1, "ID", &info.id);
-    line(1, "Root Dir", &info.docker_root_dir);
+    line(1, "Docker Root Dir", &info.docker_root_dir);
     line(1, "Debug Mode", &info.debug.to_string());
     for (key, value) in
         [("HTTP Proxy", &info.http_proxy), ("HTTPS Proxy", &info.https_proxy), ("No Proxy", &info.no_proxy)]

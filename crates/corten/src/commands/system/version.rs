@@ -1,10 +1,9 @@
 //! `version`: of this program and of the engine.
 
 use corten_api::API_VERSION;
-use corten_api::client::Client;
 use corten_api::system::SystemVersion;
 
-use crate::cli::{Context, Outcome, VERSION, Verb};
+use crate::cli::{Context, Failure, Outcome, VERSION, Verb};
 use crate::format::listing::render_one;
 use crate::format::template::{Nil, Value};
 use crate::output;
@@ -25,35 +24,39 @@ impl Verb for Version {
 
     fn run(self, context: &Context) -> Outcome {
         if self.client {
-            output::print(&self.text(None)?)?;
+            output::print(&self.text(None, context)?)?;
             return Ok(0);
         }
         // Asking for the version is no reason to start an engine.
-        let client = Client::new(context.host()?.clone());
+        let client = context.client_as_it_is()?;
         match context.block_on(client.version())? {
             Ok(server) => {
-                output::print(&self.text(Some(&server))?)?;
+                output::print(&self.text(Some(&server), context)?)?;
                 Ok(0)
             }
             Err(error) => {
-                if self.format.is_empty() || self.format == "json" || !self.format.contains(".Server") {
-                    output::print(&self.text(None)?)?;
+                let mut failure = Failure::from(error);
+                if failure.older_engine.is_some() {
+                    return Err(failure);
                 }
-                let mut failure: crate::cli::Failure = error.into();
-                failure.report();
-                failure.message.clear();
-                Ok(failure.exit)
+                if self.format.is_empty() || self.format == "json" || !self.format.contains(".Server") {
+                    output::print(&self.text(None, context)?)?;
+                }
+                failure.no_engine = false;
+                Err(failure)
             }
         }
     }
 }
 
 impl Version {
-    fn text(&self, server: Option<&SystemVersion>) -> Result<String, crate::cli::Failure> {
+    fn text(&self, server: Option<&SystemVersion>, context: &Context) -> Result<String, Failure> {
         if self.format.is_empty() {
-            return Ok(plain(server));
+            // Which context it is takes a look into a file, for which somebody who asks no engine has no use.
+            let name = (!self.client).then(|| context.name());
+            return Ok(plain(server, name.as_deref()));
         }
-        Ok(render_one(&self.format, &value(server))?)
+        Ok(render_one(&self.format, &value(server, &context.name()))?)
     }
 }
 
@@ -65,12 +68,15 @@ fn architecture() -> &'static str {
     }
 }
 
-fn plain(server: Option<&SystemVersion>) -> String {
+fn plain(server: Option<&SystemVersion>, context: Option<&str>) -> String {
     let mut text = format!(
         "Client: Corten\n Version:           {VERSION}\n API version:       {API_VERSION}\n OS/Arch:           {}/{}\n",
         std::env::consts::OS,
         architecture()
     );
+    if let Some(context) = context {
+        text.push_str(&format!(" Context:           {context}\n"));
+    }
     let Some(server) = server else { return text };
     let platform = if server.platform.name.is_empty() { "Engine" } else { &server.platform.name };
     text.push_str(&format!("\nServer: {platform}\n"));
@@ -108,7 +114,7 @@ fn plain(server: Option<&SystemVersion>) -> String {
     text
 }
 
-fn value(server: Option<&SystemVersion>) -> Value {
+fn value(server: Option<&SystemVersion>, context: &str) -> Value {
     let client = Value::row([
         ("Platform", Value::row([("Name", Value::from("Corten"))])),
         ("Version", VERSION.into()),
@@ -118,7 +124,7 @@ fn value(server: Option<&SystemVersion>) -> Value {
         ("GoVersion", "".into()),
         ("Os", std::env::consts::OS.into()),
         ("Arch", architecture().into()),
-        ("Context", "default".into()),
+        ("Context", context.into()),
     ]);
     let server =
         server.and_then(|server| Value::from_serialize(server).ok()).unwrap_or(Value::Nil(Nil::Pointer));
@@ -132,8 +138,8 @@ mod tests {
     #[test]
     fn templates_reach_both_sides() {
         let server = SystemVersion { version: "9.9".into(), ..SystemVersion::default() };
-        let render = |format: &str| render_one(format, &value(Some(&server))).unwrap();
+        let render = |format: &str| render_one(format, &value(Some(&server), "here")).unwrap();
         assert_eq!(render("{{.Server.Version}}/{{.Client.Version}}"), format!("9.9/{VERSION}\n"));
-        assert_eq!(render("{{.Client.APIVersion}}"), format!("{API_VERSION}\n"));
+        assert_eq!(render("{{.Client.APIVersion}} {{.Client.Context}}"), format!("{API_VERSION} here\n"));
     }
 }

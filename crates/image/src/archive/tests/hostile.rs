@@ -297,3 +297,23 @@ fn indexes_within_indexes() {
     let error = refused(&layout(&[below], &blobs), LoadLimits::default());
     assert!(error.contains("nested too deeply"), "{error}");
 }
+
+/// Five indexes with a hundred references to the next one each: ten thousand million manifests in 60 KiB.
+#[test]
+fn indexes_that_name_each_other_often() {
+    let mut blobs = Blobs::new();
+    let empty = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": []})).unwrap();
+    let mut below = Descriptor::of(media::OCI_INDEX, &empty);
+    blobs.insert(below.digest, empty);
+    for _ in 0..5 {
+        let index =
+            serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": vec![below; 100]}))
+                .unwrap();
+        below = Descriptor::of(media::OCI_INDEX, &index);
+        blobs.insert(below.digest, index);
+    }
+    let begin = std::time::Instant::now();
+    let error = refused(&layout(&[below], &blobs), LoadLimits::default());
+    assert!(error.contains("each counted as often as it is named"), "{error}");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+}

@@ -121,8 +121,15 @@ fn multi_platform() -> (Sample, Sample, Vec<u8>, Digest) {
         ..Descriptor::of(media::OCI_MANIFEST, bytes)
     };
     let unknown = Platform { os: "unknown".into(), architecture: "unknown".into(), ..Platform::default() };
-    let index = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [
-        describe(&their_manifest, foreign), describe(&our_manifest, Platform::host()), describe(&attestation, unknown)]}))
+    let mut attached = describe(&attestation, unknown);
+    attached.annotations = Some(BTreeMap::from([
+        ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
+        ("vnd.docker.reference.digest".to_owned(), Digest::of(&our_manifest).to_string()),
+    ]));
+    let index = serde_json::to_vec(
+        &serde_json::json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [
+        describe(&their_manifest, foreign), describe(&our_manifest, Platform::host()), attached]}),
+    )
     .unwrap();
     for bytes in [&index, &attestation, &statement, &b"{}".to_vec()] {
         blobs.insert(Digest::of(bytes), bytes.clone());
@@ -148,7 +155,7 @@ fn indexes_are_kept_whole() {
     let other = open(elsewhere.path());
     load(&other, &save(&store, &["multi:1"])).unwrap();
     assert_eq!(other.resolve("multi:1").unwrap().descriptor.digest, target);
-    let wanted = LoadOptions { platform: Some("linux/s390x".parse().unwrap()) };
+    let wanted = LoadOptions { platforms: vec!["linux/s390x".parse().unwrap()] };
     let third = tempfile::tempdir().unwrap();
     let third_store = open(third.path());
     third_store.load(&mut &save(&other, &["multi:1"])[..], &wanted, &|_| {}).unwrap();
@@ -163,7 +170,7 @@ fn an_absent_platform_is_an_error_that_says_so() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
     let (.., archive, _) = multi_platform();
-    let wanted = LoadOptions { platform: Some("linux/arm64".parse().unwrap()) };
+    let wanted = LoadOptions { platforms: vec!["linux/arm64".parse().unwrap()] };
     let error = store.load(&mut &archive[..], &wanted, &|_| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -229,4 +236,107 @@ fn layers_that_are_there_may_be_left_out() {
     let descriptor = named(Descriptor::of(media::OCI_MANIFEST, &manifest), "thin:1");
     load(&store, &layout(&[descriptor], &blobs)).unwrap();
     assert_eq!(store.resolve("thin:1").unwrap().id, sample.id());
+}
+
+fn wanted(text: &str) -> Platform {
+    text.parse().unwrap()
+}
+
+fn nobody(_: &ImageId) -> Option<crate::store::User> {
+    None
+}
+
+#[test]
+fn every_platform_of_an_index_is_told_of_and_can_be_unpacked() {
+    let root = tempfile::tempdir().unwrap();
+    let mut store = open(root.path());
+    let (ours, theirs, archive, target) = multi_platform();
+    load(&store, &archive).unwrap();
+    let image = store.resolve("multi:1").unwrap();
+    let manifests = store.manifests(&image).unwrap();
+    assert!(manifests.iter().all(|manifest| manifest.available));
+    assert_eq!(
+        manifests.iter().map(|manifest| manifest.image).collect::<Vec<_>>()[..2],
+        [Some(theirs.id()), Some(ours.id())]
+    );
+    assert_eq!(manifests[1].unpacked_bytes, image.size);
+    assert_eq!(manifests[0].unpacked_bytes, 0);
+    assert_eq!(
+        manifests[2].kind,
+        crate::store::ManifestKind::Attestation { subject: Some(manifests[1].descriptor.digest) }
+    );
+    assert_eq!(store.attestations("multi:1", &Platform::host()).unwrap().len(), 1);
+    assert_eq!(store.attestations("multi:1", &wanted("linux/s390x")).unwrap(), []);
+    // Looked at, nothing is unpacked.
+    let view = store.on_platform("multi:1", &wanted("linux/s390x")).unwrap();
+    assert_eq!(
+        (view.id, view.config.architecture.as_str(), &view.repo_tags),
+        (theirs.id(), "s390x", &image.repo_tags)
+    );
+    assert_eq!(store.usage().unwrap().layers.len(), 2);
+    for _ in 0..2 {
+        let member = store.resolve_platform("multi:1", &wanted("linux/s390x")).unwrap();
+        assert_eq!((member.id, member.owner), (theirs.id(), Some(ours.id())));
+        assert_eq!(store.list().unwrap().len(), 1, "it is not an image of its own");
+        assert_eq!(store.usage().unwrap().layers.len(), 3);
+        assert_eq!(store.resolve("multi:1").unwrap().id, ours.id());
+        drop(store);
+        store = open(root.path());
+    }
+    assert_eq!(store.manifests(&image).unwrap()[0].unpacked_bytes, 13);
+    let error = store.resolve_platform("multi:1", &wanted("linux/arm64")).unwrap_err();
+    assert!(error.to_string().contains("does not provide the specified platform (linux/arm64)"), "{error}");
+    assert_eq!(store.resolve(&target.hex()).unwrap().id, ours.id());
+    assert_clean_after_removal(&store, root.path());
+}
+
+#[test]
+fn platforms_are_saved_loaded_and_removed_one_by_one() {
+    let (ours, theirs, archive, target) = multi_platform();
+    let places: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let [store, other] = [0, 1].map(|number: usize| open(places[number].path()));
+    load(&store, &archive).unwrap();
+    let save = |platforms: &[&str]| {
+        let platforms: Vec<Platform> = platforms.iter().map(|text| wanted(text)).collect();
+        let mut bytes = Vec::new();
+        store.save(&["multi:1".to_owned()], &mut bytes, &platforms).map(|()| bytes)
+    };
+    let host = Platform::host().to_string();
+    assert!(save(&["linux/arm64"]).is_err());
+    // One alone is an image without an index.
+    load(&other, &save(&["linux/s390x"]).unwrap()).unwrap();
+    let alone = other.resolve("multi:1").unwrap();
+    assert_eq!((alone.id, other.manifests(&alone).unwrap().len()), (theirs.id(), 1));
+    assert_clean_after_removal(&other, places[1].path());
+    // Several come below their index; what is loaded later of the same index is added.
+    let both = save(&["linux/s390x", &host]).unwrap();
+    let options = LoadOptions { platforms: vec![wanted("linux/s390x")] };
+    other.load(&mut &both[..], &options, &|_| {}).unwrap();
+    let partial = other.resolve("multi:1").unwrap();
+    assert_eq!((partial.id, partial.descriptor.digest), (theirs.id(), target));
+    let available = |store: &Store| {
+        let image = store.resolve("multi:1").unwrap();
+        store.manifests(&image).unwrap().iter().map(|manifest| manifest.available).collect::<Vec<_>>()
+    };
+    assert_eq!(available(&other), [true, false, false]);
+    load(&other, &both).unwrap();
+    assert_eq!(available(&other), [true, true, true]);
+    assert_eq!(other.list().unwrap().len(), 1);
+    // The one that the name runs goes: another one takes its place.
+    let options = RemoveOptions { force: false, noprune: false, in_use: &nobody };
+    let removal = other.remove_platforms("multi:1", &[wanted("linux/s390x")], &options).unwrap();
+    assert!(removal.freed_bytes > 0);
+    let left = other.resolve("multi:1").unwrap();
+    assert_eq!((left.id, left.owner, left.descriptor.digest), (ours.id(), None, target));
+    assert_eq!(available(&other), [false, true, true]);
+    assert!(other.image(&theirs.id()).is_none());
+    let last = other.remove_platforms("multi:1", &[Platform::host()], &options).unwrap_err();
+    assert!(last.to_string().contains("no other platform of the image is here"), "{last}");
+    // And one that is not run, with what is said of it.
+    let removal = store.remove_platforms("multi:1", &[wanted("linux/s390x")], &options).unwrap();
+    assert_eq!(removal.steps.len(), 1);
+    assert_eq!(available(&store), [false, true, true]);
+    for (store, place) in [&store, &other].into_iter().zip(&places) {
+        assert_clean_after_removal(store, place.path());
+    }
 }

@@ -91,6 +91,17 @@ fn more_than_the_limits_allow() {
     refused(&archive, &with(Limits { tar_bytes_max: 4096, ..Limits::default() }), "more than 4096 bytes");
     refused(&archive, &with(Limits { entries_max: 2, ..Limits::default() }), "more than 2 entries");
     refused(&archive, &with(Limits { file_bytes_max: 4999, ..Limits::default() }), "4999 bytes in one file");
+    let few = Limits { data_bytes_max: 8192, ..Limits::default() };
+    refused(&archive, &with(Limits { data_bytes_max: 4096, ..few }), "more than 4096 bytes of data");
+    let zeros = Archive::default().file("zeros", &"\0".repeat(1 << 20)).bytes();
+    let scratch = scratch();
+    let layers = Layers::open(scratch.path(), DRIVERS[0]).expect("a store");
+    let kept = layers.import(&mut &zeros[..], &with(few), &|_| {}).expect("zeros are no data");
+    assert!(kept.disk_bytes < 64 << 10, "nor take they room: {}", kept.disk_bytes);
+    assert_eq!(Limits::default().of_compressed(10 << 20).data_bytes_max, 4 << 30);
+    let large = Limits::default().of_compressed(1 << 30);
+    assert_eq!((large.data_bytes_max, large.entries_max), (400 << 30, 10_000_000));
+    assert_eq!(Limits::default().of_compressed(16 << 20).entries_max, 1 << 20);
     let mut entry = Entry::new(Kind::File, "x".repeat(200), 0o644);
     entry.xattrs = vec![(b"user.a".to_vec(), vec![1; 60_000])];
     let archive = Archive::default().entry(entry).bytes();

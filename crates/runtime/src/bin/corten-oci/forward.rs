@@ -53,7 +53,7 @@ pub fn until_end(child: &Child, signals: Signals) -> Outcome<u8> {
             }
             return Ok(match ended {
                 Ended::Exited(code) => code as u8,
-                Ended::Signaled(signal) => (128 + signal) as u8,
+                Ended::Signaled(signal, _) => (128 + signal) as u8,
             });
         }
     }

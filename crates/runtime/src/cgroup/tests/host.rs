@@ -238,3 +238,22 @@ fn version_2_filters_devices_by_program() {
     assert!(reads("/dev/kmsg"), "the first program was replaced");
     cgroup.remove().unwrap();
 }
+
+#[test]
+fn limits_stay_when_one_is_refused() {
+    let Some(own) = Own::new() else { return };
+    let (cgroup, _) = Cgroup::create(&own.0, &limits()).unwrap();
+    let before = cgroup.stats().unwrap();
+    let shares =
+        || cgroup.paths().find_map(|(_, path)| std::fs::read_to_string(path.join("cpu.shares")).ok());
+    let (old_shares, mut broken) = (shares(), limits());
+    broken.cpu = Some(Cpu { shares: Some(1000), quota: Some(70_000), ..Cpu::default() });
+    broken.memory = Some(Memory { limit: Some(128 << 20), swap: Some(256 << 20), ..Memory::default() });
+    // More than any kernel has.
+    broken.pids = Some(Pids { limit: i64::MAX });
+    let error = cgroup.apply(&broken).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::INVAL), "{error}");
+    let after = cgroup.stats().unwrap();
+    assert_eq!((shares(), after.memory.limit, after.pids.limit), (old_shares, before.memory.limit, 50));
+    assert_eq!(after.memory.limit_with_swap, before.memory.limit_with_swap);
+}

@@ -187,3 +187,16 @@ fn statistics_have_one_shape() {
     assert_eq!((pressure.some.avg10, pressure.full.total_us), (1.5, 5));
     assert_eq!(cgroup.oom_kills().unwrap(), 2);
 }
+
+#[test]
+fn only_processes_that_were_ended_are_a_want_of_memory() {
+    let tree = Tree::new(&["memory.events"]);
+    let events = |text: &str| fs::write(tree.group().join("memory.events"), text).unwrap();
+    events("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n");
+    let group = Cgroup::open_in(&Layout::unified_at(tree.0.path()), Path::new("/a/b")).unwrap();
+    let mut watch = group.watch_memory().unwrap().unwrap();
+    assert!(!watch.is_readable());
+    assert_eq!(watch.take(), Ok(false), "it was ended before");
+    events("max 4\noom 1\noom_kill 2\n");
+    assert_eq!((watch.take(), watch.take()), (Ok(true), Ok(false)));
+}

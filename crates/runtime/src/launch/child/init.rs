@@ -48,7 +48,7 @@ impl Child<'_> {
                         if pid == program {
                             process::exit(match ended {
                                 Ended::Exited(code) => code,
-                                Ended::Signaled(signal) => 128 + signal,
+                                Ended::Signaled(signal, _) => 128 + signal,
                             });
                         }
                     }

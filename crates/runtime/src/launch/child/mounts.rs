@@ -347,7 +347,10 @@ impl Child<'_> {
     }
 }
 
-fn overlay_parameters(context: BorrowedFd<'_>, overlay: &OverlayRoot) -> Result<(), Errno> {
+pub(in crate::launch) fn overlay_parameters(
+    context: BorrowedFd<'_>,
+    overlay: &OverlayRoot,
+) -> Result<(), Errno> {
     if takes_any_parameter(context) {
         return Err(Errno::INVAL);
     }
@@ -357,6 +360,9 @@ fn overlay_parameters(context: BorrowedFd<'_>, overlay: &OverlayRoot) -> Result<
     }
     fsconfig_set_string(context, c"upperdir", overlay.upper.as_c_str())?;
     fsconfig_set_string(context, c"workdir", overlay.work.as_c_str())?;
+    // What a container changes is told from the writable directory alone, whatever this kernel's defaults are.
+    fsconfig_set_string(context, c"redirect_dir", c"off")?;
+    fsconfig_set_string(context, c"metacopy", c"off")?;
     if overlay.volatile {
         fsconfig_set_flag(context, c"volatile")?;
     }

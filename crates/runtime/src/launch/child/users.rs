@@ -23,7 +23,7 @@ pub(crate) struct Identity {
 }
 
 /// Why nobody was found.
-pub(super) enum Unknown {
+pub(in crate::launch) enum Unknown {
     User,
     Group,
     Failed(Errno),
@@ -42,7 +42,7 @@ impl Identity {
         Self { uid: 0, gid: 0, groups: [0; crate::plan::GROUPS_MAX + 1], groups_length: 0, home }
     }
 
-    pub(super) fn groups(&self) -> &[u32] {
+    pub(in crate::launch) fn groups(&self) -> &[u32] {
         &self.groups[..self.groups_length]
     }
 
@@ -65,7 +65,7 @@ impl Identity {
 
     /// Looks up what `wish` leaves open. As Docker does: a number needs no entry, a name does; a group that is given takes the place of all
     /// groups of the user.
-    pub(super) fn resolve(
+    pub(in crate::launch) fn resolve(
         &mut self,
         root: BorrowedFd<'_>,
         wish: &UserAction,

@@ -1,0 +1,163 @@
+//! Builds, as Corten's own client asks for them: `POST /corten/build`. The body is a line of JSON, a [`BuildRequest`], and behind it
+//! the context as a tar archive where it is not a directory that the engine sees itself. The answer is a line of JSON per
+//! [`BuildEvent`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::AuthConfig;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildRequest {
+    pub definition: BuildDefinition,
+    pub context: BuildContext,
+    /// Further contexts by name.
+    pub contexts: BTreeMap<String, BuildNamedContext>,
+    pub target: String,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub tags: Vec<String>,
+    pub platform: String,
+    pub no_cache: bool,
+    /// Stages whose steps are done again.
+    pub no_cache_stages: Vec<String>,
+    pub pull: bool,
+    /// `default`, `none`, `host`
+    pub network: String,
+    pub extra_hosts: Vec<String>,
+    pub shm_size: u64,
+    /// `name=soft:hard`
+    pub ulimits: Vec<String>,
+    pub cgroup_parent: String,
+    /// By id, in base64.
+    pub secrets: BTreeMap<String, String>,
+    /// By the registry's address.
+    pub auths: BTreeMap<String, AuthConfig>,
+}
+
+/// The Dockerfile, and what it leaves out of its context.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildDefinition {
+    /// For people: `Dockerfile`
+    pub name: String,
+    pub text: String,
+    /// The patterns of a `.dockerignore`.
+    pub ignore: Option<String>,
+}
+
+/// Where the files are that steps copy.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum BuildContext {
+    /// There are none.
+    #[default]
+    Nothing,
+    /// Behind the request, as a tar archive.
+    Archive,
+    Directory(BuildDirectory),
+}
+
+/// A directory that the engine may see as the client does: it is what the engine takes if it finds the same there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BuildDirectory {
+    /// Absolute.
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum BuildNamedContext {
+    Directory(BuildDirectory),
+    Image(String),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum BuildEvent {
+    Vertex(BuildVertex),
+    Log(BuildLog),
+    Status(BuildStatus),
+    Warning(BuildWarning),
+    /// The last one of a build that came to its end.
+    Image(BuildImage),
+    /// The last one of a build that did not.
+    Error(BuildError),
+}
+
+/// A step, or its newer state. Times in Unix nanoseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildVertex {
+    pub digest: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<i64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildLog {
+    pub vertex: String,
+    /// 1 or 2.
+    pub stream: u8,
+    /// In base64.
+    pub data: String,
+    pub timestamp: i64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildStatus {
+    pub vertex: String,
+    pub id: String,
+    pub current: u64,
+    pub total: u64,
+    pub started: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildWarning {
+    pub rule: String,
+    pub short: String,
+    pub detail: Vec<String>,
+    pub url: String,
+    pub first_line: usize,
+    pub last_line: usize,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildImage {
+    pub id: String,
+    /// Canonical.
+    pub names: Vec<String>,
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildError {
+    pub message: String,
+    /// In the Dockerfile, from 1; 0 where the error has no place there.
+    pub first_line: usize,
+    pub last_line: usize,
+    /// The context can't be had as it was named: send it as an archive.
+    pub wants_archive: bool,
+}

@@ -1,0 +1,336 @@
+//! One build: which stages are needed, each done once, those that don't need each other at the same time.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use corten_image::build::{BuildSession, Graft, StepLayer};
+use corten_image::{Digest, Image, Platform, Reference};
+use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
+use tokio::sync::OnceCell;
+
+use crate::context::Context;
+use crate::dockerfile::check::{self, Circumstances};
+use crate::dockerfile::{self, Dockerfile, Instruction, Stage};
+use crate::error::{Error, Result};
+use crate::ignore::Ignore;
+use crate::progress::{Event, Teller, Warning};
+use crate::request::{Asker, NamedContext, NoCache, Options, Tree};
+use crate::stage::Running;
+use crate::state::State;
+use crate::variables::Globals;
+use crate::vertex::Told;
+use crate::worker::Worker;
+
+/// What a build has made.
+pub struct Built {
+    pub state: State,
+    /// The image, where one was asked for.
+    pub image: Option<Arc<Image>>,
+    pub session: Arc<BuildSession>,
+}
+
+/// Builds what the Dockerfile says, and an image of it unless `only_files`.
+pub async fn build(
+    worker: Arc<dyn Worker>,
+    asker: Arc<dyn Asker>,
+    options: Options,
+    teller: Teller,
+    only_files: bool,
+) -> Result<Built> {
+    let session = worker.session();
+    let source = crate::context::definition(asker.as_ref(), &options, &teller).await?;
+    let dockerfile = dockerfile::parse(&source.text).map_err(|error| Error::Invalid(error.to_string()))?;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let globals = Globals::new(&dockerfile.global_args, &options, dockerfile.directives.escape, &platform)?;
+    let target = target(&dockerfile, &options.target)?;
+    for warning in checks(&dockerfile, &options, &platform, source.ignore.as_deref())? {
+        crate::vertex::tell(&teller, Event::Warning(warning)).await?;
+    }
+    let names: Vec<Reference> = options
+        .tags
+        .iter()
+        .map(|tag| Reference::parse(tag).map_err(|error| Error::Invalid(error.to_string())))
+        .collect::<Result<_>>()?;
+    let build = Build {
+        stages: dockerfile.stages.iter().map(|_| OnceCell::new()).collect(),
+        epoch: epoch(&options)?,
+        context: Context::new(source.ignore.as_deref())?,
+        used: Mutex::default(),
+        trees: tokio::sync::Mutex::default(),
+        images: tokio::sync::Mutex::default(),
+        worker,
+        asker,
+        options,
+        teller,
+        session,
+        dockerfile,
+        globals,
+        platform,
+    };
+    let mut state = State::clone(&*build.stage(target).await?);
+    for (name, value) in &build.options.labels {
+        state.config().labels.insert(name.clone(), value.clone());
+    }
+    let mut image = None;
+    if !only_files {
+        let mut told =
+            Told::new(&build.teller, Digest::of(b"export"), "exporting to image".to_owned(), Vec::new());
+        told.start().await?;
+        let composed = build.compose(&state, &names);
+        image = Some(told.end(composed).await?);
+    }
+    let used = std::mem::take(&mut *build.used.lock().unwrap_or_else(PoisonError::into_inner));
+    if !used.is_empty() {
+        build.session.note_used(&used)?;
+    }
+    Ok(Built { state, image, session: build.session })
+}
+
+/// What could be better in the Dockerfile.
+fn checks(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    platform: &Platform,
+    ignore: Option<&str>,
+) -> Result<Vec<Warning>> {
+    // Patterns that can't be read are told of as an error, elsewhere.
+    let ignore = ignore.and_then(|text| Ignore::parse(text).ok());
+    let circumstances = Circumstances {
+        options: None,
+        build_args: &options.build_args,
+        target: &options.target,
+        build_platform: &Platform::host(),
+        target_platform: platform,
+        ignore: ignore.as_ref(),
+        stages: None,
+        base: &|_| None,
+    };
+    let found = check::check(dockerfile, &circumstances);
+    let found = found.map_err(|error| Error::Invalid(error.to_string()))?;
+    let warning = |warning: check::Warning| Warning {
+        vertex: None,
+        rule: warning.rule.name.to_owned(),
+        short: warning.detail.clone(),
+        detail: vec![warning.rule.description.to_owned()],
+        url: warning.url(),
+        lines: Some((warning.span.first_line as usize, warning.span.last_line as usize)),
+    };
+    Ok(found.into_iter().map(warning).collect())
+}
+
+/// The stage that is asked for: by name, by number, else the last.
+fn target(dockerfile: &Dockerfile, wanted: &str) -> Result<usize> {
+    let last = dockerfile.stages.len() - 1;
+    if wanted.is_empty() {
+        return Ok(last);
+    }
+    let named = dockerfile
+        .stages
+        .iter()
+        .rposition(|stage| stage.name().is_some_and(|name| name.eq_ignore_ascii_case(wanted)));
+    let numbered = wanted.parse::<usize>().ok().filter(|number| *number <= last);
+    named.or(numbered).ok_or_else(|| Error::Invalid(format!("target stage {wanted:?} could not be found")))
+}
+
+/// The time beyond which no file's goes, where one is given (reproducible-builds.org/specs/source-date-epoch).
+fn epoch(options: &Options) -> Result<Option<i64>> {
+    let Some(text) = options.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| {
+        Error::Invalid(format!("invalid SOURCE_DATE_EPOCH: {text}: give the seconds since 1970"))
+    })
+}
+
+/// A build on its way.
+pub struct Build {
+    pub worker: Arc<dyn Worker>,
+    pub asker: Arc<dyn Asker>,
+    pub options: Options,
+    pub teller: Teller,
+    pub session: Arc<BuildSession>,
+    pub dockerfile: Dockerfile,
+    pub globals: Globals,
+    pub platform: Platform,
+    pub epoch: Option<i64>,
+    pub context: Context,
+    /// The keys that were found, to be noted at the end.
+    pub used: Mutex<Vec<Digest>>,
+    stages: Vec<OnceCell<Arc<State>>>,
+    /// The trees of the asker's, each asked for once.
+    pub trees: tokio::sync::Mutex<HashMap<String, Tree>>,
+    images: tokio::sync::Mutex<HashMap<String, Arc<Image>>>,
+}
+
+impl Build {
+    /// What a stage becomes; done by the first that asks.
+    pub fn stage(&self, index: usize) -> BoxFuture<'_, Result<Arc<State>>> {
+        async move {
+            let cell = self.stages.get(index);
+            let cell = cell.ok_or_else(|| Error::Invalid(format!("invalid stage index {index}")))?;
+            cell.get_or_try_init(|| self.run_stage(index)).await.cloned()
+        }
+        .boxed()
+    }
+
+    /// Does a stage, and at the same time those that it needs.
+    async fn run_stage(&self, index: usize) -> Result<Arc<State>> {
+        let needed = self.needed_by(index);
+        let ahead = async {
+            // What went wrong with one of them is told by whoever needs it.
+            join_all(needed.into_iter().map(|stage| self.stage(stage))).await;
+            pending().await
+        };
+        let own = async {
+            let base = self.base_of(index).await?;
+            Running::new(self, index, base).run().await
+        };
+        tokio::select! {
+            biased;
+            state = own => Ok(Arc::new(state?)),
+            never = ahead => never,
+        }
+    }
+
+    /// The stages that a stage names.
+    fn needed_by(&self, index: usize) -> Vec<usize> {
+        let Some(stage) = self.dockerfile.stages.get(index) else { return Vec::new() };
+        let mut needed = Vec::new();
+        for instruction in &stage.instructions {
+            match &instruction.value {
+                Instruction::Copy(copy) => {
+                    needed.extend(copy.from.as_deref().and_then(|from| self.find_stage(from, index)))
+                }
+                Instruction::Run(run) => {
+                    needed.extend(run.mounts.iter().filter_map(|mount| {
+                        mount.from.as_deref().and_then(|from| self.find_stage(from, index))
+                    }))
+                }
+                _ => {}
+            }
+        }
+        needed
+    }
+
+    /// The stage before `before` that has this name or number.
+    pub fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
+        if self.options.contexts.contains_key(name) {
+            return None;
+        }
+        let earlier = &self.dockerfile.stages[..before];
+        let named =
+            earlier.iter().rposition(|stage| stage.name().is_some_and(|own| own.eq_ignore_ascii_case(name)));
+        named.or_else(|| name.parse().ok().filter(|number| *number < before))
+    }
+
+    pub fn parsed_stage(&self, index: usize) -> &Stage {
+        &self.dockerfile.stages[index]
+    }
+
+    /// What FROM names.
+    async fn base_of(&self, index: usize) -> Result<State> {
+        let from = &self.parsed_stage(index).from;
+        let at = |error: Error| error.at(from.span.first_line as usize, from.span.last_line as usize);
+        let escape = self.dockerfile.directives.escape;
+        let name = self.globals.expand(escape, &from.value.image).map_err(at)?;
+        if name.is_empty() {
+            let text = format!("base name ({}) should not be blank", from.value.image);
+            return Err(at(Error::Invalid(text)));
+        }
+        let platform = match &from.value.platform {
+            Some(text) => {
+                let text = self.globals.expand(escape, text).map_err(at)?;
+                text.parse::<Platform>().map_err(|error| at(Error::Invalid(error.to_string())))?
+            }
+            None => self.platform.clone(),
+        };
+        if let Some(stage) = self.find_stage(&name, index) {
+            return Ok(State::clone(&*self.stage(stage).await?));
+        }
+        if name == "scratch" && !self.options.contexts.contains_key("scratch") {
+            return Ok(State::scratch(&platform));
+        }
+        self.outside(&name, &platform).await.map_err(at)
+    }
+
+    /// An image, or a tree of the asker's, by name.
+    pub async fn outside(&self, name: &str, platform: &Platform) -> Result<State> {
+        let image = match self.options.contexts.get(name) {
+            None => name,
+            Some(NamedContext::Image(image)) => image,
+            Some(NamedContext::Tree(_)) => {
+                return Err(Error::Invalid(format!(
+                    "the build context {name} is a directory and can't be a base image: COPY --from={name} takes files of it"
+                )));
+            }
+        };
+        Ok(State::of_image(&*self.image(image, platform).await?))
+    }
+
+    async fn image(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
+        let id = format!("{name} {platform}");
+        let mut images = self.images.lock().await;
+        if let Some(image) = images.get(&id) {
+            return Ok(image.clone());
+        }
+        let canonical = Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
+        let label = format!("[internal] load metadata for {canonical}");
+        let mut told = Told::new(&self.teller, Digest::of(id.as_bytes()), label, Vec::new());
+        told.start().await?;
+        let vertex = told.id();
+        let found = self.worker.image(name, platform, self.options.pull, &self.teller, vertex).await;
+        let image = told.end(found).await?;
+        images.insert(id, image.clone());
+        Ok(image)
+    }
+
+    /// Whether steps of a stage are to be done again although they are known.
+    pub fn is_uncached(&self, index: usize) -> bool {
+        match &self.options.no_cache {
+            NoCache::None => false,
+            NoCache::All => true,
+            NoCache::Stages(stages) => {
+                let own = self.parsed_stage(index).name();
+                stages.iter().any(|name| {
+                    own.is_some_and(|own| own.eq_ignore_ascii_case(name)) || name.parse() == Ok(index)
+                })
+            }
+        }
+    }
+
+    pub fn note_used(&self, key: Digest) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// The layers of a state, merged.
+    pub fn merged(&self, state: &State) -> Result<Option<OwnedFd>> {
+        if state.stack.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.session.merged(&state.stack)?))
+    }
+
+    /// Makes a layer of files and remembers it; `keep` is what they lie in.
+    pub async fn graft(
+        &self,
+        key: Digest,
+        graft: Graft,
+        description: String,
+        keep: Option<Tree>,
+    ) -> Result<Option<StepLayer>> {
+        let session = self.session.clone();
+        crate::blocking(move || {
+            let layer = session.graft(&key, graft, &description);
+            drop(keep);
+            Ok(layer?)
+        })
+        .await
+    }
+
+    fn compose(&self, state: &State, names: &[Reference]) -> Result<Arc<Image>> {
+        let mut config = state.image.clone();
+        config.created = Some(crate::state::time(state.newest));
+        Ok(self.session.compose(&state.stack, config, state.base, names)?)
+    }
+}

@@ -1,0 +1,112 @@
+//! The Dockerfile and the trees that steps copy from, as the asker has them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use corten_image::Digest;
+use corten_image::build::{Filter, TakeAll, read_file};
+
+use crate::build::Build;
+use crate::error::{Error, Result};
+use crate::ignored::Ignored;
+use crate::progress::Teller;
+use crate::request::{Asker, Definition, Options, Tree};
+use crate::vertex::Told;
+
+/// BuildKit's bound of a message of its session, in which a Dockerfile comes.
+const DOCKERFILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The name of the tree that the Dockerfile is in, and of the one that steps copy from.
+pub const DEFINITION: &str = "dockerfile";
+pub const CONTEXT: &str = "context";
+
+/// Reads the Dockerfile, and the file that says what of the context is not wanted.
+pub async fn definition(asker: &dyn Asker, options: &Options, teller: &Teller) -> Result<Definition> {
+    let given = options.definition.clone();
+    let path = if options.dockerfile.is_empty() { "Dockerfile" } else { &options.dockerfile };
+    let name = match &given {
+        Some(given) => given.name.clone(),
+        None => path.rsplit('/').next().unwrap_or(path).to_owned(),
+    };
+    let label = format!("[internal] load build definition from {name}");
+    let mut told = Told::new(teller, Digest::of(b"definition"), label, Vec::new());
+    let tells = !asker.tells_of_trees();
+    if tells {
+        told.start().await?;
+    }
+    let started = SystemTime::now();
+    let read = async {
+        if let Some(given) = given {
+            return Ok(given);
+        }
+        let tree = asker.tree(DEFINITION).await?;
+        let text = read(&tree, path)?.ok_or_else(|| {
+            Error::Invalid(format!("failed to read dockerfile: open {path}: no such file or directory"))
+        })?;
+        // Its own list goes before that of the context.
+        let ignore = match read(&tree, &format!("{path}.dockerignore"))? {
+            Some(ignore) => Some(ignore),
+            None => read(&asker.tree(CONTEXT).await?, ".dockerignore")?,
+        };
+        Ok(Definition { name: name.clone(), text, ignore })
+    };
+    if !tells {
+        return read.await;
+    }
+    let definition: Definition = told.end(read.await).await?;
+    told.done(format!("transferring dockerfile: {name}"), definition.text.len() as u64, started).await?;
+    Ok(definition)
+}
+
+fn read(tree: &Tree, path: &str) -> Result<Option<String>> {
+    let bytes = read_file(&tree.root, path.as_bytes(), DOCKERFILE_BYTES_MAX);
+    let bytes = bytes.map_err(|error| Error::Invalid(format!("cannot read {path}: {error}")))?;
+    Ok(bytes.map(|bytes| match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }))
+}
+
+/// What of the context is left out.
+pub struct Context {
+    ignored: Arc<dyn Filter + Send>,
+}
+
+impl Context {
+    pub fn new(ignore: Option<&str>) -> Result<Context> {
+        let ignored: Arc<dyn Filter + Send> = match ignore {
+            Some(text) => Arc::new(Ignored::parse(text)?),
+            None => Arc::new(TakeAll),
+        };
+        Ok(Context { ignored })
+    }
+
+    pub fn filter(&self) -> Arc<dyn Filter + Send> {
+        self.ignored.clone()
+    }
+}
+
+impl Build {
+    /// A tree of the asker's, asked for once.
+    pub async fn tree(&self, name: &str) -> Result<Tree> {
+        let mut trees = self.trees.lock().await;
+        if let Some(tree) = trees.get(name) {
+            return Ok(tree.clone());
+        }
+        if self.asker.tells_of_trees() {
+            let tree = self.asker.tree(name).await?;
+            trees.insert(name.to_owned(), tree.clone());
+            return Ok(tree);
+        }
+        let label = match name {
+            CONTEXT => "[internal] load build context".to_owned(),
+            name => format!("[context {name}] load from client"),
+        };
+        let mut told =
+            Told::new(&self.teller, Digest::of(format!("tree {name}").as_bytes()), label, Vec::new());
+        told.start().await?;
+        let tree = told.end(self.asker.tree(name).await).await?;
+        trees.insert(name.to_owned(), tree.clone());
+        Ok(tree)
+    }
+}

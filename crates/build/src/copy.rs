@@ -1,0 +1,464 @@
+//! COPY, ADD and WORKDIR: what is put, where it comes from, and whether that was put there before.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use corten_image::Digest;
+use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, TakeAll, Verdict};
+
+use crate::archive;
+use crate::context::CONTEXT;
+use crate::dockerfile::{self, Add, Copy, Instruction, Located, Transfer};
+use crate::error::{Error, Result};
+use crate::ignored::Excluding;
+use crate::key::Key;
+use crate::pattern;
+use crate::request::{NamedContext, Tree};
+use crate::stage::Running;
+
+/// Where sources are looked for.
+struct From {
+    root: Arc<OwnedFd>,
+    filter: Arc<dyn Filter + Send>,
+    /// Files of another stage or image keep their owners; those of a context are root's.
+    keeps_owners: bool,
+    /// What keeps the tree there.
+    keep: Option<Tree>,
+}
+
+impl From {
+    fn tree(tree: Tree, filter: Arc<dyn Filter + Send>) -> From {
+        From { root: tree.root.clone(), filter, keeps_owners: false, keep: Some(tree) }
+    }
+}
+
+/// One thing that is put.
+struct Put {
+    source: PutSource,
+    target: String,
+}
+
+enum PutSource {
+    Path { path: Vec<u8>, filter: Arc<dyn Filter + Send> },
+    Archive { path: Vec<u8> },
+    Document { bytes: Vec<u8> },
+}
+
+impl Running<'_> {
+    pub async fn copy(&mut self, copy: &Copy, instruction: &Located<Instruction>) -> Result<()> {
+        let transfer = &copy.transfer;
+        let mut told = self.told(&self.shown(instruction));
+        let from = match &copy.from {
+            None => self.context().await?,
+            Some(name) => self.elsewhere(name).await?,
+        };
+        told.start().await?;
+        let done = async {
+            let target = self.word(&transfer.destination)?;
+            let mut puts = Vec::new();
+            for source in &transfer.sources {
+                let source = self.word(source)?;
+                self.find(&from, transfer, &source, copy.parents, &target, &mut puts)?;
+            }
+            self.documents(transfer, &target, &mut puts)?;
+            let shown = format!("COPY {} {target} # buildkit", self.sources_shown(transfer)?);
+            self.put(&from, puts, transfer, shown, "copy").await
+        };
+        let outcome = done.await;
+        self.finish(told, outcome).await
+    }
+
+    pub async fn add(&mut self, add: &Add, instruction: &Located<Instruction>) -> Result<()> {
+        let transfer = &add.transfer;
+        let mut told = self.told(&self.shown(instruction));
+        let sources: Vec<String> =
+            transfer.sources.iter().map(|source| self.word(source)).collect::<Result<_>>()?;
+        if let Some(url) = sources.iter().find(|source| pattern::is_url(source)) {
+            return Err(Error::Invalid(format!(
+                "ADD {url}: files and repositories of other hosts are not supported: fetch it in a RUN step"
+            )));
+        }
+        let from = self.context().await?;
+        told.start().await?;
+        let done = async {
+            let target = self.word(&transfer.destination)?;
+            let mut puts = Vec::new();
+            if add.checksum.is_some() {
+                return Err(Error::Invalid("checksum requires HTTP(S) or Git source".to_owned()));
+            }
+            for source in &sources {
+                let start = puts.len();
+                self.find(&from, transfer, source, false, &target, &mut puts)?;
+                for put in &mut puts[start..] {
+                    unpacked(put, &from, add, &target)?;
+                }
+            }
+            self.documents(transfer, &target, &mut puts)?;
+            let shown = format!("ADD {} {target} # buildkit", self.sources_shown(transfer)?);
+            self.put(&from, puts, transfer, shown, "add").await
+        };
+        let outcome = done.await;
+        self.finish(told, outcome).await
+    }
+
+    pub async fn workdir(
+        &mut self,
+        workdir: &dockerfile::Workdir,
+        instruction: &Located<Instruction>,
+    ) -> Result<()> {
+        let mut told = self.told(&self.shown(instruction));
+        told.start().await?;
+        let path = self.word(&workdir.path)?;
+        let path = pattern::clean(&self.absolute(&path));
+        self.state.config().working_dir.clone_from(&path);
+        let shown = format!("WORKDIR {path}");
+        let done = async {
+            let mut key = Key::new("workdir");
+            let user = self.state.image.config.user.clone();
+            key.stack(&self.state.stack).text(&path).text(&user);
+            self.with_epoch(&mut key);
+            let key = key.digest();
+            if let Some(found) = self.known(&key)? {
+                self.state.take(found, shown)?;
+                return Ok(true);
+            }
+            let base = self.build.merged(&self.state)?;
+            let (uid, gid) = crate::accounts::lookup(base.as_ref(), &user, true)?;
+            let target = path.trim_start_matches('/').as_bytes().to_vec();
+            let (source, owner, mode) = (Source::Directory, Owner::Is(uid, gid), ModeChange::Keep);
+            let item = Item { source, owner, mode, target };
+            let graft = Graft { base, items: vec![item], newest: self.state.newest };
+            let layer = self.build.graft(key, graft, shown.clone(), None).await?;
+            self.state.take(layer, shown)?;
+            Ok(false)
+        };
+        let outcome = done.await;
+        self.finish(told, outcome).await
+    }
+
+    /// Ends a step of which is known whether it was found in the cache.
+    pub async fn finish(&mut self, mut told: crate::vertex::Told, outcome: Result<bool>) -> Result<()> {
+        match outcome {
+            Ok(true) => told.cached().await,
+            other => told.end(other).await.map(drop),
+        }
+    }
+
+    /// The instruction with its variables replaced, for progress.
+    pub fn shown(&self, instruction: &Located<Instruction>) -> String {
+        let display = dockerfile::expand::Expander::display(self.build.dockerfile.directives.escape);
+        let expanded = display.word(&instruction.original, &|name| self.variable(name));
+        expanded.map_or_else(|_| instruction.original.clone(), |expansion| expansion.text)
+    }
+
+    fn sources_shown(&self, transfer: &Transfer) -> Result<String> {
+        let mut words = Vec::new();
+        for source in &transfer.sources {
+            words.push(self.word(source)?);
+        }
+        words.extend(transfer.documents.iter().map(|document| format!("<<{}", document.name)));
+        Ok(words.join(" "))
+    }
+
+    async fn context(&self) -> Result<From> {
+        let tree = self.build.tree(CONTEXT).await?;
+        Ok(From::tree(tree, self.build.context.filter()))
+    }
+
+    async fn elsewhere(&self, name: &str) -> Result<From> {
+        let state = match self.build.find_stage(name, self.index) {
+            Some(stage) => self.build.stage(stage).await?,
+            None => match self.build.options.contexts.get(name) {
+                Some(NamedContext::Tree(tree)) => {
+                    let tree = self.build.tree(tree).await?;
+                    return Ok(From::tree(tree, Arc::new(TakeAll)));
+                }
+                _ => Arc::new(self.build.outside(name, &self.build.platform).await?),
+            },
+        };
+        let root = match self.build.merged(&state)? {
+            Some(root) => root,
+            None => archive::nothing()?,
+        };
+        Ok(From { root: Arc::new(root), filter: Arc::new(TakeAll), keeps_owners: true, keep: None })
+    }
+
+    /// What a source of an instruction stands for.
+    fn find(
+        &self,
+        from: &From,
+        transfer: &Transfer,
+        source: &str,
+        parents: bool,
+        target: &str,
+        puts: &mut Vec<Put>,
+    ) -> Result<()> {
+        // `--parents` keeps of the path what is behind `/./`.
+        let (pivot, source) = match source.find("/./").filter(|_| parents) {
+            Some(at) => (pattern::relative(&source[..at]), source[..at].to_owned() + "/" + &source[at + 3..]),
+            None => (String::new(), source.to_owned()),
+        };
+        let wanted = pattern::relative(&source);
+        let is_pattern = crate::ignore::has_wildcards(&wanted);
+        let found = pattern::expand(&from.root, &wanted, from.filter.as_ref())
+            .map_err(|error| Error::Invalid(format!("cannot look for {source:?}: {error}")))?;
+        if found.is_empty() && !is_pattern {
+            return Err(self.missing(&wanted, from));
+        }
+        for path in found {
+            let target = if parents {
+                let kept = path.strip_prefix(pivot.as_str()).unwrap_or(&path).trim_start_matches('/');
+                format!("{}/{kept}", target.trim_end_matches('/'))
+            } else {
+                target.to_owned()
+            };
+            let filter = excluding(from, &transfer.exclude, &path)?;
+            let stat = corten_image::files::stat(&*from.root, path.as_bytes());
+            let is_directory = stat.is_ok_and(|stat| stat.is_directory());
+            if filter.verdict(path.as_bytes(), is_directory) == Verdict::Skip {
+                continue;
+            }
+            puts.push(Put { source: PutSource::Path { path: path.into_bytes(), filter }, target });
+        }
+        Ok(())
+    }
+
+    fn missing(&self, wanted: &str, from: &From) -> Error {
+        let is_there = corten_image::files::stat(&from.root, wanted.as_bytes()).is_ok();
+        let hint = match (is_there, from.keeps_owners) {
+            (true, false) => ": it is excluded by .dockerignore or --exclude",
+            _ => "",
+        };
+        Error::Invalid(format!(
+            "failed to compute cache key: failed to calculate checksum of {wanted:?}: \"/{wanted}\": not found{hint}"
+        ))
+    }
+
+    fn documents(&self, transfer: &Transfer, target: &str, puts: &mut Vec<Put>) -> Result<()> {
+        for document in &transfer.documents {
+            let text = match document.expand {
+                true => self.document(&document.content)?,
+                false => document.content.clone(),
+            };
+            let target =
+                if target.ends_with('/') { format!("{target}{}", document.name) } else { target.to_owned() };
+            puts.push(Put { source: PutSource::Document { bytes: text.into_bytes() }, target });
+        }
+        Ok(())
+    }
+
+    fn with_epoch(&self, key: &mut Key) {
+        if let Some(epoch) = self.build.epoch {
+            key.number(epoch);
+        }
+    }
+
+    /// What a step with that key made, unless nothing known is to be used.
+    pub fn known(&self, key: &Digest) -> Result<Option<Option<corten_image::build::StepLayer>>> {
+        if self.build.is_uncached(self.index) {
+            return Ok(None);
+        }
+        let found = self.build.session.find(key)?;
+        if found.is_some() {
+            self.build.note_used(*key);
+        }
+        Ok(found)
+    }
+
+    /// Puts all that was found; tells whether it had been put there before.
+    async fn put(
+        &mut self,
+        from: &From,
+        puts: Vec<Put>,
+        transfer: &Transfer,
+        shown: String,
+        kind: &str,
+    ) -> Result<bool> {
+        let destination = self.word(&transfer.destination)?;
+        let many = puts.len() > 1;
+        if many
+            && !destination.ends_with('/')
+            && !is_plain_directory(&destination)
+            && transfer.sources.len() + transfer.documents.len() > 1
+        {
+            return Err(Error::Invalid(format!(
+                "When using {} with more than one source file, the destination must be a directory and end with a /",
+                kind.to_uppercase()
+            )));
+        }
+        let mode = transfer.chmod.as_deref().map(|text| self.word(text)).transpose()?;
+        let mode = mode.as_deref().map_or(Ok(ModeChange::Keep), mode_change)?;
+        let chown = transfer.chown.as_deref().map(|text| self.word(text)).transpose()?;
+        // A name is looked up in the layers beneath.
+        let names_owner =
+            chown.as_deref().is_some_and(|text| !text.bytes().all(|b| b.is_ascii_digit() || b == b':'));
+        let mut key = Key::new(kind);
+        if !transfer.link || names_owner {
+            key.stack(&self.state.stack);
+        }
+        key.text(chown.as_deref().unwrap_or("")).text(&format!("{mode:?}")).number(from.keeps_owners.into());
+        self.with_epoch(&mut key);
+        let puts = self.fingerprint(from, puts, &mut key).await?;
+        let key = key.digest();
+        if let Some(found) = self.known(&key)? {
+            self.state.take(found, shown)?;
+            return Ok(true);
+        }
+        let base = self.build.merged(&self.state)?;
+        let owner = match &chown {
+            Some(text) => {
+                let (uid, gid) = crate::accounts::lookup(base.as_ref(), text, false)?;
+                Owner::Is(uid, gid)
+            }
+            None if from.keeps_owners => Owner::AsItWas,
+            None => Owner::Is(0, 0),
+        };
+        let base = if transfer.link { None } else { base };
+        let mut items = Vec::new();
+        for put in puts {
+            items.push(self.item(put, from, base.as_ref(), owner, mode, chown.is_some())?);
+        }
+        let graft = Graft { base, items, newest: self.state.newest };
+        let layer = self.build.graft(key, graft, shown.clone(), from.keep.clone()).await?;
+        self.state.take(layer, shown)?;
+        Ok(false)
+    }
+
+    /// Puts into the key what is to be put; the newest of it bounds the times of all files from here on.
+    async fn fingerprint(&mut self, from: &From, puts: Vec<Put>, key: &mut Key) -> Result<Vec<Put>> {
+        let (known, root, filter) =
+            (self.build.worker.fingerprints(), from.root.clone(), from.filter.clone());
+        let keeps_owners = from.keeps_owners;
+        // It may read all that is to be copied.
+        let read = crate::blocking(move || {
+            let mut seen = Vec::new();
+            for put in &puts {
+                let (path, filter) = match &put.source {
+                    PutSource::Path { path, filter } => (path, filter),
+                    PutSource::Archive { path } => (path, &filter),
+                    PutSource::Document { bytes } => {
+                        seen.push((Digest::of(bytes), None));
+                        continue;
+                    }
+                };
+                let found = known.of(&root, path, filter.as_ref(), keeps_owners).map_err(|error| {
+                    Error::Invalid(format!("cannot read {:?}: {error}", String::from_utf8_lossy(path)))
+                })?;
+                seen.push((found.digest, found.newest));
+            }
+            Ok((puts, seen))
+        });
+        let (puts, seen) = read.await?;
+        for (put, (digest, newest)) in puts.iter().zip(seen) {
+            key.text(&self.absolute(&put.target));
+            match &put.source {
+                // Its name counts where the target is a directory.
+                PutSource::Path { path, .. } => key.text("path").bytes(base_name(path)),
+                PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
+                PutSource::Document { .. } => key.text("document"),
+            };
+            key.bytes(digest.as_bytes());
+            if self.build.epoch.is_none() {
+                self.state.newest = self.state.newest.max(newest.unwrap_or(0));
+            }
+        }
+        Ok(puts)
+    }
+
+    fn item(
+        &self,
+        put: Put,
+        from: &From,
+        base: Option<&OwnedFd>,
+        owner: Owner,
+        mode: ModeChange,
+        has_owner: bool,
+    ) -> Result<Item> {
+        let absolute = self.absolute(&put.target);
+        let is_directory = absolute.ends_with('/') || is_plain_directory(&put.target);
+        let clean = pattern::clean(&absolute);
+        let target = clean.trim_start_matches('/').as_bytes().to_vec();
+        Ok(match put.source {
+            PutSource::Path { path, filter } => {
+                let resolved = corten_image::files::resolve_existing(&*from.root, &path)
+                    .unwrap_or_else(|_| path.clone());
+                let is_tree =
+                    corten_image::files::stat(&*from.root, &resolved).is_ok_and(|stat| stat.is_directory());
+                let name = base_name(&path).to_vec();
+                let target = match is_tree {
+                    true => target,
+                    false if is_directory || is_directory_of(base, &target) => join(&target, &name),
+                    false => target,
+                };
+                let source = Source::Path { root: from.root.clone(), path, filter };
+                Item { source, owner, mode, target }
+            }
+            PutSource::Archive { path } => {
+                let name = String::from_utf8_lossy(&path).into_owned();
+                let file = corten_image::build::open_file(&from.root, &path)
+                    .map_err(|error| Error::Invalid(format!("cannot read {name}: {error}")))?;
+                let reader = archive::reader(file)?;
+                let owner = if has_owner { owner } else { Owner::AsItWas };
+                Item { source: Source::Archive { name, reader }, owner, mode, target }
+            }
+            PutSource::Document { bytes } => Item {
+                source: Source::Bytes { bytes, mode: 0o644, mtime: self.state.newest },
+                owner,
+                mode,
+                target,
+            },
+        })
+    }
+}
+
+/// An archive that ADD takes is unpacked, unless it is told not to.
+fn unpacked(put: &mut Put, from: &From, add: &Add, target: &str) -> Result<()> {
+    let PutSource::Path { path, .. } = &put.source else { return Ok(()) };
+    if add.unpack == Some(false) {
+        return Ok(());
+    }
+    let Ok(file) = corten_image::build::open_file(&from.root, path) else { return Ok(()) };
+    if archive::is_archive(&file)? {
+        *put = Put { source: PutSource::Archive { path: path.clone() }, target: target.to_owned() };
+    }
+    Ok(())
+}
+
+/// The filter of one source of an instruction.
+fn excluding(from: &From, exclude: &[String], path: &str) -> Result<Arc<dyn Filter + Send>> {
+    if exclude.is_empty() {
+        return Ok(from.filter.clone());
+    }
+    let is_directory =
+        corten_image::files::stat(&*from.root, path.as_bytes()).is_ok_and(|stat| stat.is_directory());
+    Ok(Arc::new(Excluding::new(from.filter.clone(), exclude, path.as_bytes(), is_directory)?))
+}
+
+/// `.` and `..` name directories without a slash.
+fn is_plain_directory(target: &str) -> bool {
+    matches!(target.rsplit('/').next(), Some("." | ".."))
+}
+
+fn is_directory_of(base: Option<&OwnedFd>, target: &[u8]) -> bool {
+    let Some(base) = base else { return target.is_empty() };
+    let resolved = corten_image::files::resolve(base, target).unwrap_or_else(|_| target.to_vec());
+    corten_image::files::stat(base, &resolved).is_ok_and(|stat| stat.is_directory())
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
+}
+
+fn mode_change(text: &str) -> Result<ModeChange> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(ModeChange::Set(mode)),
+        _ => Err(Error::Invalid(format!(
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        ))),
+    }
+}

@@ -1,0 +1,83 @@
+//! What of a tree is left out, as [`Filter`]s: by `.dockerignore`, and by `--exclude`.
+
+use std::sync::Arc;
+
+use corten_image::build::{Filter, Verdict};
+
+use crate::error::{Error, Result};
+use crate::ignore::{Ignore, Matches};
+
+/// What patterns leave out.
+pub struct Ignored {
+    patterns: Ignore,
+}
+
+impl Ignored {
+    /// Of a `.dockerignore`.
+    pub fn parse(text: &str) -> Result<Ignored> {
+        let patterns = Ignore::parse(text);
+        Ok(Ignored {
+            patterns: patterns
+                .map_err(|error| Error::Invalid(format!("error reading .dockerignore: {error}")))?,
+        })
+    }
+}
+
+impl Filter for Ignored {
+    fn verdict(&self, path: &[u8], is_directory: bool) -> Verdict {
+        let path = String::from_utf8_lossy(path);
+        let mut matches = Matches::default();
+        for (end, _) in path.match_indices('/') {
+            matches = self.patterns.below(&matches, &path[..end]);
+        }
+        matches = self.patterns.below(&matches, &path);
+        match matches.excluded() {
+            false => Verdict::Take,
+            true if is_directory && self.patterns.may_include_below(&matches, &path) => Verdict::Look,
+            true => Verdict::Skip,
+        }
+    }
+}
+
+/// What one filter takes of a source, without what matches patterns of `--exclude`: they are relative to a directory that is copied,
+/// and to that of a file.
+pub struct Excluding {
+    inner: Arc<dyn Filter + Send>,
+    patterns: Ignored,
+    /// The source's path, with a slash at its end unless it is empty.
+    base: Vec<u8>,
+}
+
+impl Excluding {
+    pub fn new(
+        inner: Arc<dyn Filter + Send>,
+        patterns: &[String],
+        source: &[u8],
+        is_directory: bool,
+    ) -> Result<Excluding> {
+        let patterns = Ignore::from_patterns(patterns.iter().map(String::as_str));
+        let patterns = patterns.map_err(|error| Error::Invalid(format!("--exclude: {error}")))?;
+        let above = || source.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |at| &source[..=at]);
+        let base = match is_directory {
+            true if source.is_empty() => Vec::new(),
+            true => [source, b"/"].concat(),
+            false => above().to_vec(),
+        };
+        Ok(Excluding { inner, patterns: Ignored { patterns }, base })
+    }
+}
+
+impl Filter for Excluding {
+    fn verdict(&self, path: &[u8], is_directory: bool) -> Verdict {
+        let inner = self.inner.verdict(path, is_directory);
+        // The directory itself is asked for by its name.
+        let Some(relative) = path.strip_prefix(self.base.as_slice()).filter(|path| !path.is_empty()) else {
+            return inner;
+        };
+        match (inner, self.patterns.verdict(relative, is_directory)) {
+            (Verdict::Skip, _) | (_, Verdict::Skip) => Verdict::Skip,
+            (Verdict::Take, verdict) => verdict,
+            (Verdict::Look, _) => Verdict::Look,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Builds images: a Dockerfile becomes a graph of steps, the steps are executed or found in the cache, and what they
+//! leave is an image.
+//!
+//! Knows nothing of HTTP: whoever asks for a build brings the context and takes the progress and the outputs.
+
+mod accounts;
+mod archive;
+mod build;
+mod context;
+mod copy;
+pub mod dockerfile;
+mod error;
+pub mod ignore;
+mod ignored;
+mod key;
+mod pattern;
+mod progress;
+mod request;
+mod run;
+mod stage;
+mod state;
+mod variables;
+mod vertex;
+mod worker;
+
+pub use build::{Built, build};
+
+pub use error::{Error, Result};
+pub use progress::{EVENTS_MAX, Event, Log, Status, Stream, Teller, Vertex, Warning};
+pub use request::{Asker, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
+pub use state::State;
+pub use worker::{Agent, MountSource, Output, Ran, RunStep, StepMount, Worker};
+
+/// Runs what takes the disk or the processor for a while, off the threads that serve everybody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => Err(Error::Canceled),
+    }
+}

@@ -1,0 +1,126 @@
+//! What is asked for: the options of a build, and the asker, who has the context and the secrets.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use corten_image::Platform;
+
+use crate::error::Result;
+use crate::worker::Agent;
+
+/// The options of a build, as all ways in have them.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The Dockerfile, where the asker has it at hand.
+    pub definition: Option<Definition>,
+    /// Else its path in the context that holds it; `Dockerfile` when empty.
+    pub dockerfile: String,
+    /// A stage's name or number; the last one when empty.
+    pub target: String,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// None: the host's. Another one wants an emulator for its programs where a step runs any.
+    pub platform: Option<Platform>,
+    pub no_cache: NoCache,
+    /// Asks the registry for a newer base image although there is one.
+    pub pull: bool,
+    pub network: Network,
+    /// `name:address`
+    pub extra_hosts: Vec<String>,
+    /// Other contexts by name: a tree of the asker's, an image.
+    pub contexts: BTreeMap<String, NamedContext>,
+    pub limits: Limits,
+    /// The names that the image gets.
+    pub tags: Vec<String>,
+}
+
+/// A Dockerfile and what it leaves out of its context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// For people: `Dockerfile`
+    pub name: String,
+    pub text: String,
+    /// The patterns of its `.dockerignore`.
+    pub ignore: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    #[default]
+    None,
+    All,
+    Stages(Vec<String>),
+}
+
+/// The network of `RUN` steps that name none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    #[default]
+    Default,
+    None,
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// The tree that the asker knows by this name.
+    Tree(String),
+    Image(String),
+}
+
+/// What the containers of `RUN` steps may use. 0 and empty: the engine's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub shm_bytes: u64,
+    /// `name=soft:hard`
+    pub ulimits: Vec<String>,
+    pub cgroup_parent: String,
+    pub memory_bytes: i64,
+    pub memory_swap_bytes: i64,
+    pub cpu_shares: i64,
+    pub cpu_period_us: i64,
+    pub cpu_quota_us: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+}
+
+/// A tree of files that steps may copy from. It lives as long as the value does.
+#[derive(Clone)]
+pub struct Tree {
+    pub root: Arc<OwnedFd>,
+    /// What removes the tree when the last one lets go of it, if anything does.
+    pub keep: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Who asked for the build: has what only they have.
+#[async_trait]
+pub trait Asker: Send + Sync {
+    /// The tree with that name: `context`, `dockerfile`, or that of a [`NamedContext::Tree`].
+    async fn tree(&self, name: &str) -> Result<Tree>;
+
+    /// A secret by its id; none when the asker has none of that id.
+    async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The SSH agent of that id; none when the asker forwards none.
+    async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>>;
+
+    /// What the asker logs in to a registry with; none when it knows of nothing.
+    async fn login(&self, _registry: &str) -> Result<Option<Login>> {
+        Ok(None)
+    }
+
+    /// Whether the asker itself tells how far its trees are: they come over a line.
+    fn tells_of_trees(&self) -> bool {
+        false
+    }
+}
+
+/// A name and a password; an identity token has no name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub username: String,
+    pub secret: String,
+}

@@ -1,0 +1,400 @@
+//! RUN: the program, what is mounted for it, and what of its files becomes a layer.
+
+use std::sync::Arc;
+
+use corten_image::Changes;
+use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, Stack, TakeAll};
+
+use crate::context::CONTEXT;
+use crate::dockerfile::{self, Form, Instruction, Located, Mount, MountType, Run, Security, Sharing};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::pattern;
+use crate::progress::Stream;
+use crate::request::{NamedContext, Network};
+use crate::stage::Running;
+use crate::variables::is_undeclared;
+use crate::worker::{MountSource, RunStep, StepMount};
+
+/// Where scripts of here-documents lie while they run.
+const SCRIPTS: &str = "/dev/pipes";
+
+/// A program as it is run, and as the history shows it.
+struct Program {
+    command: Vec<String>,
+    shown: String,
+    script: Option<StepMount>,
+}
+
+impl Running<'_> {
+    pub async fn run_step(&mut self, run: &Run, instruction: &Located<Instruction>) -> Result<()> {
+        let mut told = self.told(&self.shown(instruction));
+        let program = self.program(run)?;
+        let mounts = run
+            .mounts
+            .iter()
+            .map(|mount| {
+                mount.resolve(|text| self.word(text)).map_err(|error| Error::Invalid(error.to_string()))
+            })
+            .collect::<Result<Vec<Mount>>>()?;
+        if let Some(device) = run.devices.first() {
+            return Err(Error::Invalid(format!("RUN --device={}: devices are not supported", device.name)));
+        }
+        let network = match run.network {
+            dockerfile::Network::Default => self.build.options.network,
+            dockerfile::Network::None => Network::None,
+            dockerfile::Network::Host => Network::Host,
+        };
+        // A Dockerfile may be a stranger's: what reaches beyond a container is for the asker to allow.
+        if network == Network::Host && self.build.options.network != Network::Host {
+            return Err(Error::Invalid(
+                "RUN --network=host is not allowed: build with --network host to allow it".to_owned(),
+            ));
+        }
+        if run.security == Security::Insecure {
+            return Err(Error::Invalid("RUN --security=insecure is not allowed".to_owned()));
+        }
+        let mut key = Key::new("run");
+        key.stack(&self.state.stack).texts(&program.command);
+        key.texts(&self.state.image.config.env).texts(&self.args.entries());
+        key.text(&self.state.image.config.user).text(&self.state.image.config.working_dir);
+        key.text(&format!("{network:?}")).text(&self.state.platform.to_string());
+        if let Some(epoch) = self.build.epoch {
+            key.number(epoch);
+        }
+        let mut sources = Vec::new();
+        for mount in &mounts {
+            sources.push(self.source(mount, &mut key).await?);
+        }
+        told.start().await?;
+        let key = key.digest();
+        if let Some(found) = self.known(&key)? {
+            self.state.take(found, program.shown)?;
+            return told.cached().await;
+        }
+        let outcome = self.execute(&told, program, network, mounts, sources, key).await;
+        told.end(outcome).await
+    }
+
+    async fn execute(
+        &mut self,
+        told: &crate::vertex::Told,
+        program: Program,
+        network: Network,
+        mounts: Vec<Mount>,
+        sources: Vec<Option<MountSource>>,
+        key: corten_image::Digest,
+    ) -> Result<()> {
+        let mut config = self.state.image.config.clone();
+        self.environment(&mut config.env);
+        let mut step_mounts: Vec<StepMount> = program.script.into_iter().collect();
+        let mut secret_env = Vec::new();
+        // Held until the program has ended.
+        let mut turns = Vec::new();
+        for (mount, source) in mounts.into_iter().zip(sources) {
+            if mount.kind == MountType::Cache && mount.sharing == Sharing::Locked {
+                turns.push(self.build.worker.cache_turn(&cache_id(&mount)).await);
+            }
+            self.add_mount(mount, source, &mut config.env, &mut secret_env, &mut step_mounts).await?;
+        }
+        let stubs = stubs(&step_mounts);
+        let command = program.command.join(" ");
+        let step = RunStep {
+            image: self.state.base,
+            stack: self.state.stack.clone(),
+            platform: self.state.platform.clone(),
+            command: program.command,
+            config,
+            secret_env,
+            network,
+            mounts: step_mounts,
+            extra_hosts: self.build.options.extra_hosts.clone(),
+            limits: self.build.options.limits.clone(),
+        };
+        let output = |stream: Stream, bytes: Vec<u8>| -> futures_util::future::BoxFuture<'_, ()> {
+            Box::pin(told.log(stream, bytes))
+        };
+        let ran = self.build.worker.run(step, &output).await?;
+        drop(turns);
+        if ran.is_out_of_memory {
+            return Err(Error::Exit { command: format!("{command} (out of memory)"), code: ran.exit_code });
+        }
+        if ran.exit_code != 0 {
+            return Err(Error::Exit { command, code: ran.exit_code });
+        }
+        let changes = Changes { newest: Some(self.state.newest), stubs };
+        let (session, snapshot, shown) =
+            (self.build.session.clone(), ran.snapshot.clone(), program.shown.clone());
+        let layer = crate::blocking(move || {
+            let layer = session.commit(&key, &snapshot, &changes, &shown);
+            drop(ran);
+            Ok(layer?)
+        });
+        let layer = layer.await?;
+        self.state.take(layer, program.shown)
+    }
+
+    fn program(&self, run: &Run) -> Result<Program> {
+        let documents = &run.command.documents;
+        let args = self.args.entries();
+        let with_args = |shown: String| match args.len() {
+            0 => format!("RUN {shown} # buildkit"),
+            count => format!("RUN |{count} {} {shown} # buildkit", args.join(" ")),
+        };
+        let text = match &run.command.form {
+            Form::Exec(words) => {
+                return Ok(Program {
+                    shown: with_args(words.join(" ")),
+                    command: words.clone(),
+                    script: None,
+                });
+            }
+            Form::Shell(text) => text,
+        };
+        let is_alone = text.starts_with("<<") && !text.trim().contains(char::is_whitespace);
+        match &documents[..] {
+            [] => {
+                let command = self.state.command(&run.command.form);
+                Ok(Program { shown: with_args(command.join(" ")), command, script: None })
+            }
+            [document] if is_alone => {
+                let content = match document.chomp {
+                    true => dockerfile::chomp(&document.content).to_string(),
+                    false => document.content.clone(),
+                };
+                if !content.starts_with("#!") {
+                    let command = [self.state.shell(), vec![content]].concat();
+                    return Ok(Program { shown: with_args(command.join(" ")), command, script: None });
+                }
+                let path = format!("{SCRIPTS}/{}", document.name);
+                let shown = with_args(format!("{}{content}{}", text, document.name));
+                let source = MountSource::Secret { bytes: content.into_bytes(), mode: 0o755, uid: 0, gid: 0 };
+                let script = StepMount { target: path.clone(), is_read_only: true, source };
+                Ok(Program { shown, command: vec![path], script: Some(script) })
+            }
+            documents => {
+                let mut whole = text.clone();
+                for document in documents {
+                    whole.push('\n');
+                    whole.push_str(&document.content);
+                    whole.push_str(&document.name);
+                }
+                let command = [self.state.shell(), vec![whole]].concat();
+                Ok(Program { shown: with_args(command.join(" ")), command, script: None })
+            }
+        }
+    }
+
+    /// What the program sees besides ENV: ARG below it, proxies, and the time for those who write times.
+    fn environment(&self, env: &mut Vec<String>) {
+        let is_set =
+            |env: &[String], name: &str| env.iter().any(|entry| crate::state::name_of(entry) == name);
+        for entry in self.args.entries() {
+            if !is_set(env, crate::state::name_of(&entry)) {
+                env.push(entry);
+            }
+        }
+        for (name, value) in &self.build.options.build_args {
+            if is_undeclared(name) && !is_set(env, name) {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        if !is_set(env, "SOURCE_DATE_EPOCH") {
+            env.push(format!("SOURCE_DATE_EPOCH={}", self.state.newest));
+        }
+    }
+
+    /// What a mount brings, as far as the key depends on it.
+    async fn source(&self, mount: &Mount, key: &mut Key) -> Result<Option<MountSource>> {
+        let target = self.target_of(mount)?;
+        key.text(mount.kind.name()).text(&target).number(mount.read_only.into());
+        let path = pattern::relative(mount.source.as_deref().unwrap_or(""));
+        match mount.kind {
+            MountType::Bind if !mount.read_only => Err(Error::Invalid(format!(
+                "RUN --mount=type=bind,target={target},rw: a bind mount that can be written to is not supported"
+            ))),
+            MountType::Bind => {
+                let (stack, path) = match &mount.from {
+                    None => self.context_layer(CONTEXT, &path, key).await?,
+                    Some(name) => self.mounted_from(name, path, key).await?,
+                };
+                Ok(Some(MountSource::Layers { stack, path }))
+            }
+            MountType::Cache => {
+                key.text(&cache_id(mount));
+                if let Some(from) = &mount.from {
+                    return Err(Error::Invalid(format!(
+                        "RUN --mount=type=cache,from={from}: a cache can't begin as a copy of another stage"
+                    )));
+                }
+                let private = mount.sharing == Sharing::Private;
+                let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+                let directory = self
+                    .build
+                    .worker
+                    .cache_directory(&cache_id(mount), mount.mode.unwrap_or(0o755), owner, private)
+                    .await?;
+                Ok(Some(directory))
+            }
+            MountType::Tmpfs => {
+                let bytes = mount.size_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+                Ok(Some(MountSource::Tmpfs { bytes }))
+            }
+            // What they hold is no part of any key.
+            MountType::Secret | MountType::Ssh => {
+                key.text(mount.id.as_deref().unwrap_or("")).text(mount.env.as_deref().unwrap_or(""));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn mounted_from(&self, name: &str, path: String, key: &mut Key) -> Result<(Stack, String)> {
+        let state = match self.build.find_stage(name, self.index) {
+            Some(stage) => self.build.stage(stage).await?,
+            None => match self.build.options.contexts.get(name) {
+                Some(NamedContext::Tree(tree)) => return self.context_layer(tree, &path, key).await,
+                _ => Arc::new(self.build.outside(name, &self.build.platform).await?),
+            },
+        };
+        key.stack(&state.stack).text(&path);
+        Ok((state.stack.clone(), path))
+    }
+
+    /// What a tree of the asker's has at a path, as a layer: what is left out of the context is not seen, and a tree that changes
+    /// meanwhile is seen as it was.
+    async fn context_layer(&self, name: &str, path: &str, key: &mut Key) -> Result<(Stack, String)> {
+        let tree = self.build.tree(name).await?;
+        let filter: Arc<dyn Filter + Send> = match name {
+            CONTEXT => self.build.context.filter(),
+            _ => Arc::new(TakeAll),
+        };
+        let (known, root, own_filter, own_path) =
+            (self.build.worker.fingerprints(), tree.root.clone(), filter.clone(), path.to_owned());
+        let seen = crate::blocking(move || {
+            known.of(&root, own_path.as_bytes(), own_filter.as_ref(), true).map_err(|error| {
+                Error::Invalid(format!("cannot mount {own_path:?} of the build context: {error}"))
+            })
+        });
+        let seen = seen.await?;
+        let is_directory =
+            corten_image::files::stat(&*tree.root, path.as_bytes()).is_ok_and(|stat| stat.is_directory());
+        let place = if is_directory { "tree" } else { "file" };
+        let mut own = Key::new("context");
+        own.bytes(seen.digest.as_bytes()).text(place);
+        let own = own.digest();
+        key.bytes(own.as_bytes());
+        let mut stack = Stack::default();
+        let layer = match self.build.session.find(&own)? {
+            Some(layer) => layer,
+            None => {
+                let source = Source::Path { root: tree.root.clone(), path: path.as_bytes().to_vec(), filter };
+                let (owner, mode) = (Owner::AsItWas, ModeChange::Keep);
+                let item = Item { source, owner, mode, target: place.as_bytes().to_vec() };
+                let graft = Graft { base: None, items: vec![item], newest: i64::MAX };
+                let description = format!("mount of /{path} of the build context");
+                self.build.graft(own, graft, description, Some(tree)).await?
+            }
+        };
+        layer.into_iter().for_each(|layer| stack.push(layer));
+        Ok((stack, place.to_owned()))
+    }
+
+    async fn add_mount(
+        &self,
+        mount: Mount,
+        source: Option<MountSource>,
+        env: &mut Vec<String>,
+        secret_env: &mut Vec<String>,
+        mounts: &mut Vec<StepMount>,
+    ) -> Result<()> {
+        let target = self.target_of(&mount)?;
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let source = match (mount.kind, source) {
+            (_, Some(source)) => source,
+            (MountType::Secret, _) => {
+                let id = secret_id(&mount)?;
+                let Some(bytes) = self.build.asker.secret(&id).await? else {
+                    return match mount.required {
+                        true => Err(Error::Invalid(format!(
+                            "secret {id}: not found: give it by --secret id={id},src=FILE"
+                        ))),
+                        false => Ok(()),
+                    };
+                };
+                if let Some(name) = &mount.env {
+                    let text = String::from_utf8(bytes).map_err(|_| {
+                        Error::Invalid(format!("secret {id} is no text and can't be an environment variable"))
+                    })?;
+                    env.retain(|entry| crate::state::name_of(entry) != name);
+                    secret_env.push(format!("{name}={text}"));
+                    if mount.target.is_none() {
+                        return Ok(());
+                    }
+                    let bytes = text.into_bytes();
+                    MountSource::Secret { bytes, mode: mount.mode.unwrap_or(0o400), uid, gid }
+                } else {
+                    MountSource::Secret { bytes, mode: mount.mode.unwrap_or(0o400), uid, gid }
+                }
+            }
+            (MountType::Ssh, _) => {
+                let id = mount.id.clone().unwrap_or_else(|| "default".to_owned());
+                let is_there = self.build.asker.ssh(&id).await?;
+                let Some(agent) = is_there else {
+                    return match mount.required {
+                        true => {
+                            Err(Error::Invalid(format!("unset ssh forward key {id}: give it by --ssh {id}")))
+                        }
+                        false => Ok(()),
+                    };
+                };
+                env.retain(|entry| crate::state::name_of(entry) != "SSH_AUTH_SOCK");
+                env.push(format!("SSH_AUTH_SOCK={target}"));
+                MountSource::Agent { agent, mode: mount.mode.unwrap_or(0o600), uid, gid }
+            }
+            _ => return Err(Error::Internal("a mount without a source".to_owned())),
+        };
+        mounts.push(StepMount { target, is_read_only: mount.read_only, source });
+        Ok(())
+    }
+
+    fn target_of(&self, mount: &Mount) -> Result<String> {
+        let target = match (&mount.target, mount.kind) {
+            (Some(target), _) => target.clone(),
+            (None, MountType::Secret) => format!("/run/secrets/{}", base_name(&secret_id(mount)?)),
+            (None, MountType::Ssh) => "/run/buildkit/ssh_agent.0".to_owned(),
+            (None, kind) => {
+                return Err(Error::Invalid(format!("RUN --mount=type={}: target is required", kind.name())));
+            }
+        };
+        Ok(pattern::clean(&self.absolute(&target)))
+    }
+}
+
+fn secret_id(mount: &Mount) -> Result<String> {
+    let named = mount.id.clone().or_else(|| mount.source.clone());
+    named
+        .or_else(|| mount.target.as_deref().map(|target| base_name(target).to_owned()))
+        .ok_or_else(|| Error::Invalid("RUN --mount=type=secret: id or target is required".to_owned()))
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A cache is known by its id, else by its target.
+fn cache_id(mount: &Mount) -> String {
+    mount.id.clone().or_else(|| mount.target.clone()).unwrap_or_default()
+}
+
+/// The places that are made to mount on, and the directories above them.
+fn stubs(mounts: &[StepMount]) -> Vec<Vec<u8>> {
+    let mut stubs = Vec::new();
+    for mount in mounts {
+        let mut path = mount.target.trim_start_matches('/');
+        while !path.is_empty() {
+            stubs.push(path.as_bytes().to_vec());
+            path = path.rfind('/').map_or("", |at| &path[..at]);
+        }
+    }
+    stubs
+}

@@ -1,0 +1,124 @@
+//! Who does what a build needs of an engine: finds images, runs programs in containers, keeps caches.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use corten_image::build::{BuildSession, Fingerprints, Stack};
+use corten_image::config::RunConfig;
+use corten_image::{Digest, Image, ImageId, Platform};
+
+use crate::error::Result;
+use crate::progress::{Stream, Teller};
+use crate::request::{Limits, Network};
+
+#[async_trait]
+pub trait Worker: Send + Sync {
+    /// A session at the store that keeps layers from being deleted.
+    fn session(&self) -> Arc<BuildSession>;
+
+    /// Contents of files that were read before.
+    fn fingerprints(&self) -> Arc<Fingerprints>;
+
+    /// The image of that name for the platform, from the store or else from its registry. `vertex` is what progress is told of.
+    async fn image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        pull: bool,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> Result<Arc<Image>>;
+
+    /// Runs a program to its end in a container of its own. What it prints goes to `output` as it comes. Dropped in the middle, the
+    /// container ends with it.
+    async fn run(&self, step: RunStep, output: Output<'_>) -> Result<Ran>;
+
+    /// The directory of the cache mount of that name; made when there is none, with these permissions and owner. A private one is
+    /// nobody else's as long as the source lives.
+    async fn cache_directory(
+        &self,
+        id: &str,
+        mode: u32,
+        owner: (u32, u32),
+        private: bool,
+    ) -> Result<MountSource>;
+
+    /// Waits until nobody else has the turn of the cache mount of that name.
+    async fn cache_turn(&self, id: &str) -> Box<dyn Any + Send + Sync>;
+}
+
+/// What a program prints, piece by piece.
+pub type Output<'a> = &'a (dyn Fn(Stream, Vec<u8>) -> futures_util::future::BoxFuture<'a, ()> + Send + Sync);
+
+/// A program and all that is around it.
+pub struct RunStep {
+    /// The image that the stack began as; for the record only.
+    pub image: Option<ImageId>,
+    pub stack: Stack,
+    pub platform: Platform,
+    pub command: Vec<String>,
+    /// Environment, user, working directory.
+    pub config: RunConfig,
+    /// `NAME=value` of the environment that nobody may write down.
+    pub secret_env: Vec<String>,
+    pub network: Network,
+    pub mounts: Vec<StepMount>,
+    pub extra_hosts: Vec<String>,
+    pub limits: Limits,
+}
+
+/// Something at a path of the container that is no part of the layer.
+pub struct StepMount {
+    pub target: String,
+    pub is_read_only: bool,
+    pub source: MountSource,
+}
+
+pub enum MountSource {
+    /// A directory of the host, and what keeps it there.
+    Path {
+        path: PathBuf,
+        keep: Option<Arc<dyn Any + Send + Sync>>,
+    },
+    /// What layers have at a path, which is empty for all of it. Nothing is ever written there.
+    Layers {
+        stack: Stack,
+        path: String,
+    },
+    /// A socket behind which is an SSH agent.
+    Agent {
+        agent: Arc<dyn Agent>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    Tmpfs {
+        bytes: u64,
+    },
+    /// A file that is never on a disk.
+    Secret {
+        bytes: Vec<u8>,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+}
+
+/// Makes connections to an SSH agent.
+#[async_trait]
+pub trait Agent: Send + Sync {
+    async fn connect(&self) -> std::io::Result<tokio::net::UnixStream>;
+}
+
+/// A container whose program has ended.
+pub struct Ran {
+    pub exit_code: i64,
+    /// Whether the kernel ended it for want of memory.
+    pub is_out_of_memory: bool,
+    /// The name of its writable layer.
+    pub snapshot: String,
+    /// The container is removed when this is dropped.
+    pub keep: Box<dyn Any + Send + Sync>,
+}

@@ -1,0 +1,3 @@
+FROM debian
+ENV A=1 \
+    B 2

@@ -1,0 +1,2 @@
+FROM debian
+RUN --security=none true

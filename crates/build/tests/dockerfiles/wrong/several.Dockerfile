@@ -1,0 +1,4 @@
+FROM debian
+RNU a
+COPY --form=x a b
+ENV X

@@ -1,0 +1,339 @@
+//! The client behind a build: what the builder asks for comes out of its session. Directories are brought here once per build, the
+//! Dockerfile at once, the others when a step wants them.
+
+use crate::attributes::{self, Attributes};
+use crate::failure::{Failure, Source};
+use crate::ignorefile;
+use crate::session::{FileSender, Session, SyncOptions};
+use crate::tree::{Place, Store, SyncError};
+use async_trait::async_trait;
+use corten_build::{Agent, Error, Event, Login, Result, Status, Teller, Tree, Vertex};
+use corten_image::Digest;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::future::Future;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::OnceCell;
+
+/// How often one hears how far a transfer is.
+const REPORT: Duration = Duration::from_millis(150);
+/// What is shown of a Dockerfile beside an error is the file: as large as clients take messages, with room for the rest.
+const DOCKERFILE_BYTES_MAX: u64 = 10 << 20;
+const IGNORE_FILE: &str = ".dockerignore";
+
+/// One build's client.
+pub struct Asker {
+    session: Arc<Session>,
+    store: Store,
+    teller: Teller,
+    /// Tells this build's steps from another's.
+    reference: String,
+    context_name: String,
+    dockerfile: Tree,
+    source: Arc<Source>,
+    /// Of the `.dockerignore` that belongs to the Dockerfile, if there is one.
+    own_patterns: Option<Vec<String>>,
+    trees: Mutex<HashMap<String, Arc<OnceCell<Tree>>>>,
+}
+
+impl Asker {
+    /// Fetches the Dockerfile, and says in the options which file it is.
+    pub async fn prepare(
+        session: Arc<Session>,
+        store: Store,
+        teller: Teller,
+        reference: &str,
+        attributes: &mut Attributes,
+    ) -> std::result::Result<Self, Failure> {
+        let filename = match attributes.options.dockerfile.as_str() {
+            "" => "Dockerfile".to_owned(),
+            name => name.to_owned(),
+        };
+        let fetcher = Fetcher { session: &session, store: &store, teller: &teller, reference };
+        let wanted = [filename.clone(), format!("{filename}.{}", &IGNORE_FILE[1..]), filename.to_lowercase()];
+        let name = format!("[internal] load build definition from {filename}");
+        let options = SyncOptions {
+            name: attributes.dockerfile_name.clone(),
+            include: wanted.to_vec(),
+            follow: wanted.to_vec(),
+            ..SyncOptions::default()
+        };
+        let step = fetcher.step(&name);
+        let place =
+            step.run("transferring dockerfile:", |received| fetcher.sync(&options, "dockerfile", received));
+        let place = place.await.map_err(|error| Failure(crate::failure::status(&error, None)))?;
+        let read = |name: &str, bytes_max| read_below(&place, name, bytes_max);
+        let mut filename = filename;
+        let mut text = read(&filename, DOCKERFILE_BYTES_MAX)?;
+        if text.is_none() && filename == "Dockerfile" {
+            // As BuildKit has it: people on other systems are lazy about case.
+            text = read("dockerfile", DOCKERFILE_BYTES_MAX)?;
+            if text.is_some() {
+                filename = "dockerfile".to_owned();
+            }
+        }
+        let Some(text) = text else {
+            let message = format!("failed to read dockerfile: open {filename}: no such file or directory");
+            return Err(Failure(tonic::Status::unknown(message)));
+        };
+        attributes::check_syntax(syntax_directive(&text).unwrap_or_default())?;
+        let own = read(&format!("{filename}.{}", &IGNORE_FILE[1..]), ignorefile::BYTES_MAX)?;
+        attributes.options.dockerfile.clone_from(&filename);
+        let dockerfile = tree(place).map_err(|error| Failure(crate::failure::status(&error, None)))?;
+        Ok(Self {
+            own_patterns: own.map(|text| ignorefile::patterns(&text)),
+            source: Arc::new(Source { filename, text }),
+            context_name: attributes.context_name.clone(),
+            reference: reference.to_owned(),
+            trees: Mutex::default(),
+            dockerfile,
+            session,
+            store,
+            teller,
+        })
+    }
+
+    /// The Dockerfile.
+    pub fn source(&self) -> Arc<Source> {
+        self.source.clone()
+    }
+
+    /// Opens the file that the client writes for an output.
+    pub async fn send_file(&self, output: usize, about: &BTreeMap<String, String>) -> Result<FileSender> {
+        self.session.send_file(output, about).await.map_err(|status| failed(&status))
+    }
+
+    async fn fetch(&self, name: &str, client_name: &str) -> Result<Tree> {
+        let fetcher = Fetcher {
+            session: &self.session,
+            store: &self.store,
+            teller: &self.teller,
+            reference: &self.reference,
+        };
+        let is_context = name == "context";
+        let about = |what: &str| match is_context {
+            true => format!("[internal] load {what}"),
+            false => format!("[context {name}] load {what}"),
+        };
+        let exclude = match &self.own_patterns {
+            Some(patterns) if is_context => patterns.clone(),
+            _ => {
+                let options = SyncOptions {
+                    name: client_name.to_owned(),
+                    include: vec![IGNORE_FILE.to_owned()],
+                    follow: vec![IGNORE_FILE.to_owned()],
+                    ..SyncOptions::default()
+                };
+                let step = fetcher.step(&about(IGNORE_FILE));
+                let place =
+                    step.run("transferring context:", |n| fetcher.sync(&options, "ignore", n)).await?;
+                let text = read_below(&place, IGNORE_FILE, ignorefile::BYTES_MAX)
+                    .map_err(|Failure(status)| failed(&status))?;
+                text.map(|text| ignorefile::patterns(&text)).unwrap_or_default()
+            }
+        };
+        let options = SyncOptions { name: client_name.to_owned(), exclude, ..SyncOptions::default() };
+        let step = fetcher.step(&about(if is_context { "build context" } else { "from client" }));
+        tree(step.run("transferring context:", |received| fetcher.sync(&options, "files", received)).await?)
+    }
+}
+
+#[async_trait]
+impl corten_build::Asker for Asker {
+    async fn tree(&self, name: &str) -> Result<Tree> {
+        if name == "dockerfile" {
+            return Ok(self.dockerfile.clone());
+        }
+        let client_name = if name == "context" { &self.context_name } else { name };
+        let cell = {
+            let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+            trees.entry(name.to_owned()).or_default().clone()
+        };
+        cell.get_or_try_init(|| self.fetch(name, client_name)).await.cloned()
+    }
+
+    async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        self.session.secret(id).await.map_err(|status| failed(&status))
+    }
+
+    async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>> {
+        let agent = self.session.ssh(id).await.map_err(|status| failed(&status))?;
+        Ok(agent.map(|agent| Arc::new(agent) as Arc<dyn Agent>))
+    }
+
+    async fn login(&self, registry: &str) -> Result<Option<Login>> {
+        self.session.credentials(registry).await.map_err(|status| failed(&status))
+    }
+
+    fn tells_of_trees(&self) -> bool {
+        true
+    }
+}
+
+fn failed(status: &tonic::Status) -> Error {
+    Error::Internal(status.message().to_owned())
+}
+
+fn tree(place: Place) -> Result<Tree> {
+    let root =
+        File::open(place.files()).map_err(|error| Error::Internal(format!("open the context: {error}")))?;
+    Ok(Tree { root: Arc::new(root.into()), keep: Some(Arc::new(place)) })
+}
+
+/// Brings directories of one build's client.
+struct Fetcher<'f> {
+    session: &'f Session,
+    store: &'f Store,
+    teller: &'f Teller,
+    reference: &'f str,
+}
+
+impl Fetcher<'_> {
+    /// `what` tells apart what is kept of the same directory with different choices of its files.
+    async fn sync(
+        &self,
+        options: &SyncOptions,
+        what: &'static str,
+        received: Arc<AtomicU64>,
+    ) -> Result<Place> {
+        let (store, key, name) =
+            (self.store.clone(), self.session.shared_key().to_owned(), options.name.clone());
+        let hold = move || match key.as_str() {
+            "" => store.hold(None),
+            key => store.hold(Some(&[key, &name, what])),
+        };
+        let place = tokio::task::spawn_blocking(hold).await;
+        let place = place.map_err(|error| Error::Internal(format!("open the context: {error}")))?;
+        let synced = match place {
+            Ok(place) => self.session.sync(options, place, received).await,
+            Err(error) => Err(error),
+        };
+        synced.map_err(|error| match error {
+            SyncError::Disk { .. } => Error::Internal(error.to_string()),
+            SyncError::BrokenOff => Error::Canceled,
+            other => Error::Invalid(format!("{}: {other}", options.name)),
+        })
+    }
+
+    fn step(&self, name: &str) -> Step<'_> {
+        let id = Digest::of(format!("{} {name}", self.reference).as_bytes());
+        let vertex = Vertex {
+            id,
+            inputs: Vec::new(),
+            name: name.to_owned(),
+            started: Some(SystemTime::now()),
+            completed: None,
+            is_cached: false,
+            error: None,
+        };
+        Step { teller: self.teller, vertex }
+    }
+}
+
+/// A transfer that people see as a step of the build.
+struct Step<'s> {
+    teller: &'s Teller,
+    vertex: Vertex,
+}
+
+impl Step<'_> {
+    async fn run<T, F: Future<Output = Result<T>>>(
+        mut self,
+        label: &str,
+        transfer: impl FnOnce(Arc<AtomicU64>) -> F,
+    ) -> Result<T> {
+        let begun = self.vertex.started.unwrap_or_else(SystemTime::now);
+        self.tell(Event::Vertex(self.vertex.clone())).await?;
+        let received = Arc::new(AtomicU64::new(0));
+        let status = |completed| {
+            Event::Status(Status {
+                vertex: self.vertex.id,
+                id: label.to_owned(),
+                current_bytes: received.load(Ordering::Relaxed),
+                total_bytes: 0,
+                started: begun,
+                completed,
+            })
+        };
+        let transfer = transfer(received.clone());
+        tokio::pin!(transfer);
+        let mut ticks = tokio::time::interval(REPORT);
+        let done = loop {
+            tokio::select! {
+                done = &mut transfer => break done,
+                // One that finds no room is not missed: the next one says more.
+                _ = ticks.tick() => drop(self.teller.try_send(status(None))),
+            }
+        };
+        let completed = SystemTime::now();
+        self.tell(status(Some(completed))).await?;
+        self.vertex.completed = Some(completed);
+        self.vertex.error = done.as_ref().err().map(ToString::to_string);
+        self.tell(Event::Vertex(self.vertex.clone())).await?;
+        done
+    }
+
+    async fn tell(&self, event: Event) -> Result<()> {
+        self.teller.send(event).await.map_err(|_| Error::Canceled)
+    }
+}
+
+/// A file of a place, if it is there; only a plain one, as a link may lead anywhere.
+fn read_below(place: &Place, name: &str, bytes_max: u64) -> std::result::Result<Option<Vec<u8>>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure(tonic::Status::unknown(format!("failed to read {name}: {error}")))
+    };
+    let file = match open_below(&place.files(), name) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut text = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut text).map_err(|error| failed(&error))?;
+    match text.len() as u64 > bytes_max {
+        true => Err(failed(&format!("it is longer than {bytes_max} bytes"))),
+        false => Ok(Some(text)),
+    }
+}
+
+/// Opens a file in a tree, through links that stay within it.
+fn open_below(root: &Path, name: &str) -> rustix::io::Result<File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    let root = open(root, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // A pipe must not keep us waiting.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat2(&root, name, flags, Mode::empty(), resolve)?.into())
+}
+
+/// The value of the directive `# syntax=` in the first lines.
+fn syntax_directive(text: &[u8]) -> Option<&str> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let lines = text.split(|&byte| byte == b'\n').map(|line| std::str::from_utf8(line).unwrap_or_default());
+    for line in lines {
+        // Directives end where something else begins, be it a blank line.
+        let (name, value) = line.trim().strip_prefix('#')?.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("syntax") {
+            return Some(value.trim());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_syntax_is_found_where_directives_are() {
+        assert_eq!(syntax_directive(b"# syntax=a/b:1\nFROM x"), Some("a/b:1"));
+        assert_eq!(syntax_directive(b"\xef\xbb\xbf#escape=`\r\n# Syntax = a \r\n"), Some("a"));
+        assert_eq!(syntax_directive(b"# a comment\n# syntax=a\n"), None);
+        assert_eq!(syntax_directive(b"FROM x\n# syntax=a\n"), None);
+        assert_eq!(syntax_directive(b""), None);
+    }
+}

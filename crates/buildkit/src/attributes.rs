@@ -1,0 +1,290 @@
+//! What a client wants of the front end `dockerfile.v0`: attributes, as texts by name, become a build's options. An attribute that would
+//! change the outcome and isn't known is refused; those that only describe the client's side are read over.
+
+use corten_build::{NamedContext, Network, NoCache, Options};
+use corten_image::Platform;
+use std::collections::BTreeMap;
+
+/// Front ends that are images: those whose language ours is.
+const OWN_SYNTAX: [&str; 4] = [
+    "docker/dockerfile",
+    "docker/dockerfile-upstream",
+    "docker.io/docker/dockerfile",
+    "docker.io/docker/dockerfile-upstream",
+];
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttributeError {
+    #[error("invalid value {value:?} for {name}")]
+    Value { name: String, value: String },
+    #[error("{0} is not supported by this engine's builder")]
+    Unsupported(String),
+    #[error("unknown frontend attribute {0:?}")]
+    Unknown(String),
+    #[error(
+        "the syntax {0:?} is a frontend image, which this engine does not run; its own front end answers for \
+         docker/dockerfile"
+    )]
+    Syntax(String),
+    #[error("unknown frontend: {0:?}")]
+    Frontend(String),
+}
+
+/// What a client wants, read.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    pub options: Options,
+    /// What the client calls the directory that holds the Dockerfile, and the one of the context.
+    pub dockerfile_name: String,
+    pub context_name: String,
+    /// A question about the Dockerfile instead of a build.
+    pub question: Option<String>,
+}
+
+impl Attributes {
+    pub fn parse(frontend: &str, attributes: &BTreeMap<String, String>) -> Result<Self, AttributeError> {
+        match frontend {
+            "dockerfile.v0" => {}
+            "gateway.v0" => check_syntax(attributes.get("source").map_or("", String::as_str))?,
+            other => return Err(AttributeError::Frontend(other.to_owned())),
+        }
+        let mut read = Self {
+            options: Options::default(),
+            dockerfile_name: "dockerfile".into(),
+            context_name: "context".into(),
+            question: None,
+        };
+        for (name, value) in attributes {
+            read.take(name, value)?;
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
+        let options = &mut self.options;
+        let invalid = || AttributeError::Value { name: name.to_owned(), value: value.to_owned() };
+        let unsupported = |what: &str| Err(AttributeError::Unsupported(what.to_owned()));
+        if let Some(argument) = name.strip_prefix("build-arg:") {
+            if argument == "BUILDKIT_SYNTAX" {
+                check_syntax(value)?;
+            }
+            options.build_args.insert(argument.to_owned(), value.to_owned());
+            return Ok(());
+        }
+        if let Some(label) = name.strip_prefix("label:") {
+            options.labels.insert(label.to_owned(), value.to_owned());
+            return Ok(());
+        }
+        if let Some(context) = name.strip_prefix("context:") {
+            options.contexts.insert(context.to_owned(), named_context(value)?);
+            return Ok(());
+        }
+        if let Some(kind) = name.strip_prefix("attest:") {
+            // What a client asks for by itself, `inline-only`, is for outputs that hold it; none here does.
+            return match value {
+                _ if value.split(',').any(|part| matches!(part, "disabled=true" | "inline-only=true")) => {
+                    Ok(())
+                }
+                _ => unsupported(&format!("attestation {kind:?}")),
+            };
+        }
+        match name {
+            "filename" => value.clone_into(&mut options.dockerfile),
+            "target" => value.clone_into(&mut options.target),
+            "platform" if value.is_empty() => {}
+            "platform" if value.contains(',') => {
+                return unsupported("building for several platforms at once");
+            }
+            "platform" => options.platform = Some(value.parse::<Platform>().map_err(|_| invalid())?),
+            "multi-platform" => match value {
+                "" | "0" | "f" | "false" => {}
+                _ => return unsupported("an index of several platforms"),
+            },
+            "no-cache" if value.is_empty() => options.no_cache = NoCache::All,
+            "no-cache" => options.no_cache = NoCache::Stages(list(value)),
+            "image-resolve-mode" => match value {
+                "" | "default" | "local" => {}
+                "pull" => options.pull = true,
+                _ => return Err(invalid()),
+            },
+            "force-network-mode" => {
+                options.network = match value {
+                    "" | "default" | "sandbox" => Network::Default,
+                    "none" => Network::None,
+                    "host" => Network::Host,
+                    _ => return Err(invalid()),
+                };
+            }
+            "add-hosts" => {
+                options.extra_hosts = list(value)
+                    .iter()
+                    .map(|host| host.split_once('=').map(|(name, address)| format!("{name}:{address}")))
+                    .collect::<Option<_>>()
+                    .ok_or_else(invalid)?;
+            }
+            "shm-size" => options.limits.shm_bytes = value.parse().map_err(|_| invalid())?,
+            "ulimit" => options.limits.ulimits = list(value),
+            "cgroup-parent" => value.clone_into(&mut options.limits.cgroup_parent),
+            "dockerfilekey" => value.clone_into(&mut self.dockerfile_name),
+            "contextkey" => value.clone_into(&mut self.context_name),
+            "context" => match value.strip_prefix("local:") {
+                Some(name) => name.clone_into(&mut self.context_name),
+                None => {
+                    return unsupported(&format!(
+                        "the build context {value:?}, which is no local directory,"
+                    ));
+                }
+            },
+            "hostname" if !value.is_empty() => return unsupported("a host name for the steps"),
+            "requestid" if !value.is_empty() => self.question = Some(value.to_owned()),
+            "frontend.caps" => {
+                if let Some(cap) = list(value).iter().find(|cap| !is_capable(cap)) {
+                    return unsupported(&format!("the front end's capability {cap:?}"));
+                }
+            }
+            // Cache imports come with the solve too; the rest describes the client's side.
+            "cache-imports" | "cache-from" | "source" | "cmdline" | "hostname" | "requestid"
+            | "localsessionid" => {}
+            _ if ["vcs:", "sharedkey:", "localsessionid:"].iter().any(|p| name.starts_with(p)) => {}
+            _ => return Err(AttributeError::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a front end that is an image of a language that ours is not.
+pub fn check_syntax(syntax: &str) -> Result<(), AttributeError> {
+    let image = syntax.split_whitespace().next().unwrap_or_default();
+    let name = image.split('@').next().unwrap_or_default();
+    let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
+    let name = tag.map_or(name, |at| &name[..at]);
+    if name.is_empty() || OWN_SYNTAX.contains(&name) {
+        return Ok(());
+    }
+    Err(AttributeError::Syntax(image.to_owned()))
+}
+
+fn named_context(value: &str) -> Result<NamedContext, AttributeError> {
+    if let Some(name) = value.strip_prefix("local:") {
+        return Ok(NamedContext::Tree(name.to_owned()));
+    }
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        return Ok(NamedContext::Image(image.to_owned()));
+    }
+    Err(AttributeError::Unsupported(format!("the build context {value:?}")))
+}
+
+fn is_capable(cap: &str) -> bool {
+    let cap = cap.strip_suffix("+forward").unwrap_or(cap);
+    matches!(cap, "moby.buildkit.frontend.contexts" | "moby.buildkit.frontend.subrequests")
+}
+
+/// A list as CSV has it: texts with commas stand in quotes, in which two are one.
+fn list(text: &str) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let mut characters = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(character) = characters.next() {
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            other => field.push(other),
+        }
+    }
+    fields.push(field);
+    fields.retain(|field| !field.is_empty());
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Attributes, AttributeError> {
+        let attributes = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Attributes::parse("dockerfile.v0", &attributes)
+    }
+
+    #[test]
+    fn what_buildx_sends_is_read() {
+        let read = parse(&[
+            ("add-hosts", "db=10.0.0.1,\"v6=::1\""),
+            ("build-arg:V", "1=2"),
+            ("cgroup-parent", "/x"),
+            ("context:base", "docker-image://debian:12"),
+            ("context:other", "local:other"),
+            ("filename", "Dockerfile"),
+            ("force-network-mode", "none"),
+            ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
+            ("image-resolve-mode", "pull"),
+            ("label:a.b", "c"),
+            ("no-cache", "one,two"),
+            ("platform", "linux/amd64"),
+            ("shm-size", "1024"),
+            ("target", "last"),
+            ("ulimit", "nofile=10:20"),
+            ("vcs:localdir:context", "."),
+        ])
+        .unwrap();
+        let options = read.options;
+        assert_eq!(options.extra_hosts, ["db:10.0.0.1", "v6:::1"]);
+        assert_eq!(options.build_args["V"], "1=2");
+        assert_eq!(options.labels["a.b"], "c");
+        assert_eq!(options.contexts["base"], NamedContext::Image("debian:12".into()));
+        assert_eq!(options.contexts["other"], NamedContext::Tree("other".into()));
+        assert_eq!((options.network, options.pull), (Network::None, true));
+        assert_eq!(options.no_cache, NoCache::Stages(vec!["one".into(), "two".into()]));
+        assert_eq!((options.limits.shm_bytes, options.limits.ulimits), (1024, vec!["nofile=10:20".into()]));
+        assert_eq!((options.dockerfile.as_str(), options.target.as_str()), ("Dockerfile", "last"));
+        assert_eq!(parse(&[("no-cache", "")]).unwrap().options.no_cache, NoCache::All);
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        for (name, value) in [
+            ("platform", "linux/amd64,linux/arm64"),
+            ("multi-platform", "true"),
+            ("attest:sbom", ""),
+            ("context", "https://example.org/a.git"),
+            ("context:a", "target:b"),
+            ("hostname", "h"),
+            ("frontend.caps", "moby.buildkit.frontend.teleport"),
+        ] {
+            let refusal = parse(&[(name, value)]).map(|_| ());
+            assert!(matches!(refusal, Err(AttributeError::Unsupported(_))), "{name}");
+        }
+        assert!(matches!(parse(&[("wings", "2")]), Err(AttributeError::Unknown(_))));
+        for (name, value) in [("shm-size", "much"), ("force-network-mode", "x"), ("add-hosts", "a")] {
+            assert!(matches!(parse(&[(name, value)]), Err(AttributeError::Value { .. })), "{name}");
+        }
+        parse(&[("attest:provenance", "mode=min,inline-only=true"), ("attest:sbom", "disabled=true")])
+            .unwrap();
+    }
+
+    #[test]
+    fn our_front_end_answers_for_dockers_only() {
+        for syntax in
+            ["docker/dockerfile:1", "docker.io/docker/dockerfile:1.7-labs@sha256:abc", "docker/dockerfile"]
+        {
+            check_syntax(syntax).unwrap();
+        }
+        for syntax in ["example.org/front:1", "docker/dockerfiles", "localhost:5000/docker/dockerfile"] {
+            assert!(matches!(check_syntax(syntax), Err(AttributeError::Syntax(_))), "{syntax}");
+        }
+        let source = |image: &str| BTreeMap::from([("source".to_owned(), image.to_owned())]);
+        Attributes::parse("gateway.v0", &source("docker/dockerfile:1")).unwrap();
+        assert!(Attributes::parse("gateway.v0", &source("a/b")).is_err());
+        assert!(Attributes::parse("cobol.v0", &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn lists_are_csv() {
+        assert_eq!(list(r#"a,"b,""c""",d"#), ["a", "b,\"c\"", "d"]);
+        assert!(list("").is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! What is known of a build's progress, for all who want to watch it: everything so far, then what comes. Bounded: of what a step
+//! prints the beginning is kept, and a note that there was more.
+
+use crate::failure::Source;
+use crate::wire::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use crate::wire::ops::{Position, Range, SourceInfo};
+use corten_build::{Event, Stream as Output};
+use futures_util::Stream;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// What is kept of a step's output, as BuildKit has it; and of all steps.
+const STEP_BYTES_MAX: usize = 2 << 20;
+const BUILD_BYTES_MAX: usize = 32 << 20;
+const CLIPPED: &[u8] = b"\n[output clipped, log limit reached]\n";
+/// Events besides the output: states of steps and transfers.
+const EVENTS_MAX: usize = 1 << 20;
+
+/// One build's progress.
+#[derive(Default)]
+pub struct Board {
+    known: Mutex<Known>,
+    /// How many responses there are; and whether these are all.
+    length: watch::Sender<(usize, bool)>,
+}
+
+#[derive(Default)]
+struct Known {
+    responses: Vec<Arc<StatusResponse>>,
+    printed: HashMap<String, usize>,
+    printed_bytes: usize,
+}
+
+impl Board {
+    /// Adds an event. `source` is the Dockerfile that warnings point into.
+    pub fn add(&self, event: Event, source: Option<&Source>) {
+        let response = match event {
+            Event::Vertex(vertex) => StatusResponse { vertexes: vec![step(vertex)], ..Default::default() },
+            Event::Status(status) => {
+                StatusResponse { statuses: vec![transfer(status)], ..Default::default() }
+            }
+            Event::Warning(found) => {
+                StatusResponse { warnings: vec![warning(found, source)], ..Default::default() }
+            }
+            Event::Log(log) => {
+                let Some(bytes) = self.known().clip(&log.vertex.to_string(), log.bytes) else { return };
+                let line = VertexLog {
+                    vertex: log.vertex.to_string(),
+                    timestamp: Some(log.at.into()),
+                    stream: match log.stream {
+                        Output::Stdout => 1,
+                        Output::Stderr => 2,
+                    },
+                    msg: bytes,
+                };
+                StatusResponse { logs: vec![line], ..Default::default() }
+            }
+        };
+        let mut known = self.known();
+        if known.responses.len() < EVENTS_MAX {
+            known.responses.push(Arc::new(response));
+            let length = known.responses.len();
+            drop(known);
+            self.length.send_modify(|known| known.0 = length);
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn close(&self) {
+        self.length.send_modify(|known| known.1 = true);
+    }
+
+    /// Everything from the beginning, until the build has ended.
+    pub fn watch(self: Arc<Self>) -> impl Stream<Item = StatusResponse> + Send {
+        let length = self.length.subscribe();
+        futures_util::stream::unfold((self, length, 0), |(board, mut length, at)| async move {
+            // An error can't be: the board holds the other end.
+            let (known, _) = *length.wait_for(|&(known, ended)| known > at || ended).await.ok()?;
+            if known <= at {
+                return None;
+            }
+            let response = board.known().responses.get(at).cloned()?;
+            Some((StatusResponse::clone(&response), (board, length, at + 1)))
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// What of a step's output is kept.
+    fn clip(&mut self, step: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let printed = self.printed.entry(step.to_owned()).or_default();
+        let room =
+            STEP_BYTES_MAX.saturating_sub(*printed).min(BUILD_BYTES_MAX.saturating_sub(self.printed_bytes));
+        if room == 0 {
+            return None;
+        }
+        if bytes.len() > room {
+            bytes.truncate(room);
+            bytes.extend_from_slice(CLIPPED);
+            *printed = STEP_BYTES_MAX;
+        }
+        *printed += bytes.len();
+        self.printed_bytes += bytes.len();
+        Some(bytes)
+    }
+}
+
+fn step(vertex: corten_build::Vertex) -> Vertex {
+    Vertex {
+        digest: vertex.id.to_string(),
+        inputs: vertex.inputs.iter().map(ToString::to_string).collect(),
+        name: vertex.name,
+        cached: vertex.is_cached,
+        started: vertex.started.map(Into::into),
+        completed: vertex.completed.map(Into::into),
+        error: vertex.error.unwrap_or_default(),
+        progress_group: None,
+    }
+}
+
+fn transfer(status: corten_build::Status) -> VertexStatus {
+    let bytes = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    VertexStatus {
+        id: status.id,
+        vertex: status.vertex.to_string(),
+        name: String::new(),
+        current: bytes(status.current_bytes),
+        total: bytes(status.total_bytes),
+        timestamp: Some(std::time::SystemTime::now().into()),
+        started: Some(status.started.into()),
+        completed: status.completed.map(Into::into),
+    }
+}
+
+fn warning(found: corten_build::Warning, source: Option<&Source>) -> VertexWarning {
+    let line = |line| Some(Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 });
+    let range = |(first, last)| Range { start: line(first), end: line(last) };
+    VertexWarning {
+        vertex: found.vertex.map(|vertex| vertex.to_string()).unwrap_or_default(),
+        level: 1,
+        short: found.short.into_bytes(),
+        detail: found.detail.into_iter().map(String::into_bytes).collect(),
+        url: found.url,
+        info: source.map(|source| SourceInfo {
+            filename: source.filename.clone(),
+            data: source.text.clone(),
+            language: "Dockerfile".into(),
+        }),
+        ranges: found.lines.map(range).into_iter().collect(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Solving: from a request by way of its client's wishes to an outcome.
+
+use super::Controller;
+use crate::asker::Asker;
+use crate::attributes::Attributes;
+use crate::bridge;
+use crate::builder::{self, Built, Image};
+use crate::failure::{Failure, base64, status};
+use crate::jobs::Job;
+use crate::output::Output;
+use crate::wire::control::{SolveRequest, SolveResponse};
+use crate::wire::gateway;
+use crate::wire::ops::Definition;
+use corten_build::{EVENTS_MAX, Error};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::{Code, Status};
+
+impl Controller {
+    /// Builds what a client asks for at once, or what it returns over the bridge. Dropped, it ends the build.
+    pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Status> {
+        // Begun before it is looked at: the client's other calls about it end with it, and don't wait for it.
+        let running = self.jobs.begin(&request.r#ref)?;
+        refuse_unsupported(&request)?;
+        let outputs = outputs(&request)?;
+        let attributes = match request.frontend.as_str() {
+            "" => self.returned(&running.job).await?,
+            frontend => Some(parse(frontend, &request.frontend_attrs)?),
+        };
+        let Some(attributes) = attributes else { return Ok(SolveResponse::default()) };
+        self.build(&request.r#ref, &request.session, &running.job, attributes, outputs).await
+    }
+
+    /// A front end that a client asks to be run: a reference to what it would yield.
+    pub(super) async fn bridge_solve(
+        &self,
+        job: &Job,
+        request: gateway::SolveRequest,
+    ) -> Result<gateway::SolveResponse, Status> {
+        if is_there(request.definition.as_ref())
+            || request.frontend_inputs.values().any(|d| is_there(Some(d)))
+        {
+            return Err(no_llb());
+        }
+        if !request.cache_imports.is_empty() {
+            return Err(Status::unimplemented("importing a build cache is not supported"));
+        }
+        if request.frontend.is_empty() {
+            return Ok(answer(&request, String::new()));
+        }
+        let attributes = parse(&request.frontend, &request.frontend_opt)?;
+        if let Some(question) = &attributes.question {
+            return Err(Status::unimplemented(format!("the subrequest {question:?} is not supported")));
+        }
+        let reference = job.bridge.wish(attributes)?;
+        Ok(answer(&request, reference))
+    }
+
+    /// What a client wants built, of what it has asked for.
+    async fn returned(&self, job: &Job) -> Result<Option<Attributes>, Status> {
+        let returned = job.bridge.outcome().await?;
+        if let Some(error) = returned.error {
+            return Err(Status::new(Code::from(error.code), error.message));
+        }
+        let outcome = returned.result.unwrap_or_default();
+        bridge::reference(&outcome)?.map(|reference| job.bridge.find(reference)).transpose()
+    }
+
+    async fn build(
+        &self,
+        reference: &str,
+        session: &str,
+        job: &Job,
+        mut attributes: Attributes,
+        outputs: Vec<Output>,
+    ) -> Result<SolveResponse, Status> {
+        let session = self.sessions.find(session).await.map_err(Failure::from)?;
+        let (teller, mut events) = mpsc::channel(EVENTS_MAX);
+        let board = job.board.clone();
+        let source = Arc::new(std::sync::OnceLock::new());
+        let told = source.clone();
+        // Ends with the last teller, or when it is dropped.
+        let pass_on = async move {
+            while let Some(event) = events.recv().await {
+                board.add(event, told.get().map(Arc::as_ref));
+            }
+        };
+        let client = session.clone();
+        let work = async {
+            let asker =
+                Asker::prepare(client, self.store.clone(), teller.clone(), reference, &mut attributes)
+                    .await?;
+            let asker = Arc::new(asker);
+            let text = source.get_or_init(|| asker.source()).clone();
+            let mut options = attributes.options;
+            options.tags = outputs.iter().flat_map(Output::names).cloned().collect();
+            let job = builder::Job { options, outputs, asker, teller };
+            self.builder.build(job).await.map_err(|error| Failure(status(&error, Some(&text))))
+        };
+        let built = async {
+            // Both to their ends: what was told last is passed on before the build counts as done.
+            let (built, ()) = tokio::join!(work, pass_on);
+            built
+        };
+        tokio::select! {
+            built = built => Ok(SolveResponse { exporter_response: response(&built?) }),
+            () = session.closed() => Err(status(&Error::Canceled, None)),
+        }
+    }
+}
+
+fn parse(frontend: &str, attributes: &BTreeMap<String, String>) -> Result<Attributes, Status> {
+    Ok(Attributes::parse(frontend, attributes).map_err(Failure::from)?)
+}
+
+fn answer(request: &gateway::SolveRequest, reference: String) -> gateway::SolveResponse {
+    match request.allow_result_return {
+        true => gateway::SolveResponse {
+            ref_deprecated: String::new(),
+            result: Some(bridge::outcome(reference, BTreeMap::new())),
+        },
+        false => gateway::SolveResponse { ref_deprecated: reference, result: None },
+    }
+}
+
+/// What would otherwise be accepted and ignored.
+fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
+    if is_there(request.definition.as_ref()) || request.frontend_inputs.values().any(|d| is_there(Some(d))) {
+        return Err(no_llb());
+    }
+    let cache = request.cache.clone().unwrap_or_default();
+    if let Some(entry) = cache.exports.iter().chain(&cache.imports).next() {
+        let message = format!("a build cache of type {:?} is not supported", entry.r#type);
+        return Err(Status::unimplemented(message));
+    }
+    if let Some(entitlement) = request.entitlements.first() {
+        return Err(Status::permission_denied(format!("{entitlement} is not allowed")));
+    }
+    if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
+        return Err(Status::unimplemented("source policies are not supported"));
+    }
+    if request.enable_session_exporter || request.proxy_network {
+        return Err(Status::unimplemented("exporters of a session and proxied networks are not supported"));
+    }
+    Ok(())
+}
+
+fn no_llb() -> Status {
+    Status::unimplemented("this builder takes Dockerfiles, no LLB definitions")
+}
+
+fn is_there(definition: Option<&Definition>) -> bool {
+    definition.is_some_and(|definition| !definition.def.is_empty())
+}
+
+fn outputs(request: &SolveRequest) -> Result<Vec<Output>, Status> {
+    let deprecated = || (&request.exporter_deprecated, &request.exporter_attrs_deprecated);
+    let wanted = match request.exporters.as_slice() {
+        [] if request.exporter_deprecated.is_empty() => Vec::new(),
+        [] => vec![deprecated()],
+        exporters => exporters.iter().map(|exporter| (&exporter.r#type, &exporter.attrs)).collect(),
+    };
+    let parsed = wanted
+        .into_iter()
+        .enumerate()
+        .map(|(number, (exporter, attributes))| Output::parse(number, exporter, attributes));
+    Ok(parsed.collect::<Result<_, _>>().map_err(Failure::from)?)
+}
+
+/// What clients read of an outcome: ids for `--iidfile` and `--metadata-file`.
+fn response(built: &Built) -> BTreeMap<String, String> {
+    let mut response = BTreeMap::new();
+    let Some(Image { id, manifest, names }) = &built.image else { return response };
+    response.insert("containerimage.config.digest".into(), id.to_string());
+    // Without a manifest the id is what names the image.
+    let digest = manifest.as_ref().map_or(id, |manifest| &manifest.digest);
+    response.insert("containerimage.digest".into(), digest.to_string());
+    if let Some(manifest) = manifest {
+        let descriptor = serde_json::json!({
+            "mediaType": manifest.media_type,
+            "digest": manifest.digest.to_string(),
+            "size": manifest.bytes,
+        });
+        response.insert("containerimage.descriptor".into(), base64(descriptor.to_string().as_bytes()));
+    }
+    if !names.is_empty() {
+        response.insert("image.name".into(), names.join(","));
+    }
+    response
+}

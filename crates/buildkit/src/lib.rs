@@ -1,0 +1,31 @@
+//! BuildKit's protocol: `docker build` with buildx, `docker buildx`, `docker compose build` and `buildctl` speak it.
+//!
+//! A client makes two connections. On one it calls (`controller`): it asks for a build, drives it over the bridge, watches its progress.
+//! On the other one roles are turned around (`session`): the engine calls the client, for files (`tree`), secrets, passwords, an SSH
+//! agent, and to hand over what was made. Both are HTTP/2 without TLS of its own, on streams that others have opened.
+//!
+//! Knows nothing of how a build is done (`builder` is what it asks of whoever does), and nothing of HTTP/1 and Docker's API.
+
+mod asker;
+mod attributes;
+mod board;
+mod bridge;
+mod builder;
+mod controller;
+mod failure;
+mod filters;
+mod grpc;
+mod ignorefile;
+mod jobs;
+mod output;
+mod session;
+mod tree;
+mod wire;
+
+pub use asker::Asker;
+pub use builder::{Builder, Built, Image, Job, Manifest, Prune, Usage, Worker};
+pub use controller::Controller;
+pub use filters::Filters;
+pub use output::{Form, Output};
+pub use session::{FileSender, Reservation, SessionError};
+pub use tree::Store;

@@ -1,0 +1,153 @@
+//! Where a build's outcome goes: exporters, as clients name them, become outputs. An attribute that would change the outcome and isn't
+//! known is refused.
+
+use std::collections::BTreeMap;
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    #[error("exporter {0:?} could not be found")]
+    Unknown(String),
+    #[error("the exporter {exporter:?} does not take {name}={value}")]
+    Attribute { exporter: String, name: String, value: String },
+    #[error("tag is needed when pushing to registry")]
+    Nameless,
+}
+
+/// One output. Its number is its place in the client's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The image store; and from there to the registry.
+    Store { names: Vec<String>, push: bool },
+    /// A file that the client writes.
+    File { number: usize, form: Form, names: Vec<String> },
+    /// Nothing but the cache.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An image as `docker load` takes it.
+    Docker,
+    /// An image as an OCI layout.
+    Oci,
+    /// The files alone.
+    Tar,
+}
+
+impl Output {
+    /// The exporter with that number in the client's list.
+    pub fn parse(
+        number: usize,
+        exporter: &str,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<Self, OutputError> {
+        let text = |name: &str| attributes.get(name).map_or("", String::as_str);
+        let names: Vec<String> =
+            text("name").split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let push = is_true(text("push"));
+        let file = |form| Self::File { number, form, names: names.clone() };
+        let (output, known): (_, fn(&str, &str) -> bool) = match exporter {
+            // What the docker driver calls the image store, and what all others do.
+            "moby" | "image" => (Self::Store { names: names.clone(), push }, |name, value| match name {
+                "name" | "push" => true,
+                // The store always unpacks, and keeps what it made.
+                "unpack" | "store" | "load" => true,
+                "push-by-digest" | "registry.insecure" | "name-canonical" => !is_true(value),
+                _ => is_default(name, value),
+            }),
+            "docker" => (file(Form::Docker), |name, value| match name {
+                "name" => true,
+                "tar" => is_true(value),
+                _ => is_default(name, value),
+            }),
+            "oci" => (file(Form::Oci), |name, value| match name {
+                "name" => true,
+                "tar" => is_true(value),
+                _ => is_default(name, value),
+            }),
+            "tar" => (file(Form::Tar), |_, _| false),
+            "cacheonly" => (Self::Nothing, |_, _| false),
+            other => return Err(OutputError::Unknown(other.to_owned())),
+        };
+        // Where the client puts it is the client's affair.
+        let refused = attributes.iter().find(|(name, value)| *name != "dest" && !known(name, value));
+        if let Some((name, value)) = refused {
+            return Err(OutputError::Attribute {
+                exporter: exporter.to_owned(),
+                name: name.clone(),
+                value: value.clone(),
+            });
+        }
+        if push && names.is_empty() {
+            return Err(OutputError::Nameless);
+        }
+        Ok(output)
+    }
+
+    /// The names that the image gets in the store.
+    pub fn names(&self) -> &[String] {
+        match self {
+            // An archive is written from the store.
+            Self::Store { names, .. } | Self::File { names, .. } => names,
+            Self::Nothing => &[],
+        }
+    }
+}
+
+/// An attribute that asks for what is done anyway.
+fn is_default(name: &str, value: &str) -> bool {
+    match name {
+        "compression" => value == "gzip",
+        "force-compression" | "buildinfo" | "rewrite-timestamp" | "prefer-nondist-layers" => !is_true(value),
+        _ => false,
+    }
+}
+
+/// As Go's `strconv.ParseBool`.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(exporter: &str, pairs: &[(&str, &str)]) -> Result<Output, OutputError> {
+        let attributes = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Output::parse(0, exporter, &attributes)
+    }
+
+    #[test]
+    fn exporters_become_outputs() {
+        parse("moby", &[("name", "a:1"), ("load", "true")]).unwrap();
+        assert_eq!(
+            parse("moby", &[("name", "a:1,b:2")]).unwrap(),
+            Output::Store { names: vec!["a:1".into(), "b:2".into()], push: false }
+        );
+        assert_eq!(
+            parse("image", &[("name", "r.example/a"), ("push", "true"), ("unpack", "false")]).unwrap(),
+            Output::Store { names: vec!["r.example/a".into()], push: true }
+        );
+        assert_eq!(
+            parse("tar", &[("dest", "x.tar")]).unwrap(),
+            Output::File { number: 0, form: Form::Tar, names: vec![] }
+        );
+        assert_eq!(parse("cacheonly", &[]).unwrap(), Output::Nothing);
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        assert!(matches!(parse("zip", &[]), Err(OutputError::Unknown(_))));
+        for (exporter, name, value) in [
+            ("image", "push-by-digest", "true"),
+            ("image", "compression", "zstd"),
+            ("oci", "tar", "false"),
+            ("moby", "annotation.a", "b"),
+            ("tar", "platform-split", "true"),
+        ] {
+            let refusal = parse(exporter, &[(name, value)]);
+            assert!(matches!(refusal, Err(OutputError::Attribute { .. })), "{exporter} {name}");
+        }
+        assert_eq!(parse("image", &[("push", "true")]), Err(OutputError::Nameless));
+    }
+}

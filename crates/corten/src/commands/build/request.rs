@@ -1,0 +1,240 @@
+//! What is asked of the engine: the Dockerfile's text, where the files are, and all that the flags say.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use corten_api::base64;
+use corten_api::build::{BuildContext, BuildDefinition, BuildDirectory, BuildNamedContext, BuildRequest};
+use corten_image::Reference;
+use corten_image::files::{Buffered, pack_contents};
+
+use super::Build;
+use crate::cli::{Context, Failure};
+use crate::commands::container::DEFAULT_PLATFORM;
+use crate::commands::login::auth_for;
+use crate::options::values::bytes_of;
+
+/// A secret of a build is a key or a password.
+const SECRET_BYTES_MAX: u64 = 500 << 10;
+
+pub struct Asked {
+    pub request: BuildRequest,
+    /// The directory with the context.
+    directory: Option<PathBuf>,
+}
+
+impl Asked {
+    pub fn new(flags: Build, context: &Context) -> Result<Asked, Failure> {
+        let is_stdin = flags.path == "-";
+        if ["http://", "https://", "git://", "git@", "github.com/"]
+            .iter()
+            .any(|url| flags.path.starts_with(url))
+        {
+            return Err(Failure::new(format!(
+                "{}: a context from another host is not supported: clone or download it, and name the directory",
+                flags.path
+            )));
+        }
+        let directory = (!is_stdin).then(|| PathBuf::from(&flags.path));
+        let definition = definition(directory.as_deref(), flags.file.as_deref())?;
+        let request = BuildRequest {
+            context: match &directory {
+                Some(path) => BuildContext::Directory(identity(path)?),
+                None => BuildContext::Nothing,
+            },
+            contexts: contexts(&flags.build_context)?,
+            target: flags.target,
+            build_args: pairs(&flags.build_arg, true),
+            labels: pairs(&flags.label, false),
+            tags: flags.tag,
+            platform: flags.platform.or_else(|| std::env::var(DEFAULT_PLATFORM).ok()).unwrap_or_default(),
+            no_cache: flags.no_cache,
+            no_cache_stages: flags.no_cache_filter,
+            pull: flags.pull,
+            network: flags.network,
+            extra_hosts: flags.add_host,
+            shm_size: u64::try_from(bytes_of("shm-size", flags.shm_size.as_deref())?).unwrap_or(0),
+            ulimits: flags.ulimit,
+            cgroup_parent: flags.cgroup_parent,
+            secrets: secrets(&flags.secret)?,
+            auths: auths(context, &definition.text)?,
+            definition,
+        };
+        Ok(Asked { request, directory })
+    }
+
+    /// The engine doesn't see the directory: its files are sent.
+    pub fn send_archive(&mut self) {
+        self.request.context = BuildContext::Archive;
+    }
+
+    /// The request's line, and the archive behind it where one is sent.
+    pub fn body(&self) -> Result<Box<dyn Read + Send>, Failure> {
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::new(format!("cannot make the request: {error}"));
+        let mut line = serde_json::to_vec(&self.request).map_err(|error| failed(&error))?;
+        line.push(b'\n');
+        let line = Cursor::new(line);
+        let (BuildContext::Archive, Some(directory)) = (&self.request.context, &self.directory) else {
+            return Ok(Box::new(line));
+        };
+        let root = File::open(directory).map_err(|error| failed(&error))?;
+        let (reader, writer) = io::pipe().map_err(|error| failed(&error))?;
+        std::thread::spawn(move || {
+            // Its failure is the archive's early end, which the engine tells of.
+            let _ = pack_contents(root.into(), &mut Buffered::new(writer));
+        });
+        Ok(Box::new(line.chain(reader)))
+    }
+}
+
+fn definition(directory: Option<&Path>, file: Option<&Path>) -> Result<BuildDefinition, Failure> {
+    let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let from_stdin = directory.is_none() || file == Some(Path::new("-"));
+    if from_stdin {
+        let mut text = Vec::new();
+        io::stdin()
+            .read_to_end(&mut text)
+            .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
+        if corten_image::compression::looks_like_tar(&text) || text.starts_with(b"\x1f\x8b") {
+            return Err(Failure::new(
+                "an archive as standard input is not supported: unpack it, and name the directory",
+            ));
+        }
+        let ignore =
+            directory.map(|directory| ignore(&directory.join(".dockerignore"))).transpose()?.flatten();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        return Ok(BuildDefinition { name: "Dockerfile".to_owned(), text, ignore });
+    }
+    let directory = directory.unwrap_or(Path::new("."));
+    let path = file.map_or_else(|| directory.join("Dockerfile"), Path::to_owned);
+    let text = read(&path).map_err(|error| {
+        Failure::new(format!("unable to prepare context: failed to read {}: {error}", path.display()))
+    })?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut own = path.into_os_string();
+    own.push(".dockerignore");
+    // Its own list goes before that of the context.
+    let ignore = match ignore(Path::new(&own))? {
+        Some(text) => Some(text),
+        None => ignore(&directory.join(".dockerignore"))?,
+    };
+    Ok(BuildDefinition { name, text, ignore })
+}
+
+fn ignore(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+fn identity(path: &Path) -> Result<BuildDirectory, Failure> {
+    let failed =
+        |error| Failure::new(format!("unable to prepare context: path {:?}: {error}", path.display()));
+    let path = path.canonicalize().map_err(failed)?;
+    let found = path.metadata().map_err(failed)?;
+    if !found.is_dir() {
+        return Err(Failure::new(format!(
+            "unable to prepare context: {} is not a directory",
+            path.display()
+        )));
+    }
+    // Who may not list it may not have it built from either.
+    fs::read_dir(&path).map_err(failed)?;
+    let text =
+        path.to_str().ok_or_else(|| Failure::new(format!("{}: the path is not UTF-8", path.display())))?;
+    Ok(BuildDirectory { path: text.to_owned(), device: found.dev(), inode: found.ino() })
+}
+
+fn contexts(flags: &[String]) -> Result<BTreeMap<String, BuildNamedContext>, Failure> {
+    let mut contexts = BTreeMap::new();
+    for flag in flags {
+        let (name, value) = flag
+            .split_once('=')
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+            .ok_or_else(|| Failure::new(format!("invalid context value: {flag}, expected key=value")))?;
+        let context = match value.strip_prefix("docker-image://") {
+            Some(image) => BuildNamedContext::Image(image.to_owned()),
+            None => BuildNamedContext::Directory(identity(Path::new(value))?),
+        };
+        contexts.insert(name.to_owned(), context);
+    }
+    Ok(contexts)
+}
+
+/// `NAME=VALUE`; of a name alone, what the environment has, where that is wanted.
+fn pairs(flags: &[String], from_environment: bool) -> BTreeMap<String, String> {
+    let pair = |flag: &String| match flag.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None if from_environment => Some((flag.clone(), std::env::var(flag).ok()?)),
+        None => Some((flag.clone(), String::new())),
+    };
+    flags.iter().filter_map(pair).collect()
+}
+
+/// `id=NAME[,src=FILE|,env=NAME]`
+fn secrets(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for flag in flags {
+        let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
+        for field in flag.split(',') {
+            let (key, value) = field.split_once('=').ok_or_else(|| {
+                Failure::new(format!("invalid field {field:?} of secret {flag:?}: must be a key=value pair"))
+            })?;
+            let key = match key {
+                "source" | "src" => "src",
+                "id" | "env" | "type" => key,
+                _ => return Err(Failure::new(format!("unexpected key {key:?} in {field:?}"))),
+            };
+            fields.insert(key, value);
+        }
+        let id = fields.get("id").copied().filter(|id| !id.is_empty());
+        let id =
+            id.ok_or_else(|| Failure::new(format!("secret {flag:?} has no id: write id=NAME,src=FILE")))?;
+        let file = fields.get("src").copied().filter(|_| fields.get("type") != Some(&"env"));
+        let variable =
+            fields.get("env").copied().or_else(|| fields.get("src").copied().filter(|_| file.is_none()));
+        let bytes = match (file, variable) {
+            (Some(path), _) => secret_file(path)?,
+            (None, variable) => match std::env::var(variable.unwrap_or(id)) {
+                Ok(value) => value.into_bytes(),
+                Err(_) if variable.is_none() => secret_file(id)?,
+                Err(_) => Vec::new(),
+            },
+        };
+        secrets.insert(id.to_owned(), base64::encode(&bytes));
+    }
+    Ok(secrets)
+}
+
+fn secret_file(path: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error| Failure::new(format!("failed to stat {path}: {error}"));
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(Failure::new(format!("secret {path} is too big: at most {SECRET_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// What is known of the registries that the Dockerfile may mean.
+fn auths(context: &Context, text: &str) -> Result<BTreeMap<String, corten_api::auth::AuthConfig>, Failure> {
+    let mut auths = BTreeMap::new();
+    let words =
+        text.lines().flat_map(str::split_whitespace).map(|word| word.rsplit("from=").next().unwrap_or(word));
+    let domains = words.filter_map(|word| Reference::parse(word).ok()).map(|name| name.domain().to_owned());
+    for domain in domains.filter(|domain| domain == "docker.io" || domain.contains(['.', ':'])) {
+        if !auths.contains_key(&domain)
+            && let Some(auth) = auth_for(context, &domain)?
+        {
+            auths.insert(domain, auth);
+        }
+    }
+    Ok(auths)
+}

@@ -1,0 +1,8 @@
+//! Builds: Docker's older way in (`POST /build`, an archive and parameters), Corten's own, and what builds have left in the cache.
+
+mod asker;
+mod classic;
+mod own;
+
+pub use classic::{build, prune};
+pub use own::build as own_build;

@@ -1,0 +1,241 @@
+//! `POST /build` as Docker's builder had it before BuildKit: the context as an archive, all else as parameters, progress as text.
+
+use super::asker::Sent;
+use super::own::network;
+use crate::bridge::{BodyReader, SharedReader};
+use crate::handlers::transfer::with_progress;
+use crate::http::body::ok;
+use crate::http::{ApiError, Call, Reply};
+use corten_api::auth::AuthConfig;
+use corten_api::stream::JsonMessage;
+use corten_api::{base64, json};
+use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Vertex};
+use corten_engine::{BuildWish, Engine};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+pub async fn build(call: Call) -> Reply {
+    let options = options(&call)?;
+    let auths = auths(&call);
+    let quiet = call.query.flag("q");
+    let sources: Vec<String> = document(&call, "cachefrom")?;
+    let Call { engine, body, .. } = call;
+    let reader = SharedReader::new(BodyReader::new(body));
+    let wish = BuildWish { options, auths, only_files: false };
+    with_progress(false, move |progress| async move {
+        if !sources.is_empty() {
+            let names = sources.join(", ");
+            let text =
+                format!("WARNING: {names}: images built elsewhere are no source of the build cache here\n");
+            let _ = progress.send(JsonMessage::stream(text)).await;
+        }
+        let outcome = run(&engine, wish, reader.clone(), quiet, progress).await;
+        // A client that still sends would not see the answer.
+        let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
+        outcome
+    })
+    .await
+}
+
+async fn run(
+    engine: &Engine,
+    wish: BuildWish,
+    reader: SharedReader,
+    quiet: bool,
+    progress: mpsc::Sender<JsonMessage>,
+) -> Result<(), ApiError> {
+    let tags = wish.options.tags.clone();
+    let tree = engine.build_context_of_archive(reader).await?;
+    let trees = ["context", "dockerfile"].map(|name| (name.to_owned(), tree.clone()));
+    drop(tree);
+    let sent = Sent { trees: HashMap::from(trees), secrets: BTreeMap::new() };
+    let (teller, mut told) = mpsc::channel(EVENTS_MAX);
+    let shown = {
+        let progress = progress.clone();
+        async move {
+            let mut text = Text::default();
+            while let Some(event) = told.recv().await {
+                for message in text.messages(event) {
+                    if !quiet && progress.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let (built, ()) = tokio::join!(engine.build(wish, Arc::new(sent), teller), shown);
+    let built = match built {
+        Ok(built) => built,
+        Err(error) => {
+            if let Error::Exit { command, code } = error.cause() {
+                // Clients tell a failing program by these words, and end with its code.
+                let message = format!("The command '{command}' returned a non-zero code: {code}");
+                let mut failed = JsonMessage::failed(message);
+                failed.error_detail.iter_mut().for_each(|detail| detail.code = *code);
+                let _ = progress.send(failed).await;
+                return Ok(());
+            }
+            return Err(refused(&error));
+        }
+    };
+    let id = built.image.as_ref().map(|image| image.id.to_string()).unwrap_or_default();
+    let short = id.strip_prefix("sha256:").unwrap_or(&id).get(..12).unwrap_or_default().to_owned();
+    let mut last = vec![JsonMessage { aux: Some(json!({ "ID": id })), ..JsonMessage::default() }];
+    if quiet {
+        last = vec![JsonMessage::stream(format!("{id}\n"))];
+    } else {
+        last.push(JsonMessage::stream(format!("Successfully built {short}\n")));
+        last.extend(
+            tags.iter().map(|tag| JsonMessage::stream(format!("Successfully tagged {}\n", with_tag(tag)))),
+        );
+    }
+    for message in last {
+        let _ = progress.send(message).await;
+    }
+    Ok(())
+}
+
+fn with_tag(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}
+
+fn refused(error: &Error) -> ApiError {
+    match error.cause() {
+        Error::Invalid(_) => ApiError::bad_request(error.to_string()),
+        Error::NotFound(_) => ApiError::new(hyper::StatusCode::NOT_FOUND, error.to_string()),
+        _ => ApiError::internal(error.to_string()),
+    }
+}
+
+/// Progress as people read it.
+#[derive(Default)]
+struct Text {
+    /// Steps whose beginning was told.
+    begun: HashSet<corten_image::Digest>,
+}
+
+impl Text {
+    fn messages(&mut self, event: Event) -> Vec<JsonMessage> {
+        match event {
+            Event::Vertex(vertex) => self.vertex(&vertex),
+            Event::Log(log) => vec![JsonMessage::stream(String::from_utf8_lossy(&log.bytes).into_owned())],
+            Event::Status(status) => {
+                let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+                let (current, total) = (signed(status.current_bytes), signed(status.total_bytes));
+                vec![JsonMessage::progress(status.id, "", current, total)]
+            }
+            Event::Warning(warning) => {
+                vec![JsonMessage::stream(format!("[Warning] {}: {}\n", warning.rule, warning.short))]
+            }
+        }
+    }
+
+    fn vertex(&mut self, vertex: &Vertex) -> Vec<JsonMessage> {
+        // `[stage 2/5] RUN make`; what is internal is not told here.
+        let Some((place, text)) = vertex.name.strip_prefix('[').and_then(|name| name.split_once("] ")) else {
+            return Vec::new();
+        };
+        let Some(step) = place.rsplit(' ').next().filter(|step| step.contains('/')) else {
+            return Vec::new();
+        };
+        let mut messages = Vec::new();
+        if self.begun.insert(vertex.id) {
+            messages.push(JsonMessage::stream(format!("Step {step} : {text}\n")));
+        }
+        if vertex.is_cached && !text.starts_with("FROM") {
+            messages.push(JsonMessage::stream(" ---> Using cache\n"));
+        }
+        messages
+    }
+}
+
+fn options(call: &Call) -> Result<Options, ApiError> {
+    let query = &call.query;
+    if query.text("version") == "2" {
+        return Err(ApiError::bad_request("version=2 builds by BuildKit's protocol, at /session and /grpc"));
+    }
+    if !query.text("remote").is_empty() {
+        let message = format!("remote={}: send the context as an archive", query.text("remote"));
+        return Err(ApiError::new(hyper::StatusCode::NOT_IMPLEMENTED, message));
+    }
+    if query.flag("squash") {
+        return Err(ApiError::bad_request("squash is not supported: an image's layers stay apart"));
+    }
+    let number = |name: &str| Ok::<_, ApiError>(query.number(name)?.unwrap_or(0));
+    let build_args: BTreeMap<String, Option<String>> = document(call, "buildargs")?;
+    let labels: Option<BTreeMap<String, String>> = document(call, "labels")?;
+    let ulimits: Option<Vec<corten_api::container::Ulimit>> = document(call, "ulimits")?;
+    let ulimits = ulimits.unwrap_or_default();
+    let hosts = query.all("extrahosts").flat_map(|hosts| hosts.split(',')).filter(|host| !host.is_empty());
+    let platform = match query.text("platform") {
+        "" => None,
+        text => Some(text.to_lowercase().parse().map_err(|error| ApiError::bad_request(format!("{error}")))?),
+    };
+    Ok(Options {
+        dockerfile: query.text("dockerfile").to_owned(),
+        target: query.text("target").to_owned(),
+        // A name without a value is one that the client's environment doesn't have.
+        build_args: build_args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        labels: labels.unwrap_or_default(),
+        platform,
+        no_cache: if query.flag("nocache") { NoCache::All } else { NoCache::None },
+        pull: query.flag("pull"),
+        network: network(query.text("networkmode")).map_err(ApiError::bad_request)?,
+        extra_hosts: hosts.map(str::to_owned).collect(),
+        limits: Limits {
+            shm_bytes: u64::try_from(number("shmsize")?).unwrap_or(0),
+            ulimits: ulimits.iter().map(|own| format!("{}={}:{}", own.name, own.soft, own.hard)).collect(),
+            cgroup_parent: query.text("cgroupparent").to_owned(),
+            memory_bytes: number("memory")?,
+            memory_swap_bytes: number("memswap")?,
+            cpu_shares: number("cpushares")?,
+            cpu_period_us: number("cpuperiod")?,
+            cpu_quota_us: number("cpuquota")?,
+            cpuset_cpus: query.text("cpusetcpus").to_owned(),
+            cpuset_mems: query.text("cpusetmems").to_owned(),
+        },
+        tags: query.all("t").filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+        ..Options::default()
+    })
+}
+
+fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, ApiError> {
+    match call.query.text(name) {
+        "" => Ok(T::default()),
+        text => json::from_str(text)
+            .map_err(|error| ApiError::bad_request(format!("error reading {name}: {error}"))),
+    }
+}
+
+/// Who the client is to each registry.
+fn auths(call: &Call) -> BTreeMap<String, AuthConfig> {
+    let bytes = base64::decode(call.header("x-registry-config"));
+    bytes.and_then(|bytes| json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// `POST /build/prune`: forgets what builds have made.
+pub async fn prune(call: Call) -> Reply {
+    let all = call.query.flag("all");
+    let filters = call.query.filters()?;
+    let report = call.engine.build_cache_prune(&filters, all, keep_bytes(&call)?).await?;
+    Ok(ok(&report))
+}
+
+/// How much is to stay.
+fn keep_bytes(call: &Call) -> Result<u64, ApiError> {
+    for name in ["max-used-space", "min-free-space"] {
+        if call.query.number(name)?.is_some_and(|bytes: i64| bytes != 0) {
+            let message = format!("{name} is not supported: use reserved-space, or the filters until and id");
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    let mut most = 0;
+    for name in ["keep-storage", "reserved-space"] {
+        most = most.max(u64::try_from(call.query.number(name)?.unwrap_or(0)).unwrap_or(0));
+    }
+    Ok(most)
+}

@@ -1,0 +1,225 @@
+//! `POST /corten/build`: the request in the body's first line, the context behind it or on the host; the answer tells each event.
+
+use super::asker::Sent;
+use crate::bridge::{BodyReader, SharedReader};
+use crate::http::body::{json_bytes, with_type};
+use crate::http::{ApiError, Body, Call, Reply};
+use bytes::Bytes;
+use corten_api::base64;
+use corten_api::build::{
+    BuildContext, BuildDirectory, BuildError, BuildEvent, BuildImage, BuildLog, BuildNamedContext,
+    BuildRequest, BuildStatus, BuildVertex, BuildWarning,
+};
+use corten_build::{
+    Definition, EVENTS_MAX, Event, Limits, NamedContext, Network, NoCache, Options, Stream, Tree,
+};
+use corten_engine::{BuildWish, Engine};
+use futures_util::stream;
+use hyper::StatusCode;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// A request holds a Dockerfile and secrets.
+const REQUEST_BYTES_MAX: u64 = 64 << 20;
+
+/// What the steps of a build copy from.
+const CONTEXT: &str = "context";
+
+pub async fn build(call: Call) -> Reply {
+    let Call { engine, body, .. } = call;
+    let mut reader = SharedReader::new(BodyReader::new(body));
+    let request = tokio::task::spawn_blocking(move || {
+        let mut line = Vec::new();
+        reader.by_ref().take(REQUEST_BYTES_MAX).read_until(b'\n', &mut line)?;
+        io::Result::Ok((line, reader))
+    });
+    let (line, reader) = request
+        .await
+        .map_err(|error| ApiError::internal(format!("internal task: {error}")))?
+        .map_err(|error| ApiError::bad_request(format!("cannot read the request: {error}")))?;
+    let request: BuildRequest = serde_json::from_slice(&line)
+        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    let (events, lines) = mpsc::channel::<BuildEvent>(EVENTS_MAX);
+    tokio::spawn(run(engine, request, reader, events));
+    let lines = stream::unfold(lines, |mut lines| async move {
+        let event = lines.recv().await?;
+        let line = json_bytes(&event).map(Bytes::from).map_err(io::Error::other);
+        Some((line, lines))
+    });
+    Ok(with_type(StatusCode::OK, "application/json", Body::stream(lines)))
+}
+
+async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, events: mpsc::Sender<BuildEvent>) {
+    let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
+    let forwarded = {
+        let events = events.clone();
+        async move {
+            while let Some(event) = told.recv().await {
+                if events.send(wire(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let outcome = async {
+        let (wish, sent) = prepared(&engine, request, reader).await?;
+        let built = engine.build(wish, Arc::new(sent), teller).await.map_err(|error| {
+            let (first_line, last_line) = error.lines().unwrap_or_default();
+            BuildError { message: error.to_string(), first_line, last_line, wants_archive: false }
+        })?;
+        Ok::<_, BuildError>(built)
+    };
+    let (outcome, ()) = tokio::join!(outcome, forwarded);
+    let last = match outcome {
+        Ok(built) => {
+            BuildEvent::Image(built.image.as_ref().map_or_else(BuildImage::default, |image| BuildImage {
+                id: image.id.to_string(),
+                names: image.repo_tags.clone(),
+                digest: image.manifest.to_string(),
+            }))
+        }
+        Err(error) => BuildEvent::Error(error),
+    };
+    let _ = events.send(last).await;
+}
+
+fn invalid(message: impl Into<String>) -> BuildError {
+    BuildError { message: message.into(), ..BuildError::default() }
+}
+
+async fn prepared(
+    engine: &Engine,
+    request: BuildRequest,
+    reader: SharedReader,
+) -> Result<(BuildWish, Sent), BuildError> {
+    let mut trees = HashMap::new();
+    match &request.context {
+        BuildContext::Nothing => {}
+        BuildContext::Archive => {
+            let tree =
+                engine.build_context_of_archive(reader).await.map_err(|error| invalid(error.message))?;
+            trees.insert(CONTEXT.to_owned(), tree);
+        }
+        BuildContext::Directory(directory) => {
+            trees.insert(CONTEXT.to_owned(), directory_tree(engine, directory)?);
+        }
+    }
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &request.contexts {
+        let named = match context {
+            BuildNamedContext::Image(image) => NamedContext::Image(image.clone()),
+            BuildNamedContext::Directory(directory) => {
+                let tree = format!("context {name}");
+                trees.insert(tree.clone(), directory_tree(engine, directory)?);
+                NamedContext::Tree(tree)
+            }
+        };
+        contexts.insert(name.clone(), named);
+    }
+    let mut secrets = BTreeMap::new();
+    for (id, text) in &request.secrets {
+        let bytes = base64::decode(text).ok_or_else(|| invalid(format!("secret {id} is not in base64")))?;
+        secrets.insert(id.clone(), bytes);
+    }
+    let auths = request.auths.clone();
+    let options = options(request, contexts)?;
+    Ok((BuildWish { options, auths, only_files: false }, Sent { trees, secrets }))
+}
+
+fn directory_tree(engine: &Engine, directory: &BuildDirectory) -> Result<Tree, BuildError> {
+    let BuildDirectory { path, device, inode } = directory;
+    engine.build_context_of_directory(Path::new(path), *device, *inode).ok_or_else(|| BuildError {
+        message: format!("the engine does not see the directory {path}"),
+        wants_archive: true,
+        ..BuildError::default()
+    })
+}
+
+fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> Result<Options, BuildError> {
+    let no_cache = match (request.no_cache, request.no_cache_stages) {
+        (true, _) => NoCache::All,
+        (false, stages) if stages.is_empty() => NoCache::None,
+        (false, stages) => NoCache::Stages(stages),
+    };
+    let platform = match request.platform.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| invalid(format!("{error}")))?),
+    };
+    let definition = request.definition;
+    Ok(Options {
+        definition: Some(Definition {
+            name: definition.name,
+            text: definition.text,
+            ignore: definition.ignore,
+        }),
+        target: request.target,
+        build_args: request.build_args,
+        labels: request.labels,
+        platform,
+        no_cache,
+        pull: request.pull,
+        network: network(&request.network).map_err(invalid)?,
+        extra_hosts: request.extra_hosts,
+        contexts,
+        limits: Limits {
+            shm_bytes: request.shm_size,
+            ulimits: request.ulimits,
+            cgroup_parent: request.cgroup_parent,
+            ..Limits::default()
+        },
+        tags: request.tags,
+        ..Options::default()
+    })
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    match text {
+        "" | "default" | "bridge" => Ok(Network::Default),
+        "none" => Ok(Network::None),
+        "host" => Ok(Network::Host),
+        other => {
+            Err(format!("network mode {other:?} is not supported for a build: use default, none or host"))
+        }
+    }
+}
+
+fn wire(event: Event) -> BuildEvent {
+    match event {
+        Event::Vertex(vertex) => BuildEvent::Vertex(BuildVertex {
+            digest: vertex.id.to_string(),
+            inputs: vertex.inputs.iter().map(ToString::to_string).collect(),
+            name: vertex.name,
+            started: vertex.started.map(nanoseconds),
+            completed: vertex.completed.map(nanoseconds),
+            cached: vertex.is_cached,
+            error: vertex.error,
+        }),
+        Event::Log(log) => BuildEvent::Log(BuildLog {
+            vertex: log.vertex.to_string(),
+            stream: if log.stream == Stream::Stderr { 2 } else { 1 },
+            data: base64::encode(&log.bytes),
+            timestamp: nanoseconds(log.at),
+        }),
+        Event::Status(status) => BuildEvent::Status(BuildStatus {
+            vertex: status.vertex.to_string(),
+            id: status.id,
+            current: status.current_bytes,
+            total: status.total_bytes,
+            started: nanoseconds(status.started),
+            completed: status.completed.map(nanoseconds),
+        }),
+        Event::Warning(warning) => {
+            let (first_line, last_line) = warning.lines.unwrap_or_default();
+            let (rule, short, detail, url) = (warning.rule, warning.short, warning.detail, warning.url);
+            BuildEvent::Warning(BuildWarning { rule, short, detail, url, first_line, last_line })
+        }
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,189 @@
+//! Builds at this engine: what the builder asks of it. Images come from the store or their registries, programs run in containers
+//! like all others, only that nobody sees these.
+
+mod caches;
+mod context;
+mod outputs;
+mod progress;
+mod prune;
+mod step;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use corten_api::auth::AuthConfig;
+use corten_build::{Asker, Built, MountSource, Options, Output, Ran, RunStep, Teller, Worker};
+use corten_image::build::{BuildSession, Fingerprints};
+use corten_image::{Digest, Image, Platform, Reference};
+
+use crate::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{PullWish, failed};
+pub(crate) use caches::Caches;
+
+/// What of builds outlives a build.
+#[derive(Default)]
+pub(crate) struct Builds {
+    pub fingerprints: Arc<Fingerprints>,
+    pub caches: Caches,
+}
+
+/// What a client wants to have built, and with whose names at registries.
+pub struct BuildWish {
+    pub options: Options,
+    /// By the registry's address.
+    pub auths: BTreeMap<String, AuthConfig>,
+    /// No image is made: the files are wanted, not more.
+    pub only_files: bool,
+}
+
+impl Engine {
+    /// Where what outlives a build is kept, besides layers.
+    pub fn build_root(&self) -> PathBuf {
+        self.options.data_root.join("build")
+    }
+
+    /// Builds, and tells of it; ends when nobody listens any more.
+    pub async fn build(
+        &self,
+        wish: BuildWish,
+        asker: Arc<dyn Asker>,
+        teller: Teller,
+    ) -> corten_build::Result<Built> {
+        let BuildWish { options, auths, only_files } = wish;
+        let tags = options.tags.clone();
+        let worker = Arc::new(EngineWorker { engine: self.clone(), auths, asker: asker.clone() });
+        let built = tokio::select! {
+            built = corten_build::build(worker, asker, options, teller.clone(), only_files) => built?,
+            () = teller.closed() => return Err(corten_build::Error::Canceled),
+        };
+        if let Some(image) = &built.image {
+            let id = image.id.to_string();
+            self.image_event(&id, "build", &id);
+            for tag in &tags {
+                self.image_event(&id, "tag", tag);
+            }
+        }
+        self.collector().tidy();
+        Ok(built)
+    }
+}
+
+struct EngineWorker {
+    engine: Engine,
+    auths: BTreeMap<String, AuthConfig>,
+    asker: Arc<dyn Asker>,
+}
+
+#[async_trait]
+impl Worker for EngineWorker {
+    fn session(&self) -> Arc<BuildSession> {
+        Arc::new(BuildSession::new(self.engine.images.clone(), self.engine.layers.clone()))
+    }
+
+    fn fingerprints(&self) -> Arc<Fingerprints> {
+        self.engine.builds.fingerprints.clone()
+    }
+
+    async fn image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        pull: bool,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> corten_build::Result<Arc<Image>> {
+        let found = self.there(name, platform).await;
+        match found {
+            Ok(image) if !pull => return Ok(image),
+            // An image by its ID is nowhere else.
+            Ok(image) if Reference::parse(name).is_err() => return Ok(image),
+            Err(error) if error.kind != ErrorKind::NotFound => return Err(told(error)),
+            _ => {}
+        }
+        let reference = Reference::parse(name).map_err(|error| {
+            corten_build::Error::Invalid(format!("failed to parse stage name {name:?}: {error}"))
+        })?;
+        let auth = self.auth_for(&reference).await?;
+        let wish = PullWish {
+            name: reference.to_string(),
+            tag: String::new(),
+            platform: Some(platform.to_string()),
+            auth,
+        };
+        let sender = progress::statuses(teller.clone(), vertex);
+        self.engine.image_pull(wish, sender).await.map_err(|error| {
+            let text = format!("failed to resolve source metadata for {reference}: {}", error.message);
+            told(Error::new(error.kind, text))
+        })?;
+        self.there(name, platform).await.map_err(told)
+    }
+
+    async fn run(&self, step: RunStep, output: Output<'_>) -> corten_build::Result<Ran> {
+        step::run(&self.engine, step, output).await.map_err(told)
+    }
+
+    async fn cache_directory(
+        &self,
+        id: &str,
+        mode: u32,
+        owner: (u32, u32),
+        private: bool,
+    ) -> corten_build::Result<MountSource> {
+        let root = self.engine.build_root();
+        self.engine.builds.caches.directory(&root, id, mode, owner, private).map_err(told)
+    }
+
+    async fn cache_turn(&self, id: &str) -> Box<dyn std::any::Any + Send + Sync> {
+        Box::new(self.engine.builds.caches.turn(id).await)
+    }
+}
+
+impl EngineWorker {
+    /// The image for that platform, where the store has it.
+    async fn there(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
+        let image = self.engine.images.resolve(name).map_err(failed)?;
+        if image.config.platform().fitness(platform).is_some() {
+            return Ok(image);
+        }
+        let (engine, name, platform) = (self.engine.clone(), name.to_owned(), platform.clone());
+        let found = move || engine.images.resolve_platform(&name, &platform).map_err(failed);
+        crate::image::blocking(found).await
+    }
+
+    /// Who to be at an image's registry: what came with the wish, else what the asker says when it is asked.
+    async fn auth_for(&self, reference: &Reference) -> corten_build::Result<AuthConfig> {
+        let hub = ["https://index.docker.io/v1/", "docker.io", "index.docker.io"];
+        let domain = reference.domain();
+        let known = match domain {
+            "docker.io" => hub.iter().find_map(|name| self.auths.get(*name)),
+            _ => self.auths.get(domain).or_else(|| self.auths.get(&format!("https://{domain}"))),
+        };
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
+        login(self.asker.as_ref(), domain).await
+    }
+}
+
+/// Who the asker is at a registry.
+async fn login(asker: &dyn Asker, domain: &str) -> corten_build::Result<AuthConfig> {
+    // The Hub's own address is what clients know it by.
+    let registry = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
+    let login = asker.login(registry).await?;
+    Ok(login.map_or_else(AuthConfig::default, |login| match login.username.is_empty() {
+        true => AuthConfig { identitytoken: login.secret, ..AuthConfig::default() },
+        false => AuthConfig { username: login.username, password: login.secret, ..AuthConfig::default() },
+    }))
+}
+
+/// An error of the engine's as the builder tells it.
+fn told(error: Error) -> corten_build::Error {
+    match error.kind {
+        ErrorKind::NotFound => corten_build::Error::NotFound(error.message),
+        ErrorKind::InvalidParameter => corten_build::Error::Invalid(error.message),
+        _ => corten_build::Error::Internal(error.message),
+    }
+}

@@ -1,0 +1,272 @@
+//! Pushing: images to their registry, by name.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use bytes::{Bytes, BytesMut};
+use corten_api::auth::AuthConfig;
+use corten_api::image::Platform as ApiPlatform;
+use corten_api::stream::{JsonMessage, JsonProgress};
+use corten_image::manifest::Descriptor;
+use corten_image::metadata::DocumentRow;
+use corten_image::{
+    CompressionFormat, Digest, LoadError, Outgoing, Place, Publish, Published, Reference, SendStage, Target,
+};
+use corten_registry::{Mounted, RegistryAddress, Repository, Upload};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::Sender;
+
+use super::report::Report;
+use super::{failed, platforms, signed};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::registry::{credentials, notices};
+
+/// What is handed to a connection at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What a client wants to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct PushWish {
+    /// A name without tag, or with.
+    pub name: String,
+    /// Empty: the name's, or all.
+    pub tag: String,
+    pub platform: Option<ApiPlatform>,
+    /// `gzip` or `zstd`, for layers that are not compressed yet.
+    pub compression: Option<String>,
+    pub auth: AuthConfig,
+}
+
+impl Engine {
+    /// Pushes an image, or all tags of a repository.
+    ///
+    /// # Errors
+    /// Of the first image that can't be sent; those before it are there.
+    pub async fn image_push(&self, wish: PushWish, progress: Sender<JsonMessage>) -> Result<()> {
+        let named = super::named(&wish.name, &wish.tag)?;
+        if named.digest().is_some() {
+            return Err(Error::invalid("cannot push a digest reference"));
+        }
+        let compression = wish.compression.as_deref().unwrap_or("gzip");
+        let compression: CompressionFormat = compression.parse().map_err(Error::invalid)?;
+        let wanted = match named.tag() {
+            Some(_) => vec![named.clone()],
+            None => self.images.tags_of(&named),
+        };
+        if wanted.is_empty() {
+            let name = named.familiar_name();
+            return Err(Error::not_found(format!("An image does not exist locally with the tag: {name}")));
+        }
+        for reference in &wanted {
+            if self.images.named(reference).is_none() {
+                let name = reference.familiar();
+                return Err(Error::not_found(format!(
+                    "An image does not exist locally with the tag: {name}"
+                )));
+            }
+        }
+        let registry = RegistryAddress::parse(named.domain())?;
+        let repository =
+            self.registries.repository(&registry, named.path(), credentials(wish.auth)).without_mirrors();
+        let repository = repository.with_notices(notices(&progress));
+        let status = format!("The push refers to repository [{}]", named.name());
+        let _ = progress.send(JsonMessage::status(status)).await;
+        for reference in wanted {
+            let publish = Publish {
+                name: reference,
+                platform: wish.platform.as_ref().map(platforms::wanted),
+                compression,
+            };
+            self.push_one(&repository, publish, progress.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_one(
+        &self,
+        repository: &Repository,
+        wish: Publish,
+        progress: Sender<JsonMessage>,
+    ) -> Result<()> {
+        let name = wish.name.clone();
+        let remote = Remote {
+            repository: repository.clone(),
+            runtime: Handle::current(),
+            siblings: self.siblings(&name),
+            begun: Mutex::default(),
+        };
+        let (engine, messages) = (self.clone(), progress.clone());
+        let published = self.heavily(move || {
+            let report = Report::new(messages);
+            let watch = |layer: &Descriptor, stage: SendStage| tell(&report, layer, stage);
+            engine.images.publish(&wish, &remote, &watch).map_err(refused)
+        });
+        let Published { target, instead_of } = published.await?;
+        let familiar = name.familiar();
+        self.image_event(&familiar, "push", &familiar);
+        let tag = name.tag().unwrap_or_default();
+        if let Some(index) = instead_of {
+            let text = format!(
+                "Not all platforms of {index} are here: only the one that is was pushed, as {}",
+                target.digest
+            );
+            let _ = progress.send(JsonMessage::status(text)).await;
+        }
+        let text = format!("{tag}: digest: {} size: {}", target.digest, target.size);
+        let _ = progress.send(JsonMessage::status(text)).await;
+        let aux = json!({"Tag": tag, "Digest": target.digest.to_string(), "Size": target.size});
+        let progress_detail = Some(JsonProgress::default());
+        let _ =
+            progress.send(JsonMessage { aux: Some(aux), progress_detail, ..JsonMessage::default() }).await;
+        Ok(())
+    }
+
+    /// Other repositories of the same registry that the image is from: what is there need not be sent.
+    fn siblings(&self, name: &Reference) -> Vec<String> {
+        let Some((image, _)) = self.images.named(name) else { return Vec::new() };
+        let names = image.repo_tags.iter().chain(&image.repo_digests);
+        let mut paths: Vec<String> = names
+            .filter_map(|text| Reference::parse_untagged(text).ok())
+            .filter(|other| other.domain() == name.domain() && other.path() != name.path())
+            .map(|other| other.path().to_owned())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+/// What the registry denies is told in its own words, as Docker does: they may be those of a quota.
+fn refused(error: corten_image::Error) -> Error {
+    if let corten_image::Error::Load(LoadError::Send { source, .. }) = &error
+        && let Some(inner) = source.get_ref()
+        && let Some(denied @ corten_registry::Error::Denied { .. }) = inner.downcast_ref()
+    {
+        return denied.clone().into();
+    }
+    failed(error)
+}
+
+/// A repository, for threads.
+struct Remote {
+    repository: Repository,
+    runtime: Handle,
+    /// Where blobs may be taken from.
+    siblings: Vec<String>,
+    /// Uploads that the registry began when it could not mount; the next blobs go by them.
+    begun: Mutex<Vec<Upload>>,
+}
+
+impl Remote {
+    fn wait<T>(&self, future: impl Future<Output = corten_registry::Result<T>>) -> io::Result<T> {
+        self.runtime.block_on(future).map_err(|error| match error.is_temporary() {
+            true => io::Error::new(io::ErrorKind::ConnectionReset, error),
+            false => io::Error::other(error),
+        })
+    }
+
+    /// An upload to go by.
+    fn next(&self) -> io::Result<Upload> {
+        let begun = self.begun().pop();
+        begun.map_or_else(|| self.wait(self.repository.upload()), Ok)
+    }
+
+    fn begun(&self) -> std::sync::MutexGuard<'_, Vec<Upload>> {
+        self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Target for Remote {
+    fn find(&self, descriptor: &Descriptor) -> io::Result<Option<Place>> {
+        if self.wait(self.repository.blob_exists(&descriptor.digest))?.is_some() {
+            return Ok(Some(Place::Here));
+        }
+        for sibling in &self.siblings {
+            match self.wait(self.repository.mount(&descriptor.digest, sibling))? {
+                Mounted::Yes => return Ok(Some(Place::Elsewhere(sibling.clone()))),
+                Mounted::No(upload) => self.begun().push(upload),
+            }
+        }
+        Ok(None)
+    }
+
+    fn has_manifest(&self, digest: &Digest) -> io::Result<bool> {
+        Ok(self.wait(self.repository.manifest_descriptor(&digest.to_string()))?.is_some())
+    }
+
+    fn give(&self, digest: &Digest, file: &File) -> io::Result<bool> {
+        let mut upload = self.next()?;
+        if !upload.give(file) {
+            self.begun().push(upload);
+            return Ok(false);
+        }
+        // A registry that was started anew in between has nothing of it.
+        let finished = self.wait(upload.finish(digest));
+        if let Err(error) = &finished {
+            tracing::debug!(%digest, %error, "a blob that was given is sent");
+        }
+        Ok(finished.is_ok())
+    }
+
+    fn blob(&self) -> io::Result<Box<dyn Outgoing + '_>> {
+        let upload = self.next()?;
+        Ok(Box::new(Sending { remote: self, upload, pending: BytesMut::with_capacity(PIECE_BYTES) }))
+    }
+
+    fn manifest(&self, document: &DocumentRow, tag: Option<&str>) -> io::Result<()> {
+        let digest = document.digest.to_string();
+        let bytes = Bytes::from(document.bytes.clone());
+        let put = self.repository.put_manifest(tag.unwrap_or(&digest), &document.media_type, bytes);
+        self.wait(put).map(drop)
+    }
+}
+
+/// A blob on its way.
+struct Sending<'a> {
+    remote: &'a Remote,
+    upload: Upload,
+    pending: BytesMut,
+}
+
+impl Write for Sending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PIECE_BYTES - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..count]);
+        if self.pending.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.pending, BytesMut::with_capacity(PIECE_BYTES));
+        self.remote.wait(self.upload.send(full.freeze()))
+    }
+}
+
+impl Outgoing for Sending<'_> {
+    fn finish(mut self: Box<Self>, digest: &Digest) -> io::Result<()> {
+        self.flush()?;
+        let Self { remote, upload, .. } = *self;
+        remote.wait(upload.finish(digest))
+    }
+}
+
+fn tell(report: &Report, layer: &Descriptor, stage: SendStage) {
+    match stage {
+        SendStage::Waiting => report.state(layer, "Preparing"),
+        SendStage::Sent(bytes) => report.bytes(layer, "Pushing", signed(bytes)),
+        SendStage::Given => report.state(layer, "Shared with the registry of this host"),
+        SendStage::Done => report.state(layer, "Pushed"),
+        SendStage::Found(Place::Here) => report.state(layer, "Layer already exists"),
+        SendStage::Found(Place::Elsewhere(repository)) => {
+            report.state(layer, &format!("Mounted from {repository}"));
+        }
+    }
+}

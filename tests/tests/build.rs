@@ -1,0 +1,349 @@
+//! Builds: Docker's client by the older API and our own, from the same Dockerfiles to images that run.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use corten_tests::{Output, TestEngine, eventually, run};
+use tempfile::TempDir;
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn context(dockerfile: &str) -> TempDir {
+    let context = tempfile::tempdir().unwrap();
+    write(context.path(), "Dockerfile", dockerfile);
+    context
+}
+
+fn build(engine: &TestEngine, context: &Path, flags: &[&str]) -> Output {
+    let context = context.display().to_string();
+    engine.corten(&[&["build", "-t", "test", "--progress", "plain"], flags, &[&context]].concat())
+}
+
+/// What was told of a build that succeeded.
+fn told(output: Output) -> String {
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    output.stderr
+}
+
+/// Docker's client, by the API that it used before BuildKit.
+fn classic(engine: &TestEngine, context: &Path, flags: &[&str]) -> Output {
+    let mut docker = Command::new("docker");
+    docker.env("DOCKER_BUILDKIT", "0").args(["-H", &engine.host(), "build", "-t", "classic"]);
+    run(docker.args(flags).arg(context))
+}
+
+fn runs(engine: &TestEngine, image: &str, script: &str) -> String {
+    engine.corten(&["run", "--rm", image, "sh", "-c", script]).ok()
+}
+
+fn id(engine: &TestEngine, image: &str) -> String {
+    engine.corten(&["inspect", "-f", "{{.Id}}", image]).ok()
+}
+
+const EVERYTHING: &str = "
+ARG BASE=busybox
+FROM $BASE AS tools
+RUN echo tool > /tool && chmod 700 /tool
+FROM busybox
+ARG COLOUR=blue
+ENV SHADE=dark-$COLOUR
+LABEL of=$SHADE
+WORKDIR /srv/app
+COPY src ./src/
+COPY --chown=7:8 --chmod=640 note.txt notes/
+COPY --from=tools /tool /usr/bin/tool
+COPY <<DOC here.txt
+shade is $SHADE
+DOC
+RUN <<SH
+echo \"$COLOUR\" > colour
+cat here.txt >> colour
+SH
+RUN [\"sh\", \"-c\", \"ls src > listing\"]
+EXPOSE 80 53/udp
+VOLUME /data
+USER 7
+HEALTHCHECK --interval=5s CMD true
+STOPSIGNAL SIGINT
+ENTRYPOINT [\"sh\", \"-c\"]
+CMD [\"cat /srv/app/colour\"]
+";
+
+#[test]
+fn both_ways_make_the_same_image() {
+    let engine = TestEngine::with_busybox();
+    let context = context(EVERYTHING);
+    write(context.path(), "src/a", "a");
+    write(context.path(), "src/deep/b", "b");
+    write(context.path(), "note.txt", "note");
+    let told = told(build(&engine, context.path(), &["--build-arg", "COLOUR=red"]));
+    assert!(told.contains("RUN echo tool"), "{told}");
+    assert_eq!(engine.corten(&["run", "--rm", "test"]).ok(), "red\nshade is dark-red");
+    let facts = "cat src/a src/deep/b listing; stat -c '%a %u:%g %n' notes/note.txt /usr/bin/tool; pwd";
+    let script = engine.corten(&["run", "--rm", "--entrypoint", "sh", "test", "-c", facts]).ok();
+    assert_eq!(script, "aba\ndeep\n640 7:8 notes/note.txt\n700 0:0 /usr/bin/tool\n/srv/app");
+    let inspected = engine.corten(&[
+        "inspect",
+        "-f",
+        "{{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{.Config.StopSignal}} {{json .Config.Labels}} {{json .Config.Healthcheck}}",
+        "test",
+    ]);
+    let wanted = "7 {\"53/udp\":{},\"80/tcp\":{}} {\"/data\":{}} SIGINT {\"of\":\"dark-red\"} {\"Test\":[\"CMD-SHELL\",\"true\"],\"Interval\":5000000000}";
+    assert_eq!(inspected.ok(), wanted);
+    let told = classic(&engine, context.path(), &["--build-arg", "COLOUR=red"]).ok();
+    assert!(told.contains("Using cache") && told.contains("Successfully tagged classic:latest"), "{told}");
+    assert_eq!(id(&engine, "test"), id(&engine, "classic"));
+    // Nothing of the steps is left: neither a container nor a directory.
+    assert_eq!(engine.corten(&["ps", "-aq"]).ok(), "");
+    eventually("the containers of the steps go", || {
+        fs::read_dir(engine.data_root().join("snapshots")).unwrap().count() == 0
+            && fs::read_dir(engine.data_root().join("build/archives")).unwrap().count() == 0
+    });
+}
+
+#[test]
+fn what_is_known_is_not_done_again() {
+    let mut engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /made\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /later\n",
+    );
+    write(context.path(), "a", "1");
+    write(context.path(), "b", "1");
+    let made_by = |engine: &TestEngine, flags: &[&str]| {
+        build(engine, context.path(), flags).ok();
+        runs(engine, "test", "cat /made /later").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let made = |flags: &[&str]| made_by(&engine, flags);
+    let first = made(&[]);
+    assert_eq!(made(&[]), first);
+    // Times and what is not copied don't matter.
+    let touched = fs::File::open(context.path().join("a")).unwrap();
+    touched.set_modified(std::time::UNIX_EPOCH).unwrap();
+    write(context.path(), "b", "2");
+    assert_eq!(made(&[]), first);
+    write(context.path(), "a", "2");
+    let second = made(&[]);
+    assert_eq!((&second[0], second[1] == first[1]), (&first[0], false));
+    let third = made(&["--no-cache"]);
+    assert!(third[0] != first[0] && third[1] != second[1], "{third:?}");
+    let fourth = made(&["--build-arg", "UNUSED=1"]);
+    assert_eq!(fourth, third, "what was made again is what is known");
+    engine.stop();
+    engine.restart();
+    assert_eq!(made_by(&engine, &[]), third, "known after a restart");
+    let told = engine.docker(&["builder", "prune", "-af"]).ok();
+    assert!(told.contains("Total"), "{told}");
+    assert_ne!(made_by(&engine, &[]), third);
+}
+
+#[test]
+fn the_same_files_later_make_the_same_image() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox\nCOPY . /src\nRUN ls -R /src > /list && mkdir -p /etc/more && touch /etc/more/x\n",
+    );
+    write(context.path(), "d/f", "f");
+    let made = || {
+        build(&engine, context.path(), &["--no-cache"]).ok();
+        id(&engine, "test")
+    };
+    let first = made();
+    assert_eq!(made(), first);
+    // With a bound for times the image does not depend on when the files were written either.
+    let bounded = || {
+        build(&engine, context.path(), &["--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).ok();
+        id(&engine, "test")
+    };
+    let first = bounded();
+    fs::remove_file(context.path().join("d/f")).unwrap();
+    write(context.path(), "d/f", "f");
+    assert_eq!(bounded(), first);
+    assert_eq!(runs(&engine, "test", "stat -c %Y /src/d/f /list"), "1000000000\n1000000000");
+}
+
+#[test]
+fn dockerignore_leaves_out_and_takes_back() {
+    let engine = TestEngine::with_busybox();
+    let context = context("FROM busybox\nCOPY . /all\nCOPY --exclude=*.md docs /docs\n");
+    write(context.path(), ".dockerignore", "node_modules\n*.log\n!keep.log\nsecret/*\n!secret/public\n");
+    for path in
+        ["node_modules/x", "a.log", "keep.log", "secret/key", "secret/public", "docs/a.md", "docs/b.txt"]
+    {
+        write(context.path(), path, "x");
+    }
+    build(&engine, context.path(), &[]).ok();
+    let found = runs(&engine, "test", "cd /all; find . -type f | sort; ls /docs");
+    assert_eq!(
+        found,
+        "./.dockerignore\n./Dockerfile\n./docs/a.md\n./docs/b.txt\n./keep.log\n./secret/public\nb.txt"
+    );
+    write(context.path(), "Dockerfile", "FROM busybox\nCOPY a.log /\n");
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("Dockerfile:2") && told.contains("excluded by .dockerignore"), "{told}");
+}
+
+#[test]
+fn steps_have_mounts_and_leave_nothing_of_them() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox AS made\nRUN mkdir /out && echo 7 > /out/seven\nFROM busybox\n\
+         RUN --mount=type=cache,target=/cache echo x >> /cache/count; cp /cache/count /count\n\
+         RUN --mount=type=bind,target=/ctx --mount=type=bind,from=made,source=/out,target=/from cat /ctx/f /from/seven > /read\n\
+         RUN --mount=type=secret,id=key --mount=type=secret,id=key,env=KEY test $(wc -c < /run/secrets/key) = 11 && test ${#KEY} = 11\n\
+         RUN --mount=type=tmpfs,target=/fast touch /fast/x && grep ' /fast ' /proc/mounts | cut -d' ' -f3 > /kind\n",
+    );
+    write(context.path(), "f", "file\n");
+    let key = context.path().join("key");
+    fs::write(&key, "very-hush-9").unwrap();
+    write(context.path(), ".dockerignore", "key\n");
+    let secret = format!("id=key,src={}", key.display());
+    build(&engine, context.path(), &["--secret", &secret]).ok();
+    build(&engine, context.path(), &["--secret", &secret, "--no-cache"]).ok();
+    let found = runs(
+        &engine,
+        "test",
+        "cat /count /read /kind; ls -d /cache /ctx /from /run/secrets /fast 2>/dev/null; true",
+    );
+    assert_eq!(found, "x\nx\nfile\n7\ntmpfs", "the cache stayed, the rest left nothing");
+    let told = build(&engine, context.path(), &["--no-cache"]);
+    let told = told.fails(1);
+    assert!(!told.contains("very-hush"), "{told}");
+    // No secret is anywhere on the disk.
+    let grep = run(Command::new("grep").args(["-rl", "very-hush"]).arg(engine.data_root()));
+    assert_eq!(grep.stdout, "", "{}", grep.stdout);
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    let engine = TestEngine::with_busybox();
+    for (dockerfile, wanted) in [
+        ("FROM busybox\nRUNN true\n", vec!["unknown instruction: RUNN", "RUN"]),
+        (
+            "FROM busybox\nRUN echo before; exit 3\n",
+            vec!["Dockerfile:2", ">>> RUN echo before; exit 3", "exit code: 3"],
+        ),
+        ("FROM busybox\nCOPY nowhere /\n", vec!["Dockerfile:2", "\"/nowhere\": not found"]),
+        ("FROM busybox\nCOPY --from=later / /\n", vec!["Dockerfile:2", "later"]),
+        ("FROM busybox\nUSER nobody-here\nWORKDIR /x\n", vec!["Dockerfile:3", "nobody-here"]),
+        ("", vec!["cannot be empty"]),
+    ] {
+        let context = context(dockerfile);
+        let told = build(&engine, context.path(), &[]).fails(1);
+        for part in wanted {
+            assert!(told.contains(part), "{part:?} of {dockerfile:?}: {told}");
+        }
+    }
+    let broken = context("FROM busybox\nRUN exit 9\n");
+    let told = classic(&engine, broken.path(), &[]).fails(9);
+    assert!(told.contains("returned a non-zero code: 9"), "{told}");
+    assert_eq!(engine.corten(&["images", "-aq", "-f", "dangling=true"]).ok(), "", "nothing half-made");
+}
+
+#[test]
+fn links_do_not_lead_out() {
+    let engine = TestEngine::with_busybox();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "hush").unwrap();
+    let context = context("FROM busybox\nRUN ln -s /tmp /place\nCOPY up/secret /got\n");
+    std::os::unix::fs::symlink(outside.path(), context.path().join("up")).unwrap();
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("not found"), "{told}");
+    // A link of the image is followed within the image.
+    write(context.path(), "Dockerfile", "FROM busybox\nRUN ln -s /tmp /place\nCOPY f /place/f\n");
+    let before =
+        fs::read_dir("/tmp").unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "f").count();
+    write(context.path(), "f", "f");
+    build(&engine, context.path(), &[]).ok();
+    assert_eq!(runs(&engine, "test", "readlink /place; cat /tmp/f"), "/tmp\nf");
+    let after =
+        fs::read_dir("/tmp").unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "f").count();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_build_ends_with_its_client_and_with_its_engine() {
+    let mut engine = TestEngine::with_busybox();
+    let context = context("FROM busybox\nRUN touch /done\nRUN echo begun; sleep 1000\n");
+    let start = |engine: &TestEngine| {
+        let mut corten = Command::new(corten_tests::binary("corten"));
+        corten.args(["-H", &engine.host(), "build", "-t", "never"]).arg(context.path());
+        corten.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut client = start(&engine);
+    eventually("the step runs", || steps(&engine) > 0);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the step ends with its client", || steps(&engine) == 0);
+    let mut client = start(&engine);
+    eventually("the step runs again", || steps(&engine) > 0);
+    engine.kill();
+    let _ = client.wait();
+    engine.restart();
+    eventually("the next engine ends the step", || steps(&engine) == 0);
+    // What was done stays done.
+    write(context.path(), "Dockerfile", "FROM busybox\nRUN touch /done\n");
+    let told = told(build(&engine, context.path(), &[]));
+    assert!(told.contains("CACHED"), "{told}");
+}
+
+/// How many containers of steps there are.
+fn steps(engine: &TestEngine) -> usize {
+    let snapshots = fs::read_dir(engine.data_root().join("snapshots"));
+    snapshots.map_or(0, |entries| {
+        entries.flatten().filter(|e| !e.file_name().to_string_lossy().starts_with('.')).count()
+    })
+}
+
+#[test]
+fn archives_are_unpacked_and_files_keep_their_modes() {
+    let engine = TestEngine::with_busybox();
+    let context = context("FROM busybox\nADD tree.tar.gz /tree/\nADD plain.txt /\nCOPY tree.tar.gz /kept/\n");
+    write(context.path(), "in/bin/tool", "#!/bin/sh\n");
+    fs::set_permissions(context.path().join("in/bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(context.path().join("in/bin/tool"), Some(42), Some(43)).unwrap();
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(context.path().join("in"))
+        .args(["-czf"])
+        .arg(context.path().join("tree.tar.gz"))
+        .arg("."))
+    .ok();
+    write(context.path(), "plain.txt", "plain");
+    assert_eq!(fs::metadata(context.path().join("in/bin/tool")).unwrap().uid(), 42);
+    build(&engine, context.path(), &[]).ok();
+    let found = runs(&engine, "test", "stat -c '%a %u:%g' /tree/bin/tool; cat /plain.txt; ls /kept");
+    assert_eq!(found, "755 42:43\nplaintree.tar.gz");
+}
+
+#[test]
+fn a_dockerfile_gets_no_more_than_its_user_allows() {
+    let engine = TestEngine::with_busybox();
+    let insecure = context("FROM busybox\nRUN --security=insecure true\n");
+    let refused = build(&engine, insecure.path(), &[]).fails(1);
+    assert!(refused.contains("--security=insecure is not allowed"), "{refused}");
+    let host = context("FROM busybox\nRUN --network=host cat /proc/net/unix > /seen\n");
+    let refused = build(&engine, host.path(), &[]).fails(1);
+    assert!(refused.contains("build with --network host"), "{refused}");
+    build(&engine, host.path(), &["--network", "host"]).ok();
+    assert_ne!(runs(&engine, "test", "wc -l < /seen"), "1", "the host's sockets");
+}
+
+/// An image is as old as its newest input, and still new here.
+#[test]
+fn a_fresh_image_is_not_pruned_as_an_old_one() {
+    let engine = TestEngine::with_busybox();
+    let context = context("FROM busybox\nRUN true\n");
+    build(&engine, context.path(), &["--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).ok();
+    let created = engine.corten(&["inspect", "-f", "{{.Created}}", "test"]).ok();
+    assert!(created.starts_with("2001-"), "{created}");
+    engine.corten(&["image", "prune", "-af", "--filter", "until=1h"]).ok();
+    id(&engine, "test");
+    engine.corten(&["image", "prune", "-af"]).ok();
+    assert_eq!(engine.corten(&["images", "-q"]).ok(), "");
+}

@@ -1,0 +1,166 @@
+//! Docker's own builder clients (buildx, `docker build`, Compose) at an engine: images, outputs, progress, failures, and what is left.
+//!
+//! Needs the host's package sources for the clients (`scripts/docker-plugins`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use corten_tests::{Output, TestEngine, eventually, run};
+use tempfile::TempDir;
+
+/// A directory of the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// An engine with busybox, and a context with a Dockerfile.
+struct Site {
+    engine: TestEngine,
+    plugins: PathBuf,
+    context: TempDir,
+}
+
+impl Site {
+    fn new(dockerfile: &str) -> Self {
+        let plugins = repository("target/clients");
+        run(Command::new(repository("scripts/docker-plugins")).arg(&plugins)).ok();
+        let site =
+            Self { engine: TestEngine::with_busybox(), plugins, context: TempDir::new().expect("a context") };
+        site.write("Dockerfile", dockerfile);
+        site
+    }
+
+    fn path(&self) -> &str {
+        self.context.path().to_str().expect("UTF-8")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.context.path().join(name), text).expect("a file of the context");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.engine.docker_command(arguments);
+        command.env("DOCKER_CONFIG", &self.plugins).current_dir(self.context.path());
+        command
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Output {
+        run(&mut self.command(arguments))
+    }
+
+    /// `docker build`; what it printed of its progress.
+    fn build(&self, more: &[&str]) -> Output {
+        self.docker(&[&["build", "--progress=plain"], more, &[self.path()]].concat())
+    }
+
+    /// What a program of the image `t` prints.
+    fn print(&self, command: &[&str]) -> String {
+        self.engine.docker(&[&["run", "--rm", "t"], command].concat()).ok()
+    }
+}
+
+#[test]
+fn docker_build_makes_an_image_and_finds_it_again() {
+    let site = Site::new(
+        "FROM busybox AS made\nARG WHAT=nothing\nRUN echo \"$WHAT\" >/made && echo told >&2\n\
+         FROM busybox\nCOPY --from=made /made /made\nCOPY file /file\nENV A=b\nCMD [\"cat\", \"/made\", \"/file\"]\n",
+    );
+    site.write("file", "one\n");
+    let id = site.context.path().join("../id-of-a-build");
+    let id = tempfile::NamedTempFile::new_in(id.parent().expect("a parent")).expect("a file");
+    let said =
+        site.build(&["-t", "t", "--build-arg", "WHAT=this", "--iidfile", id.path().to_str().expect("UTF-8")]);
+    let progress = said.stderr.clone();
+    said.ok();
+    for line in ["load build definition from Dockerfile", "RUN echo", "told", "exporting to image", "DONE"] {
+        assert!(progress.contains(line), "{line}: {progress}");
+    }
+    assert_eq!(site.print(&[]), "this\none");
+    let inspected =
+        site.engine.docker(&["image", "inspect", "t", "--format", "{{.Id}} {{.Config.Env}}"]).ok();
+    let known = fs::read_to_string(id.path()).expect("an id");
+    assert!(inspected.starts_with(&known) && inspected.contains("A=b"), "{inspected} {known}");
+
+    let again = site.build(&["-t", "t", "--build-arg", "WHAT=this"]);
+    let progress = again.stderr.clone();
+    again.ok();
+    assert!(progress.contains("CACHED"), "{progress}");
+    site.write("file", "two\n");
+    site.build(&["-t", "t", "--build-arg", "WHAT=this"]).ok();
+    assert_eq!(site.print(&[]), "this\ntwo");
+
+    let kept = site.docker(&["buildx", "du"]).ok();
+    assert!(kept.contains("Total"), "{kept}");
+    site.docker(&["buildx", "prune", "-a", "-f"]).ok();
+    assert_eq!(site.print(&[]), "this\ntwo");
+}
+
+#[test]
+fn a_failing_step_is_shown_where_it_stands() {
+    let site = Site::new("FROM busybox\nRUN echo before && exit 3\n");
+    let failed = site.build(&[]);
+    let said = failed.stderr.clone();
+    failed.fails(1);
+    for line in ["before", "Dockerfile:2", "   2 | >>> RUN echo before && exit 3", "exit code: 3"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    site.write("Dockerfile", "FROM busybox\nFLY away\n");
+    let said = site.build(&[]).stderr;
+    assert!(said.contains("FLY") && said.contains("ERROR: failed to"), "{said}");
+}
+
+#[test]
+fn secrets_stay_out_of_the_image() {
+    let site = Site::new(
+        "FROM busybox\nRUN --mount=type=secret,id=pin test \"$(cat /run/secrets/pin)\" = hush && echo seen >/seen\n",
+    );
+    site.write("pin", "hush");
+    let secret = format!("id=pin,src={}/pin", site.path());
+    site.build(&["-t", "t", "--secret", &secret]).ok();
+    assert_eq!(site.print(&["cat", "/seen"]), "seen");
+    assert_eq!(site.print(&["sh", "-c", "ls /run/secrets 2>/dev/null; true"]), "");
+}
+
+#[test]
+fn outputs_go_where_they_are_wanted() {
+    let site = Site::new(
+        "FROM busybox AS all\nRUN echo text >/only\nFROM scratch\nCOPY --from=all /only /deep/only\n",
+    );
+    let directory = TempDir::new().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    site.build(&["-o", &format!("type=tar,dest={}", at("files.tar"))]).ok();
+    let listed = run(Command::new("tar").args(["-xOf", &at("files.tar"), "deep/only"])).ok();
+    assert_eq!(listed, "text");
+    site.build(&["-t", "x:1", "-o", &format!("type=docker,dest={}", at("image.tar"))]).ok();
+    site.build(&["-t", "x:1", "-o", &format!("type=oci,dest={}", at("layout.tar"))]).ok();
+    site.engine.docker(&["load", "-i", &at("image.tar")]).ok();
+    let names = run(Command::new("tar").args(["-tf", &at("layout.tar")])).ok();
+    assert!(names.contains("oci-layout") && names.contains("index.json"), "{names}");
+}
+
+#[test]
+fn compose_builds_what_it_starts() {
+    let site =
+        Site::new("FROM busybox\nARG WHO\nRUN echo hello $WHO >/greeting\nCMD [\"cat\", \"/greeting\"]\n");
+    site.write(
+        "compose.yaml",
+        "services:\n  greeter:\n    image: greeter\n    build:\n      context: .\n      args: {WHO: world}\n",
+    );
+    site.docker(&["compose", "build"]).ok();
+    assert_eq!(site.engine.docker(&["run", "--rm", "greeter"]).ok(), "hello world");
+}
+
+#[test]
+fn a_client_that_is_killed_takes_its_build_along() {
+    let site = Site::new("FROM busybox\nRUN touch /begun && sleep 1000\n");
+    let mut command = Command::new(site.plugins.join("cli-plugins/docker-buildx"));
+    command.env("DOCKER_CONFIG", &site.plugins).env("DOCKER_HOST", site.engine.host());
+    command.args(["build", site.path()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = command.spawn().expect("buildx");
+    let containers = || fs::read_dir(site.engine.exec_root().join("containers")).map_or(0, Iterator::count);
+    eventually("the step runs", || containers() > 0);
+    client.kill().expect("killed");
+    client.wait().expect("ended");
+    eventually("the step's container is gone", || containers() == 0);
+}
