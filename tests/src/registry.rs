@@ -144,6 +144,11 @@ impl Wire {
         self.stream.get_mut().write_all(bytes)
     }
 
+    /// Waits until an answer begins.
+    pub fn wait_for_answer(&mut self) -> io::Result<()> {
+        self.stream.fill_buf().map(|_| ())
+    }
+
     /// Sends a request and reads its answer; `headers` are whole lines.
     pub fn ask(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<Reply> {
         let length = body.len();

@@ -14,6 +14,7 @@ mod control;
 mod digest;
 mod gate;
 mod handlers;
+mod linger;
 mod live;
 mod manifest;
 mod metrics;

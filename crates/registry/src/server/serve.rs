@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -24,6 +24,7 @@ use super::access::tls::{Tls, common_name};
 use super::body::Body;
 use super::gate::{Arrival, Caller, Peer};
 use super::handlers::{self, Call};
+use super::linger::{Lingering, Unread};
 use super::live::Live;
 use super::metrics;
 use super::refusal::Refusal;
@@ -46,8 +47,8 @@ const HEAD_MAX: usize = 64 << 10;
 const BUFFER_MAX: usize = 256 << 10;
 /// Connections at once. Who comes then waits to be taken.
 const CONNECTIONS_MAX: usize = 4096;
-/// Of a refused request's body, what is read nevertheless: so the client sees the answer, and not a connection that breaks.
-const DRAIN_MAX: usize = 256 << 10;
+/// Of a refused request's body, what is read nevertheless, so that its connection can go on.
+const DRAIN_MAX: u64 = 256 << 10;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long a client may take to agree on TLS.
@@ -184,10 +185,11 @@ async fn serve<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let peer = &Arc::new(peer);
+    let unread = &Unread::default();
     let answer = service_fn(|request| {
         let (registry, peer, outbox) = (registry.clone(), peer.clone(), outbox.clone());
         async move {
-            let response = reply(&registry, &peer, request).await;
+            let response = reply(&registry, &peer, request, unread).await;
             Ok::<_, Infallible>(match &outbox {
                 Some(outbox) => response.map(|body| body.by(outbox)),
                 None => response,
@@ -201,7 +203,7 @@ async fn serve<S>(
         .max_header_size(HEAD_MAX)
         // As Go writes them; some scripts mind.
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Lingering::new(stream, unread.clone())), answer);
     tokio::pin!(connection);
     let mut told = false;
     loop {
@@ -220,7 +222,12 @@ async fn serve<S>(
     }
 }
 
-async fn reply(registry: &Registry, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+async fn reply(
+    registry: &Registry,
+    peer: &Peer,
+    request: Request<Incoming>,
+    unread: &Unread,
+) -> Response<Body> {
     let begun = Instant::now();
     let id = request_id();
     let (parts, mut body) = request.into_parts();
@@ -238,10 +245,8 @@ async fn reply(registry: &Registry, peer: &Peer, request: Request<Incoming>) -> 
             refusal.into_response()
         }
     };
-    if !body.is_end_stream() && !response.status().is_success() {
-        let rest = Limited::new(&mut body, DRAIN_MAX).collect();
-        // Whatever comes of it, the answer is the same.
-        let _ = tokio::time::timeout(DRAIN, rest).await;
+    if !body.is_end_stream() && !response.status().is_success() && !passes_by(body).await {
+        unread.tell();
     }
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -252,6 +257,16 @@ async fn reply(registry: &Registry, peer: &Peer, request: Request<Incoming>) -> 
     let status = response.status().as_u16();
     tracing::debug!(id, peer = %peer.address, %method, path, status, took = ?begun.elapsed(), "request answered");
     response
+}
+
+/// Reads the rest of a body that nobody wants, where it is short: whether it came to its end.
+async fn passes_by(body: Incoming) -> bool {
+    match body.size_hint().exact() {
+        Some(left) if left <= DRAIN_MAX => {
+            matches!(tokio::time::timeout(DRAIN, body.collect()).await, Ok(Ok(_)))
+        }
+        _ => false,
+    }
 }
 
 async fn dispatch(
