@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 
+import build
 import compose
 import engines
 import observe
@@ -21,7 +22,7 @@ import registry
 from engines import Corten, Docker, Podman
 
 RUNS = 20
-GROUPS = ["start", "scale", "observe", "image", "logs", "net", "files", "compose", "registry", "oci"]
+GROUPS = ["start", "scale", "observe", "image", "logs", "net", "files", "compose", "registry", "build", "oci"]
 
 
 class Table:
@@ -290,6 +291,7 @@ def main():
         iperf = iperf_bundle(scratch) if "net" in groups else None
         archive = engines.big_archive(scratch) if "image" in groups else None
         host_archive = engines.host_archive(scratch) if "registry" in groups else None
+        contexts = build.Contexts(scratch) if "build" in groups else None
         services = compose.services_tarball(scratch) if "compose" in groups else None
         wanted = options.engines.split(",")
         for kind in (Corten, Docker, Podman):
@@ -316,9 +318,11 @@ def main():
                 bench_image(engine, table, archive)
             if "registry" in groups:
                 registry.bench_registry(sys.modules[__name__], engine, table, host_archive, f"{options.bin}/corten")
+            if "build" in groups:
+                build.bench_build(sys.modules[__name__], engine, table, here, contexts)
             engine.stop()
             running.remove(engine)
-        table.print([name for name in ("corten", "docker", "podman", "crun", "runc", "floor") if any(name in row for row in table.rows.values())])
+        table.print([name for name in ("corten", "docker", "buildkit", "podman", "crun", "runc", "floor") if any(name in row for row in table.rows.values())])
     finally:
         for engine in running:
             engine.stop()
