@@ -322,6 +322,22 @@ fn archives_are_unpacked_and_files_keep_their_modes() {
 }
 
 #[test]
+fn one_layer_may_come_twice() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox\nCOPY a /x\nRUN rm /x && mkdir /dir\nCOPY a /x\nCOPY b /dir/y\nRUN echo more >/dir/y\nCOPY b /dir/y\n",
+    );
+    write(context.path(), "a", "first\n");
+    write(context.path(), "b", "second\n");
+    told(build(&engine, context.path(), &[]));
+    let layers = engine.corten(&["inspect", "-f", "{{json .RootFS.Layers}}", "test"]).ok();
+    let layers: Vec<String> = serde_json::from_str(&layers).unwrap();
+    assert_eq!(layers.len(), 7, "{layers:?}");
+    assert_eq!((&layers[1], &layers[4]), (&layers[3], &layers[6]), "they are the same");
+    assert_eq!(runs(&engine, "test", "cat /x /dir/y"), "first\nsecond");
+}
+
+#[test]
 fn a_dockerfile_gets_no_more_than_its_user_allows() {
     let engine = TestEngine::with_busybox();
     let insecure = context("FROM busybox\nRUN --security=insecure true\n");

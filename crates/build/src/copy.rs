@@ -39,7 +39,7 @@ struct Put {
 }
 
 enum PutSource {
-    Path { path: Vec<u8>, filter: Arc<dyn Filter + Send> },
+    Path { path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     Archive { path: Vec<u8> },
     Document { bytes: Vec<u8> },
 }
@@ -61,7 +61,8 @@ impl Running<'_> {
                 self.find(&from, transfer, &source, copy.parents, &target, &mut puts)?;
             }
             self.documents(transfer, &target, &mut puts)?;
-            let shown = format!("COPY {} {target} # buildkit", self.sources_shown(transfer)?);
+            let parents = if copy.parents { " --parents" } else { "" };
+            let shown = format!("COPY{parents}{} {target} # buildkit", self.transfer_shown(transfer)?);
             self.put(&from, puts, transfer, shown, "copy").await
         };
         let outcome = done.await;
@@ -94,7 +95,7 @@ impl Running<'_> {
                 }
             }
             self.documents(transfer, &target, &mut puts)?;
-            let shown = format!("ADD {} {target} # buildkit", self.sources_shown(transfer)?);
+            let shown = format!("ADD{} {target} # buildkit", self.transfer_shown(transfer)?);
             self.put(&from, puts, transfer, shown, "add").await
         };
         let outcome = done.await;
@@ -151,13 +152,19 @@ impl Running<'_> {
         expanded.map_or_else(|_| instruction.original.clone(), |expansion| expansion.text)
     }
 
-    fn sources_shown(&self, transfer: &Transfer) -> Result<String> {
+    /// Flags and sources for the history, a space in front of each.
+    fn transfer_shown(&self, transfer: &Transfer) -> Result<String> {
         let mut words = Vec::new();
+        for (flag, value) in [("chown", &transfer.chown), ("chmod", &transfer.chmod)] {
+            if let Some(value) = value {
+                words.push(format!("--{flag}={}", self.word(value)?));
+            }
+        }
         for source in &transfer.sources {
             words.push(self.word(source)?);
         }
         words.extend(transfer.documents.iter().map(|document| format!("<<{}", document.name)));
-        Ok(words.join(" "))
+        Ok(words.iter().map(|word| format!(" {word}")).collect())
     }
 
     async fn context(&self) -> Result<From> {
@@ -166,7 +173,7 @@ impl Running<'_> {
     }
 
     async fn elsewhere(&self, name: &str) -> Result<From> {
-        let state = match self.build.find_stage(name, self.index) {
+        let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
             None => match self.build.options.contexts.get(name) {
                 Some(NamedContext::Tree(tree)) => {
@@ -206,11 +213,11 @@ impl Running<'_> {
             return Err(self.missing(&wanted, from));
         }
         for path in found {
-            let target = if parents {
+            let (target, with_parents) = if parents {
                 let kept = path.strip_prefix(pivot.as_str()).unwrap_or(&path).trim_start_matches('/');
-                format!("{}/{kept}", target.trim_end_matches('/'))
+                (format!("{}/{kept}", target.trim_end_matches('/')), Some(kept.matches('/').count()))
             } else {
-                target.to_owned()
+                (target.to_owned(), None)
             };
             let filter = excluding(from, &transfer.exclude, &path)?;
             let stat = corten_image::files::stat(&*from.root, path.as_bytes());
@@ -218,7 +225,8 @@ impl Running<'_> {
             if filter.verdict(path.as_bytes(), is_directory) == Verdict::Skip {
                 continue;
             }
-            puts.push(Put { source: PutSource::Path { path: path.into_bytes(), filter }, target });
+            let source = PutSource::Path { path: path.into_bytes(), filter, with_parents };
+            puts.push(Put { source, target });
         }
         Ok(())
     }
@@ -334,7 +342,7 @@ impl Running<'_> {
             let mut seen = Vec::new();
             for put in &puts {
                 let (path, filter) = match &put.source {
-                    PutSource::Path { path, filter } => (path, filter),
+                    PutSource::Path { path, filter, .. } => (path, filter),
                     PutSource::Archive { path } => (path, &filter),
                     PutSource::Document { bytes } => {
                         seen.push((Digest::of(bytes), None));
@@ -353,7 +361,14 @@ impl Running<'_> {
             key.text(&self.absolute(&put.target));
             match &put.source {
                 // Its name counts where the target is a directory.
-                PutSource::Path { path, .. } => key.text("path").bytes(base_name(path)),
+                PutSource::Path { path, with_parents, .. } => {
+                    let mut above = path.as_slice();
+                    for _ in 0..with_parents.map_or(0, |count| count + 1) {
+                        attributes(from, above, key)?;
+                        above = &above[..above.len().saturating_sub(base_name(above).len() + 1)];
+                    }
+                    key.text("path").bytes(base_name(path))
+                }
                 PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
                 PutSource::Document { .. } => key.text("document"),
             };
@@ -379,7 +394,7 @@ impl Running<'_> {
         let clean = pattern::clean(&absolute);
         let target = clean.trim_start_matches('/').as_bytes().to_vec();
         Ok(match put.source {
-            PutSource::Path { path, filter } => {
+            PutSource::Path { path, filter, with_parents } => {
                 let resolved = corten_image::files::resolve_existing(&*from.root, &path)
                     .unwrap_or_else(|_| path.clone());
                 let is_tree =
@@ -390,7 +405,7 @@ impl Running<'_> {
                     false if is_directory || is_directory_of(base, &target) => join(&target, &name),
                     false => target,
                 };
-                let source = Source::Path { root: from.root.clone(), path, filter };
+                let source = Source::Path { root: from.root.clone(), path, filter, with_parents };
                 Item { source, owner, mode, target }
             }
             PutSource::Archive { path } => {
@@ -409,6 +424,15 @@ impl Running<'_> {
             },
         })
     }
+}
+
+/// Puts into the key what comes along with its attributes.
+fn attributes(from: &From, directory: &[u8], key: &mut Key) -> Result<()> {
+    let found = corten_image::files::stat(&*from.root, directory).map_err(|error| {
+        Error::Invalid(format!("cannot look at {:?}: {error}", String::from_utf8_lossy(directory)))
+    })?;
+    key.number(found.mode.into()).number(found.uid.into()).number(found.gid.into());
+    Ok(())
 }
 
 /// An archive that ADD takes is unpacked, unless it is told not to.

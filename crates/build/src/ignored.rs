@@ -25,6 +25,10 @@ impl Ignored {
 
 impl Filter for Ignored {
     fn verdict(&self, path: &[u8], is_directory: bool) -> Verdict {
+        // Patterns are of what is in the tree.
+        if path.is_empty() {
+            return Verdict::Take;
+        }
         let path = String::from_utf8_lossy(path);
         let mut matches = Matches::default();
         for (end, _) in path.match_indices('/') {

@@ -56,7 +56,7 @@ impl Running<'_> {
         }
         let mut key = Key::new("run");
         key.stack(&self.state.stack).texts(&program.command);
-        key.texts(&self.state.image.config.env).texts(&self.args.entries());
+        key.texts(&self.environment());
         key.text(&self.state.image.config.user).text(&self.state.image.config.working_dir);
         key.text(&format!("{network:?}")).text(&self.state.platform.to_string());
         if let Some(epoch) = self.build.epoch {
@@ -86,7 +86,8 @@ impl Running<'_> {
         key: corten_image::Digest,
     ) -> Result<()> {
         let mut config = self.state.image.config.clone();
-        self.environment(&mut config.env);
+        config.env = self.environment();
+        self.undeclared(&mut config.env);
         let mut step_mounts: Vec<StepMount> = program.script.into_iter().collect();
         let mut secret_env = Vec::new();
         // Held until the program has ended.
@@ -136,7 +137,8 @@ impl Running<'_> {
 
     fn program(&self, run: &Run) -> Result<Program> {
         let documents = &run.command.documents;
-        let args = self.args.entries();
+        let shown_arg = |name: &str| format!("{name}={}", self.variable(name).unwrap_or_default());
+        let args: Vec<String> = self.state.args.counted().map(shown_arg).collect();
         let with_args = |shown: String| match args.len() {
             0 => format!("RUN {shown} # buildkit"),
             count => format!("RUN |{count} {} {shown} # buildkit", args.join(" ")),
@@ -167,10 +169,11 @@ impl Running<'_> {
                     return Ok(Program { shown: with_args(command.join(" ")), command, script: None });
                 }
                 let path = format!("{SCRIPTS}/{}", document.name);
+                let command = interpreted(&content, &path);
                 let shown = with_args(format!("{}{content}{}", text, document.name));
                 let source = MountSource::Secret { bytes: content.into_bytes(), mode: 0o755, uid: 0, gid: 0 };
                 let script = StepMount { target: path.clone(), is_read_only: true, source };
-                Ok(Program { shown, command: vec![path], script: Some(script) })
+                Ok(Program { shown, command, script: Some(script) })
             }
             documents => {
                 let mut whole = text.clone();
@@ -185,15 +188,21 @@ impl Running<'_> {
         }
     }
 
-    /// What the program sees besides ENV: ARG below it, proxies, and the time for those who write times.
-    fn environment(&self, env: &mut Vec<String>) {
-        let is_set =
-            |env: &[String], name: &str| env.iter().any(|entry| crate::state::name_of(entry) == name);
-        for entry in self.args.entries() {
-            if !is_set(env, crate::state::name_of(&entry)) {
-                env.push(entry);
+    /// What the program sees of ENV and ARG.
+    fn environment(&self) -> Vec<String> {
+        let mut state = self.state.clone();
+        for name in self.state.args.counted() {
+            if let Some(value) = self.variable(name) {
+                state.set_env(name, &value);
             }
         }
+        state.image.config.env
+    }
+
+    /// What it sees besides: proxies, and the time for those who write times.
+    fn undeclared(&self, env: &mut Vec<String>) {
+        let is_set =
+            |env: &[String], name: &str| env.iter().any(|entry| crate::state::name_of(entry) == name);
         for (name, value) in &self.build.options.build_args {
             if is_undeclared(name) && !is_set(env, name) {
                 env.push(format!("{name}={value}"));
@@ -249,7 +258,7 @@ impl Running<'_> {
     }
 
     async fn mounted_from(&self, name: &str, path: String, key: &mut Key) -> Result<(Stack, String)> {
-        let state = match self.build.find_stage(name, self.index) {
+        let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
             None => match self.build.options.contexts.get(name) {
                 Some(NamedContext::Tree(tree)) => return self.context_layer(tree, &path, key).await,
@@ -287,7 +296,8 @@ impl Running<'_> {
         let layer = match self.build.session.find(&own)? {
             Some(layer) => layer,
             None => {
-                let source = Source::Path { root: tree.root.clone(), path: path.as_bytes().to_vec(), filter };
+                let (root, own_path) = (tree.root.clone(), path.as_bytes().to_vec());
+                let source = Source::Path { root, path: own_path, filter, with_parents: None };
                 let (owner, mode) = (Owner::AsItWas, ModeChange::Keep);
                 let item = Item { source, owner, mode, target: place.as_bytes().to_vec() };
                 let graft = Graft { base: None, items: vec![item], newest: i64::MAX };
@@ -368,6 +378,15 @@ impl Running<'_> {
         };
         Ok(pattern::clean(&self.absolute(&target)))
     }
+}
+
+/// How the kernel would start a script (execve(2)): the interpreter, at most one argument, the path. The script lies where nothing is
+/// executed.
+fn interpreted(script: &str, path: &str) -> Vec<String> {
+    let line = script.strip_prefix("#!").unwrap_or(script).lines().next().unwrap_or_default().trim();
+    let (interpreter, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let words = [interpreter, argument.trim_start(), path];
+    words.into_iter().filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn secret_id(mount: &Mount) -> Result<String> {

@@ -7,7 +7,6 @@ use crate::dockerfile::expand::Expander;
 use crate::dockerfile::{self, Instruction, Located, Pairs};
 use crate::error::{Error, Result};
 use crate::state::State;
-use crate::variables::Args;
 use crate::vertex::Told;
 
 /// A stage on its way.
@@ -15,7 +14,6 @@ pub struct Running<'b> {
     pub build: &'b Build,
     pub index: usize,
     pub state: State,
-    pub args: Args,
     /// How many of the stage's steps were told of, and how many there are.
     told: usize,
     total: usize,
@@ -25,7 +23,7 @@ pub struct Running<'b> {
 
 impl<'b> Running<'b> {
     pub fn new(build: &'b Build, index: usize, state: State) -> Running<'b> {
-        Running { build, index, state, args: Args::default(), told: 0, total: 0, has_cmd: false }
+        Running { build, index, state, told: 0, total: 0, has_cmd: false }
     }
 
     pub async fn run(mut self) -> Result<State> {
@@ -85,6 +83,7 @@ impl<'b> Running<'b> {
                 let pairs = self.pairs(pairs)?;
                 for (key, value) in &pairs {
                     self.state.set_env(key, value);
+                    self.state.args.give_way(key);
                 }
                 let shown: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 self.state.note(format!("ENV {}", shown.join(" ")), true);
@@ -113,7 +112,6 @@ impl<'b> Running<'b> {
             }
             Instruction::Onbuild(trigger) => {
                 self.state.config().on_build.push(trigger.expression.clone());
-                self.state.note(format!("ONBUILD {}", trigger.expression), true);
             }
             Instruction::Shell(shell) => {
                 self.state.config().shell = Some(shell.words.clone());
@@ -121,6 +119,9 @@ impl<'b> Running<'b> {
             }
             Instruction::Stopsignal(stop) => {
                 let signal = self.word(&stop.signal)?;
+                if corten_sys::signal_name::number(&signal).is_none() {
+                    return Err(Error::Invalid(format!("invalid signal: {signal}")));
+                }
                 self.state.config().stop_signal.clone_from(&signal);
                 self.state.note(format!("STOPSIGNAL {signal}"), true);
             }
@@ -145,6 +146,20 @@ impl<'b> Running<'b> {
         Ok(())
     }
 
+    /// The stage that `--from` or `from=` means, none where it means something from outside.
+    pub fn stage_named(&self, name: &str) -> Result<Option<usize>> {
+        let stage = self.build.find_stage(name, self.index);
+        // Not an image whose ID begins so.
+        let is_number = name.parse::<usize>().is_ok() && !self.build.options.contexts.contains_key(name);
+        if stage.is_none() && is_number {
+            return Err(Error::Invalid(format!(
+                "invalid stage index {name}: stages before this one are 0 to {}",
+                self.index.saturating_sub(1)
+            )));
+        }
+        Ok(stage)
+    }
+
     fn arg(&mut self, arg: &dockerfile::Arg) -> Result<()> {
         let mut shown = Vec::new();
         for entry in &arg.entries {
@@ -155,7 +170,7 @@ impl<'b> Running<'b> {
                 Some(value) => format!("{}={value}", entry.name),
                 None => entry.name.clone(),
             });
-            self.args.declare(&entry.name, value);
+            self.state.args.declare(&entry.name, value);
         }
         self.state.note(format!("ARG {}", shown.join(" ")), true);
         Ok(())
@@ -171,7 +186,9 @@ impl<'b> Running<'b> {
     }
 
     pub fn variable(&self, name: &str) -> Option<String> {
-        self.state.env(name).or_else(|| self.args.value(name).map(str::to_owned))
+        let args = &self.state.args;
+        let own = args.value(name).map(str::to_owned);
+        if args.is_above_env(name) { own } else { self.state.env(name).or(own) }
     }
 
     /// A word with its variables replaced.

@@ -6,6 +6,7 @@ use corten_image::{Image, ImageId, Platform};
 
 use crate::dockerfile::{self, Form};
 use crate::error::{Error, Result};
+use crate::variables::Args;
 
 /// What the history says of who made an entry: readers know BuildKit's mark.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -25,6 +26,8 @@ pub struct State {
     /// The newest of all inputs, Unix seconds: no file that a step makes is newer.
     pub newest: i64,
     pub platform: Platform,
+    /// What ARG has declared: a stage that begins with another one has its too.
+    pub args: Args,
 }
 
 impl State {
@@ -37,7 +40,14 @@ impl State {
         };
         image.config.env = vec![format!("PATH={DEFAULT_PATH}")];
         image.config.working_dir = "/".to_owned();
-        State { stack: Stack::default(), image, base: None, newest: 0, platform: platform.clone() }
+        State {
+            stack: Stack::default(),
+            image,
+            base: None,
+            newest: 0,
+            platform: platform.clone(),
+            args: Args::default(),
+        }
     }
 
     pub fn of_image(image: &Image) -> State {
@@ -46,9 +56,6 @@ impl State {
         if !config.config.env.iter().any(|entry| entry.starts_with("PATH=")) {
             config.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
-        if config.config.working_dir.is_empty() {
-            config.config.working_dir = "/".to_owned();
-        }
         let newest = config.created.as_deref().and_then(seconds).unwrap_or(0).max(0);
         State {
             stack: Stack::of_image(image),
@@ -56,6 +63,7 @@ impl State {
             image: config,
             base: Some(image.id),
             newest,
+            args: Args::default(),
         }
     }
 

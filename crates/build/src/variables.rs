@@ -85,29 +85,50 @@ impl Globals {
 
 /// The ARGs of a stage, in the order of their first declaration.
 #[derive(Clone, Debug, Default)]
-pub struct Args {
-    values: Vec<(String, Option<String>)>,
+pub struct Args(Vec<Declared>);
+
+#[derive(Clone, Debug)]
+struct Declared {
+    name: String,
+    value: Option<String>,
+    /// Of an ARG and an ENV of one name the later one counts.
+    is_above_env: bool,
 }
 
 impl Args {
     pub fn declare(&mut self, name: &str, value: Option<String>) {
-        match self.values.iter_mut().find(|(known, _)| known == name) {
+        match self.0.iter_mut().find(|known| known.name == name) {
             // A second declaration without a value changes nothing.
-            Some(known) => known.1 = value.or(known.1.take()),
-            None => self.values.push((name.to_owned(), value)),
+            Some(known) => {
+                known.is_above_env |= value.is_some();
+                known.value = value.or(known.value.take());
+            }
+            None => {
+                let is_above_env = value.is_some();
+                self.0.push(Declared { name: name.to_owned(), value, is_above_env });
+            }
         }
     }
 
-    pub fn value(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(known, _)| known == name)?.1.as_deref()
+    /// ENV has set a variable of that name.
+    pub fn give_way(&mut self, name: &str) {
+        self.0.iter_mut().filter(|known| known.name == name).for_each(|known| known.is_above_env = false);
     }
 
-    /// `NAME=value`, sorted, for the history and the environment; those that have a value and count.
-    pub fn entries(&self) -> Vec<String> {
-        let counted = self.values.iter().filter(|(name, _)| !is_undeclared(name));
-        let mut entries: Vec<String> =
-            counted.filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))).collect();
-        entries.sort();
-        entries
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.find(name)?.value.as_deref()
+    }
+
+    pub fn is_above_env(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|known| known.is_above_env)
+    }
+
+    /// The names of those that count for keys and the history.
+    pub fn counted(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|known| known.name.as_str()).filter(|name| !is_undeclared(name))
+    }
+
+    fn find(&self, name: &str) -> Option<&Declared> {
+        self.0.iter().find(|known| known.name == name)
     }
 }

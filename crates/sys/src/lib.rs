@@ -18,6 +18,7 @@ pub mod quota;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub mod signal_name;
 pub mod title;
 pub mod tree;
 pub mod writeback;

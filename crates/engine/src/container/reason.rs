@@ -5,7 +5,7 @@ use corten_api::container::ExitReason;
 use corten_runtime::monitor::protocol::{Cause, Exit};
 use serde::{Deserialize, Serialize};
 
-use super::signal::signal_name;
+use corten_sys::signal_name::name as signal_name;
 
 /// TERM and its like, which a program may react to in its own way, are taken for the cause of an end that follows within so many seconds.
 const CONSEQUENCE_S: u64 = 10;

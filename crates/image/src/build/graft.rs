@@ -92,8 +92,9 @@ pub struct Item {
 }
 
 pub enum Source {
-    /// What the path leads to below the root. Of a directory, what is in it.
-    Path { root: Arc<OwnedFd>, path: Vec<u8>, filter: Arc<dyn Filter + Send> },
+    /// What the path leads to below the root. Of a directory, what is in it; with parents, itself and as many of the directories above
+    /// it: the target has them, too.
+    Path { root: Arc<OwnedFd>, path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     /// A directory that is to be there; those above it too.
     Directory,
     /// A file that is not in a tree: a here-document.
@@ -163,7 +164,12 @@ impl Layer<'_> {
                     None => self.directories_down_to(&target),
                 }
             }
-            Source::Path { root, path, filter } => self.tree(&root, &path, filter.as_ref(), &item.target),
+            Source::Path { root, path, filter, with_parents } => {
+                if let Some(count) = with_parents {
+                    self.parents(&root, &path, count, &item.target)?;
+                }
+                self.tree(&root, &path, filter.as_ref(), &item.target)
+            }
             Source::Bytes { bytes, mode, mtime } => {
                 let target = self.file_target(&item.target)?;
                 let entry = self.new_file(target, mode, mtime, bytes.len() as u64);
@@ -179,6 +185,37 @@ impl Layer<'_> {
         entry.mtime.seconds = mtime;
         (entry.size, entry.stored_bytes) = (size, size);
         entry
+    }
+
+    /// The directories above a path that come along, and itself if it is one, where the layers beneath don't have them.
+    fn parents(
+        &mut self,
+        root: &OwnedFd,
+        path: &[u8],
+        count: usize,
+        target: &[u8],
+    ) -> Result<(), GraftError> {
+        let (mut path, mut target, mut way) = (path, target, Vec::new());
+        for _ in 0..=count {
+            way.push((path, target));
+            (path, target) = (parent(path), parent(target));
+        }
+        for (path, target) in way.into_iter().rev() {
+            let target = self.resolved(target)?;
+            if self.kind_beneath(&target)?.is_some() || self.directories.contains(&target) {
+                continue;
+            }
+            let entry = match directory_entry(root, path) {
+                Err(GraftError::NotADirectory(_)) => None,
+                found => found?,
+            };
+            let Some(mut entry) = entry else { continue };
+            self.directories_down_to(parent(&target))?;
+            entry.path = [&target, &b"/"[..]].concat();
+            self.directories.insert(target);
+            self.dressed(&entry)?;
+        }
+        Ok(())
     }
 
     /// A path or, of a directory, what is in it.
@@ -224,9 +261,13 @@ impl Layer<'_> {
             }
             _ if target.is_empty() => self.directories_down_to(b"")?,
             _ if self.directories.contains(&target) => {}
+            // It is a new one: only what is in the source is copied, not the source itself.
             _ => {
                 self.directories_down_to(parent(&target))?;
-                self.add(found, target.clone())?;
+                let mut entry = Entry::new(Kind::Directory, [&target, &b"/"[..]].concat(), 0o755);
+                entry.mtime.seconds = self.newest;
+                self.directories.insert(target.clone());
+                self.dressed(&entry)?;
             }
         }
         Ok(target)
@@ -282,7 +323,7 @@ impl Layer<'_> {
         let place = |path: &[u8]| -> Result<Vec<u8>, GraftError> {
             let clean = inside(path)
                 .ok_or_else(|| GraftError::Outside { name: name.to_owned(), entry: text(path) })?;
-            Ok(join(&top, &clean))
+            Ok(if clean.is_empty() { top.clone() } else { join(&top, &clean) })
         };
         let mut reader = Reader::new(reader);
         while let Some(mut entry) = reader.next_entry().map_err(failed)? {
@@ -336,18 +377,16 @@ impl Layer<'_> {
         io::copy(&mut io::repeat(0).take(bytes), &mut self.writer).map_err(GraftError::Write).map(drop)
     }
 
-    /// Where a file goes: links on the way to it are followed, one in its place is replaced.
+    /// Where a file goes: links on the way to it are followed, and one in its place as well.
     fn file_target(&mut self, target: &[u8]) -> Result<Vec<u8>, GraftError> {
-        let above = self.resolved(parent(target))?;
-        let name = target.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        let target = join(&above, name);
+        let target = self.resolved(target)?;
         if target.is_empty()
             || self.kind_beneath(&target)? == Some(FileType::Directory)
             || self.directories.contains(&target)
         {
             return Err(GraftError::IsADirectory(text(&target)));
         }
-        self.directories_down_to(&above)?;
+        self.directories_down_to(parent(&target))?;
         Ok(target)
     }
 
@@ -377,7 +416,8 @@ impl Layer<'_> {
             return Ok(());
         }
         self.directories_down_to(parent(path))?;
-        let mut entry = match self.directory_beneath(path)? {
+        let beneath = self.base.as_ref().map(|base| directory_entry(base, path)).transpose()?.flatten();
+        let mut entry = match beneath {
             Some(entry) => entry,
             None => {
                 let mut entry = Entry::new(Kind::Directory, path, 0o755);
@@ -391,23 +431,6 @@ impl Layer<'_> {
         entry.path = [path, b"/"].concat();
         self.directories.insert(path.to_vec());
         self.header(&entry)
-    }
-
-    /// A directory as the layers beneath have it.
-    fn directory_beneath(&self, path: &[u8]) -> Result<Option<Entry>, GraftError> {
-        let Some(base) = &self.base else { return Ok(None) };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = match open(base, path, flags) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => return Err(GraftError::NotADirectory(text(path))),
-            Err(error) => return Err(read_error(path)(error.into())),
-        };
-        let stat = rustix::fs::fstat(&directory).map_err(|error| read_error(path)(error.into()))?;
-        let node = Node { stat, kind: FileType::Directory, file: Some(directory) };
-        let Some(mut entry) = node.entry(path.to_vec()) else { return Ok(None) };
-        entry.xattrs = attributes(&node).map_err(read_error(path))?;
-        Ok(Some(entry))
     }
 
     /// Writes an entry with the owner, permissions and time that all of them get.
@@ -456,6 +479,22 @@ impl Layer<'_> {
         }
         Ok(())
     }
+}
+
+/// A directory as it is below a root; none where there is none.
+fn directory_entry(root: &OwnedFd, path: &[u8]) -> Result<Option<Entry>, GraftError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match open(root, path, flags) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(GraftError::NotADirectory(text(path))),
+        Err(error) => return Err(read_error(path)(error.into())),
+    };
+    let stat = rustix::fs::fstat(&directory).map_err(|error| read_error(path)(error.into()))?;
+    let node = Node { stat, kind: FileType::Directory, file: Some(directory) };
+    let Some(mut entry) = node.entry(path.to_vec()) else { return Ok(None) };
+    entry.xattrs = attributes(&node).map_err(read_error(path))?;
+    Ok(Some(entry))
 }
 
 fn join(above: &[u8], name: &[u8]) -> Vec<u8> {

@@ -18,7 +18,8 @@ fn open(path: &Path) -> OwnedFd {
 }
 
 fn path(root: &Path, path: &str, target: &str) -> Item {
-    let source = Source::Path { root: Arc::new(open(root)), path: path.into(), filter: Arc::new(TakeAll) };
+    let (root, filter) = (Arc::new(open(root)), Arc::new(TakeAll));
+    let source = Source::Path { root, path: path.into(), filter, with_parents: None };
     Item { source, owner: Owner::Is(0, 0), mode: ModeChange::Keep, target: target.into() }
 }
 

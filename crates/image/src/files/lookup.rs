@@ -18,6 +18,8 @@ pub struct PathStat {
     pub size: i64,
     /// `st_mode`, type and permissions.
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     pub mtime: Time,
     /// Of a symbolic link: where it leads in the end, as far as that exists.
     pub link_target: Option<Vec<u8>>,
@@ -36,6 +38,8 @@ pub fn stat(root: &impl AsFd, path: &[u8]) -> io::Result<PathStat> {
     Ok(PathStat {
         size: found.st_size,
         mode: found.st_mode,
+        uid: found.st_uid,
+        gid: found.st_gid,
         mtime: Time { seconds: found.st_mtime, nanoseconds: found.st_mtime_nsec as u32 },
         link_target: is_link.then(|| resolve(root, path)).transpose()?,
     })

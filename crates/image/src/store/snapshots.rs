@@ -3,6 +3,7 @@
 //! `<snapshots>/<id>/upper` and `work` for overlayfs, and a row that keeps the layers alive as long as the
 //! snapshot lives, whatever happens to the image.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -94,7 +95,9 @@ impl Store {
 
     fn mount_all(&self, layers: &[DiffId], mounts: &LayerMounts) -> Result<Vec<PathBuf>, Error> {
         let mut mounted = Vec::with_capacity(layers.len().max(1));
-        for layer in layers.iter().rev() {
+        let mut seen = HashSet::new();
+        // Overlayfs takes no directory twice. A layer hides all that it has further down again, so that its topmost place is enough.
+        for layer in layers.iter().rev().filter(|layer| seen.insert(**layer)) {
             mounted.push(mounts.mount(*layer, &self.layers.mount_source(layer)?)?);
         }
         if mounted.is_empty() {
