@@ -363,3 +363,47 @@ fn a_fresh_image_is_not_pruned_as_an_old_one() {
     engine.corten(&["image", "prune", "-af"]).ok();
     assert_eq!(engine.corten(&["images", "-q"]).ok(), "");
 }
+
+#[test]
+fn questions_are_answered_without_building() {
+    let engine = TestEngine::with_busybox();
+    let context = context("ARG WHO=you\n# made is made\nFROM nowhere.invalid/$WHO as made\nCMD echo hi\n");
+    let ask = |flags: &[&str]| build(&engine, context.path(), flags);
+    let found = ask(&["--check"]);
+    assert_eq!(found.code, 1, "{}", found.stderr);
+    for line in [
+        "Check complete, 2 warnings have been found!",
+        "WARNING: FromAsCasing - https://",
+        "Dockerfile:3",
+        "   3 | >>> FROM nowhere.invalid/$WHO as made",
+        "WARNING: JSONArgsRecommended",
+    ] {
+        assert!(found.stdout.contains(line), "{line}: {}", found.stdout);
+    }
+    let all = ["--check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"];
+    assert_eq!(ask(&all).ok(), "Check complete, no warnings found.");
+    let found = ask(&["--call", "check,format=json,ignorestatus"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["warnings"][0]["ruleName"], "FromAsCasing");
+    assert_eq!(ask(&["--call=targets"]).ok(), "TARGET           DESCRIPTION\nmade (default)   is made");
+    let outline = ask(&["--call=outline", "--build-arg", "WHO=me"]).ok();
+    assert!(outline.contains("BUILD ARG   VALUE") && outline.contains("WHO         me"), "{outline}");
+    write(context.path(), "Dockerfile", "FROM busybox\nFLY away\n");
+    let wrong = ask(&["--check"]);
+    assert!(wrong.code == 1 && wrong.stdout.contains("   2 | >>> FLY away"), "{}", wrong.stdout);
+    assert!(ask(&["--call=fly"]).stderr.contains("unknown method"));
+}
+
+#[test]
+fn a_warning_fails_a_build_where_it_is_to() {
+    let engine = TestEngine::with_busybox();
+    let context = context("FROM busybox as made\nRUN true\n");
+    let strict = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"];
+    let told = build(&engine, context.path(), &strict).fails(1);
+    assert!(told.contains("lint violation found for rules: FromAsCasing"), "{told}");
+    build(&engine, context.path(), &[]).ok();
+    write(context.path(), "Dockerfile", "# check=error=true\nFROM busybox as made\n");
+    build(&engine, context.path(), &[]).fails(1);
+    let lax = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true;skip=FromAsCasing"];
+    build(&engine, context.path(), &lax).ok();
+}

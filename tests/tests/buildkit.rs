@@ -132,11 +132,45 @@ fn outputs_go_where_they_are_wanted() {
     site.build(&["-o", &format!("type=tar,dest={}", at("files.tar"))]).ok();
     let listed = run(Command::new("tar").args(["-xOf", &at("files.tar"), "deep/only"])).ok();
     assert_eq!(listed, "text");
+    let tree = "mkdir -p /out/dir && cd /out && head -c 3000001 /dev/zero >large && ln large linked && ln -s ../only link && chmod 700 dir";
+    let dockerfile = format!(
+        "FROM busybox AS all\nRUN echo text >/only\nRUN {tree}\nFROM scratch\n\
+         COPY --from=all /only /deep/only\nCOPY --from=all /out /\n"
+    );
+    site.write("Dockerfile", &dockerfile);
+    let said = site.build(&["-o", &at("files")]);
+    assert!(said.stderr.contains("exporting to client directory"), "{}", said.stderr);
+    said.ok();
+    let facts = format!(
+        "cd {} && cat deep/only && wc -c <large && readlink link && stat -c %a dir && test large -ef linked",
+        at("files")
+    );
+    assert_eq!(run(Command::new("sh").args(["-c", &facts])).ok(), "text\n3000001\n../only\n700");
+    site.build(&["-o", &at("files")]).ok();
     site.build(&["-t", "x:1", "-o", &format!("type=docker,dest={}", at("image.tar"))]).ok();
     site.build(&["-t", "x:1", "-o", &format!("type=oci,dest={}", at("layout.tar"))]).ok();
     site.engine.docker(&["load", "-i", &at("image.tar")]).ok();
     let names = run(Command::new("tar").args(["-tf", &at("layout.tar")])).ok();
     assert!(names.contains("oci-layout") && names.contains("index.json"), "{names}");
+}
+
+#[test]
+fn questions_about_a_dockerfile_are_answered() {
+    let site = Site::new("# made is made\nFROM busybox as made\nARG WHO=you\nCMD echo hi\n");
+    let ask = |question: &str| {
+        let mut command = site.command(&["buildx", "build", "--print", question, site.path()]);
+        run(command.env("BUILDX_EXPERIMENTAL", "1"))
+    };
+    let targets = ask("targets").ok();
+    assert!(targets.contains("made (default)") && targets.contains("is made"), "{targets}");
+    let outline = ask("outline").ok();
+    assert!(outline.contains("WHO") && outline.contains("you"), "{outline}");
+    let json = ask("outline,format=json").ok();
+    assert!(json.contains("\"name\": \"WHO\""), "{json}");
+    let found = ask("lint").stdout;
+    assert!(found.contains("FromAsCasing") && found.contains(">>> FROM busybox as made"), "{found}");
+    let unknown = ask("horoscope");
+    assert!(unknown.code != 0 && unknown.stderr.contains("horoscope"), "{}", unknown.stderr);
 }
 
 #[test]

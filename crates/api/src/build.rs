@@ -1,6 +1,6 @@
 //! Builds, as Corten's own client asks for them: `POST /corten/build`. The body is a line of JSON, a [`BuildRequest`], and behind it
 //! the context as a tar archive where it is not a directory that the engine sees itself. The answer is a line of JSON per
-//! [`BuildEvent`].
+//! [`BuildEvent`]; a [`BuildData`] has its bytes right behind it.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ use crate::auth::AuthConfig;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildRequest {
+    /// A question about the Dockerfile instead of a build: `check`, `outline`, `targets`.
+    pub call: String,
     pub definition: BuildDefinition,
     pub context: BuildContext,
     /// Further contexts by name.
@@ -35,6 +37,30 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, String>,
     /// By the registry's address.
     pub auths: BTreeMap<String, AuthConfig>,
+    /// Where the outcome goes; into the image store when empty.
+    pub outputs: Vec<BuildOutput>,
+}
+
+impl BuildRequest {
+    /// Whether an image is made: who gives names wants one, whatever else becomes of the files.
+    pub fn wants_image(&self) -> bool {
+        let files_alone = self.outputs.iter().all(|output| *output == BuildOutput::Files);
+        !self.tags.is_empty() || self.outputs.is_empty() || !files_alone
+    }
+}
+
+/// One thing that becomes of the outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum BuildOutput {
+    /// An image in the store.
+    Store,
+    /// The image, sent to the registries of these names.
+    Push(Vec<String>),
+    /// The image with these names as an archive, to the client.
+    Archive(Vec<String>),
+    /// The files alone as a tar archive, to the client.
+    Files,
 }
 
 /// The Dockerfile, and what it leaves out of its context.
@@ -84,6 +110,9 @@ pub enum BuildEvent {
     Log(BuildLog),
     Status(BuildStatus),
     Warning(BuildWarning),
+    Data(BuildData),
+    /// The last one where a question was asked.
+    Answer(BuildAnswer),
     /// The last one of a build that came to its end.
     Image(BuildImage),
     /// The last one of a build that did not.
@@ -142,13 +171,39 @@ pub struct BuildWarning {
     pub last_line: usize,
 }
 
+/// A piece of what an output sends to the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildData {
+    /// The output's place in the request.
+    pub output: usize,
+    /// How many bytes follow the line; 0 says that the output is whole.
+    pub bytes: usize,
+}
+
+/// What there is to say of a Dockerfile.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildAnswer {
+    /// As BuildKit's subrequests have it.
+    pub json: String,
+    pub text: String,
+    pub warnings: usize,
+    /// The Dockerfile can't be built.
+    pub has_error: bool,
+}
+
+/// Empty where no image was made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildImage {
     pub id: String,
     /// Canonical.
     pub names: Vec<String>,
+    /// Of the manifest, with its kind and its length in bytes.
     pub digest: String,
+    pub media_type: String,
+    pub size: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

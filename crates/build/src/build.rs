@@ -1,6 +1,6 @@
 //! One build: which stages are needed, each done once, those that don't need each other at the same time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,8 @@ use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
 use tokio::sync::OnceCell;
 
 use crate::context::Context;
-use crate::dockerfile::check::{self, Circumstances};
-use crate::dockerfile::{self, Dockerfile, Instruction, Stage};
+use crate::dockerfile::{self, Dockerfile, Stage};
 use crate::error::{Error, Result};
-use crate::ignore::Ignore;
 use crate::progress::{Event, Teller, Warning};
 use crate::request::{Asker, NamedContext, NoCache, Options, Tree};
 use crate::stage::Running;
@@ -44,9 +42,7 @@ pub async fn build(
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let globals = Globals::new(&dockerfile.global_args, &options, dockerfile.directives.escape, &platform)?;
     let target = target(&dockerfile, &options.target)?;
-    for warning in checks(&dockerfile, &options, &platform, source.ignore.as_deref())? {
-        crate::vertex::tell(&teller, Event::Warning(warning)).await?;
-    }
+    warn(&teller, &dockerfile, &options, &platform, source.ignore.as_deref()).await?;
     let names: Vec<Reference> = options
         .tags
         .iter()
@@ -87,40 +83,36 @@ pub async fn build(
     Ok(Built { state, image, session: build.session })
 }
 
-/// What could be better in the Dockerfile.
-fn checks(
+/// Tells what could be better in the Dockerfile; an error where that is to be one.
+async fn warn(
+    teller: &Teller,
     dockerfile: &Dockerfile,
     options: &Options,
     platform: &Platform,
     ignore: Option<&str>,
-) -> Result<Vec<Warning>> {
-    // Patterns that can't be read are told of as an error, elsewhere.
-    let ignore = ignore.and_then(|text| Ignore::parse(text).ok());
-    let circumstances = Circumstances {
-        options: None,
-        build_args: &options.build_args,
-        target: &options.target,
-        build_platform: &Platform::host(),
-        target_platform: platform,
-        ignore: ignore.as_ref(),
-        stages: None,
-        base: &|_| None,
-    };
-    let found = check::check(dockerfile, &circumstances);
-    let found = found.map_err(|error| Error::Invalid(error.to_string()))?;
-    let warning = |warning: check::Warning| Warning {
-        vertex: None,
-        rule: warning.rule.name.to_owned(),
-        short: warning.detail.clone(),
-        detail: vec![warning.rule.description.to_owned()],
-        url: warning.url(),
-        lines: Some((warning.span.first_line as usize, warning.span.last_line as usize)),
-    };
-    Ok(found.into_iter().map(warning).collect())
+) -> Result<()> {
+    let (found, is_error) = crate::question::findings(dockerfile, options, platform, ignore)?;
+    let rules: BTreeSet<&str> = found.iter().map(|warning| warning.rule.name).collect();
+    for warning in &found {
+        let warning = Warning {
+            vertex: None,
+            rule: warning.rule.name.to_owned(),
+            short: warning.detail.clone(),
+            detail: vec![warning.rule.description.to_owned()],
+            url: warning.url(),
+            lines: Some((warning.span.first_line as usize, warning.span.last_line as usize)),
+        };
+        crate::vertex::tell(teller, Event::Warning(warning)).await?;
+    }
+    if is_error && !rules.is_empty() {
+        let rules: Vec<&str> = rules.into_iter().collect();
+        return Err(Error::Invalid(format!("lint violation found for rules: {}", rules.join(", "))));
+    }
+    Ok(())
 }
 
 /// The stage that is asked for: by name, by number, else the last.
-fn target(dockerfile: &Dockerfile, wanted: &str) -> Result<usize> {
+pub fn target(dockerfile: &Dockerfile, wanted: &str) -> Result<usize> {
     let last = dockerfile.stages.len() - 1;
     if wanted.is_empty() {
         return Ok(last);
@@ -196,21 +188,7 @@ impl Build {
     /// The stages that a stage names.
     fn needed_by(&self, index: usize) -> Vec<usize> {
         let Some(stage) = self.dockerfile.stages.get(index) else { return Vec::new() };
-        let mut needed = Vec::new();
-        for instruction in &stage.instructions {
-            match &instruction.value {
-                Instruction::Copy(copy) => {
-                    needed.extend(copy.from.as_deref().and_then(|from| self.find_stage(from, index)))
-                }
-                Instruction::Run(run) => {
-                    needed.extend(run.mounts.iter().filter_map(|mount| {
-                        mount.from.as_deref().and_then(|from| self.find_stage(from, index))
-                    }))
-                }
-                _ => {}
-            }
-        }
-        needed
+        stage.sources().filter_map(|name| self.find_stage(name, index)).collect()
     }
 
     /// The stage before `before` that has this name or number.
@@ -218,10 +196,7 @@ impl Build {
         if self.options.contexts.contains_key(name) {
             return None;
         }
-        let earlier = &self.dockerfile.stages[..before];
-        let named =
-            earlier.iter().rposition(|stage| stage.name().is_some_and(|own| own.eq_ignore_ascii_case(name)));
-        named.or_else(|| name.parse().ok().filter(|number| *number < before))
+        self.dockerfile.find_stage(name, before)
     }
 
     pub fn parsed_stage(&self, index: usize) -> &Stage {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod archive;
+mod base64;
 mod build;
 mod context;
 mod copy;
@@ -15,6 +16,7 @@ mod ignored;
 mod key;
 mod pattern;
 mod progress;
+mod question;
 mod request;
 mod run;
 mod stage;
@@ -23,12 +25,15 @@ mod variables;
 mod vertex;
 mod worker;
 
+pub use base64::base64;
 pub use build::{Built, build};
 
 pub use error::{Error, Result};
 pub use progress::{EVENTS_MAX, Event, Log, Status, Stream, Teller, Vertex, Warning};
+pub use question::{Answer, Question};
 pub use request::{Asker, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
 pub use state::State;
+pub use vertex::Told;
 pub use worker::{Agent, MountSource, Output, Ran, RunStep, StepMount, Worker};
 
 /// Runs what takes the disk or the processor for a while, off the threads that serve everybody.

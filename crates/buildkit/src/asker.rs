@@ -7,12 +7,13 @@ use crate::ignorefile;
 use crate::session::{FileSender, Session, SyncOptions};
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
-use corten_build::{Agent, Error, Event, Login, Result, Status, Teller, Tree, Vertex};
+use corten_build::{Agent, Definition, Error, Event, Login, Result, Status, Teller, Tree, Vertex};
 use corten_image::Digest;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::future::Future;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,37 +108,57 @@ impl Asker {
         self.session.send_file(output, about).await.map_err(|status| failed(&status))
     }
 
-    async fn fetch(&self, name: &str, client_name: &str) -> Result<Tree> {
-        let fetcher = Fetcher {
+    /// Fills the directory that the client has for an output; without a root it stays empty.
+    pub async fn send_directory(&self, output: usize, root: Option<OwnedFd>) -> Result<()> {
+        self.session.send_directory(output, root).await.map_err(|status| failed(&status))
+    }
+
+    /// The Dockerfile, and what it leaves out of its context.
+    pub async fn definition(&self) -> Result<Definition> {
+        let patterns = self.patterns("context", &self.context_name).await?;
+        Ok(Definition {
+            name: self.source.filename.clone(),
+            text: String::from_utf8_lossy(&self.source.text).into_owned(),
+            ignore: Some(patterns.join("\n")),
+        })
+    }
+
+    fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
             session: &self.session,
             store: &self.store,
             teller: &self.teller,
             reference: &self.reference,
+        }
+    }
+
+    /// What of a directory is not wanted.
+    async fn patterns(&self, name: &str, client_name: &str) -> Result<Vec<String>> {
+        if let Some(patterns) = &self.own_patterns
+            && name == "context"
+        {
+            return Ok(patterns.clone());
+        }
+        let options = SyncOptions {
+            name: client_name.to_owned(),
+            include: vec![IGNORE_FILE.to_owned()],
+            follow: vec![IGNORE_FILE.to_owned()],
+            ..SyncOptions::default()
         };
-        let is_context = name == "context";
-        let about = |what: &str| match is_context {
-            true => format!("[internal] load {what}"),
-            false => format!("[context {name}] load {what}"),
-        };
-        let exclude = match &self.own_patterns {
-            Some(patterns) if is_context => patterns.clone(),
-            _ => {
-                let options = SyncOptions {
-                    name: client_name.to_owned(),
-                    include: vec![IGNORE_FILE.to_owned()],
-                    follow: vec![IGNORE_FILE.to_owned()],
-                    ..SyncOptions::default()
-                };
-                let step = fetcher.step(&about(IGNORE_FILE));
-                let place =
-                    step.run("transferring context:", |n| fetcher.sync(&options, "ignore", n)).await?;
-                let text = read_below(&place, IGNORE_FILE, ignorefile::BYTES_MAX)
-                    .map_err(|Failure(status)| failed(&status))?;
-                text.map(|text| ignorefile::patterns(&text)).unwrap_or_default()
-            }
-        };
+        let fetcher = self.fetcher();
+        let step = fetcher.step(&about(name, IGNORE_FILE));
+        let place = step.run("transferring context:", |n| fetcher.sync(&options, "ignore", n)).await?;
+        let text = read_below(&place, IGNORE_FILE, ignorefile::BYTES_MAX)
+            .map_err(|Failure(status)| failed(&status))?;
+        Ok(text.map(|text| ignorefile::patterns(&text)).unwrap_or_default())
+    }
+
+    async fn fetch(&self, name: &str, client_name: &str) -> Result<Tree> {
+        let fetcher = self.fetcher();
+        let exclude = self.patterns(name, client_name).await?;
         let options = SyncOptions { name: client_name.to_owned(), exclude, ..SyncOptions::default() };
-        let step = fetcher.step(&about(if is_context { "build context" } else { "from client" }));
+        let what = if name == "context" { "build context" } else { "from client" };
+        let step = fetcher.step(&about(name, what));
         tree(step.run("transferring context:", |received| fetcher.sync(&options, "files", received)).await?)
     }
 }
@@ -171,6 +192,14 @@ impl corten_build::Asker for Asker {
 
     fn tells_of_trees(&self) -> bool {
         true
+    }
+}
+
+/// The name of a step that brings something of a directory.
+fn about(name: &str, what: &str) -> String {
+    match name {
+        "context" => format!("[internal] load {what}"),
+        _ => format!("[context {name}] load {what}"),
     }
 }
 

@@ -133,7 +133,7 @@ impl Handler for Controller {
             }
             ("/moby.buildkit.v1.frontend.LLBBridge", "Solve") => {
                 let answer = |call: tonic::Request<gateway::SolveRequest>| async {
-                    this.bridge_solve(&*job().await?, call.into_inner()).await
+                    this.bridge_solve(&build, &*job().await?, call.into_inner()).await
                 };
                 grpc::unary(request, answer).await
             }

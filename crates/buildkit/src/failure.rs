@@ -5,7 +5,7 @@ use crate::output::OutputError;
 use crate::session::SessionError;
 use crate::wire::rpc::{Any, Status as RpcStatus};
 use bytes::Bytes;
-use corten_build::Error;
+use corten_build::{Error, base64};
 use prost::Message;
 use serde::Serialize;
 use tonic::{Code, Status};
@@ -85,32 +85,9 @@ fn place((first, last): (usize, usize), source: &Source) -> Option<Any> {
     Some(Any { type_url: "github.com/moby/buildkit/errdefs.Source+json".into(), value })
 }
 
-/// Go's JSON of bytes.
-pub fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
-        for at in 0..4 {
-            let digit = ALPHABET[(group >> (18 - 6 * at)) as usize & 63];
-            text.push(if at <= chunk.len() { digit.into() } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_written_in_base64() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn an_error_at_an_instruction_brings_its_lines() {

@@ -26,13 +26,15 @@ pub struct Jobs {
 /// What streams share of one build.
 #[derive(Default)]
 pub struct Job {
+    /// The session of its client.
+    pub session: String,
     pub board: Arc<Board>,
     pub bridge: Bridge,
 }
 
 impl Jobs {
-    /// A new build; it ends when the value is dropped.
-    pub fn begin(self: &Arc<Self>, reference: &str) -> Result<Running, Status> {
+    /// A new build of the client with that session; it ends when the value is dropped.
+    pub fn begin(self: &Arc<Self>, reference: &str, session: &str) -> Result<Running, Status> {
         if reference.is_empty() || reference.len() > REFERENCE_BYTES_MAX {
             return Err(Status::invalid_argument("a build needs a reference"));
         }
@@ -43,7 +45,7 @@ impl Jobs {
         if known.len() >= JOBS_MAX {
             return Err(Status::resource_exhausted(format!("there are {JOBS_MAX} builds already")));
         }
-        let job = Arc::new(Job::default());
+        let job = Arc::new(Job { session: session.to_owned(), ..Job::default() });
         known.insert(reference.to_owned(), job.clone());
         drop(known);
         self.begun.send_modify(|count| *count = count.wrapping_add(1));

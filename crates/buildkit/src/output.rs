@@ -20,6 +20,8 @@ pub enum Output {
     Store { names: Vec<String>, push: bool },
     /// A file that the client writes.
     File { number: usize, form: Form, names: Vec<String> },
+    /// A directory that the client fills.
+    Directory { number: usize },
     /// Nothing but the cache.
     Nothing,
 }
@@ -66,6 +68,11 @@ impl Output {
                 _ => is_default(name, value),
             }),
             "tar" => (file(Form::Tar), |_, _| false),
+            "local" => (Self::Directory { number }, |name, value| match name {
+                // There is but one platform.
+                "platform-split" => !is_true(value),
+                _ => false,
+            }),
             "cacheonly" => (Self::Nothing, |_, _| false),
             other => return Err(OutputError::Unknown(other.to_owned())),
         };
@@ -89,7 +96,7 @@ impl Output {
         match self {
             // An archive is written from the store.
             Self::Store { names, .. } | Self::File { names, .. } => names,
-            Self::Nothing => &[],
+            Self::Directory { .. } | Self::Nothing => &[],
         }
     }
 }
@@ -132,6 +139,7 @@ mod tests {
             parse("tar", &[("dest", "x.tar")]).unwrap(),
             Output::File { number: 0, form: Form::Tar, names: vec![] }
         );
+        assert_eq!(parse("local", &[("dest", "out")]).unwrap(), Output::Directory { number: 0 });
         assert_eq!(parse("cacheonly", &[]).unwrap(), Output::Nothing);
     }
 
@@ -144,6 +152,8 @@ mod tests {
             ("oci", "tar", "false"),
             ("moby", "annotation.a", "b"),
             ("tar", "platform-split", "true"),
+            ("local", "platform-split", "true"),
+            ("local", "mode", "delete"),
         ] {
             let refusal = parse(exporter, &[(name, value)]);
             assert!(matches!(refusal, Err(OutputError::Attribute { .. })), "{exporter} {name}");

@@ -10,9 +10,11 @@ mod entry;
 mod index;
 mod order;
 mod receive;
+mod send;
 mod store;
 
 pub use receive::{Limits, REQUESTS_OUTSTANDING_MAX, receive};
+pub use send::{SendError, send};
 pub use store::{Place, Store, Usage};
 
 use std::io;

@@ -3,7 +3,7 @@
 
 use crate::bridge::body_writer;
 use async_trait::async_trait;
-use corten_build::{Error, Result};
+use corten_build::{Error, Result, Teller, Told};
 use corten_buildkit::{
     Builder, Built, Controller, Filters, Form, Image, Job, Output, Prune, Store, Usage, Worker,
 };
@@ -46,7 +46,7 @@ impl Builder for EngineBuilder {
         let wants_image = |output: &Output| match output {
             Output::Store { .. } => true,
             Output::File { form, .. } => matches!(form, Form::Docker | Form::Oci),
-            Output::Nothing => false,
+            Output::Directory { .. } | Output::Nothing => false,
         };
         let only_files = !outputs.iter().any(wants_image);
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
@@ -55,13 +55,26 @@ impl Builder for EngineBuilder {
             match output {
                 Output::Store { names, push: true } => {
                     for name in names {
-                        self.engine.build_push(name, asker.as_ref(), &teller).await?;
+                        self.engine.build_push(name, &BTreeMap::new(), asker.as_ref(), &teller).await?;
                     }
                 }
                 Output::Store { push: false, .. } | Output::Nothing => {}
+                Output::Directory { number } => {
+                    let mut step = export(&teller, *number, "exporting to client directory");
+                    step.start().await?;
+                    let sent = async {
+                        let root = self.engine.build_root_of(&built).await.map_err(internal)?;
+                        asker.send_directory(*number, root).await
+                    };
+                    let sent = sent.await;
+                    step.end(sent).await?;
+                }
                 Output::File { number, form: Form::Tar, .. } => {
+                    let mut step = export(&teller, *number, "exporting to client tarball");
+                    step.start().await?;
                     let (writer, pieces) = body_writer();
-                    send(&asker, *number, pieces, self.engine.build_files(&built, writer)).await?;
+                    let sent = send(&asker, *number, pieces, self.engine.build_files(&built, writer)).await;
+                    step.end(sent).await?;
                 }
                 Output::File { number, names, .. } => {
                     let Some(image) = &built.image else { continue };
@@ -135,6 +148,11 @@ fn usage(step: &corten_image::build::StepInfo) -> Usage {
         is_shared: step.is_shared,
         parents: Vec::new(),
     }
+}
+
+/// An output as a step of its build.
+fn export(teller: &Teller, output: usize, name: &str) -> Told {
+    Told::new(teller, Digest::of(format!("output {output}").as_bytes()), name.to_owned(), Vec::new())
 }
 
 /// Sends what a job writes to the client, as the file of one output.

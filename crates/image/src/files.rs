@@ -4,6 +4,7 @@
 //! Everything happens below a descriptor: no path is resolved in the caller's own tree, and no name that was looked at is
 //! resolved again. Knows nothing of layers, containers and mounts.
 
+mod describe;
 mod lookup;
 mod node;
 mod pack;
@@ -13,6 +14,7 @@ mod rebase;
 mod unpack;
 mod walk;
 
+pub use describe::describe;
 pub(crate) use lookup::open;
 pub use lookup::{PathStat, resolve, resolve_existing, stat};
 pub(crate) use node::{Links, Node};

@@ -133,6 +133,18 @@ impl<T: DeserializeOwned> Messages<T> {
         }
     }
 
+    /// What comes next as it is, at most `bytes_max`; nothing at the end of the body.
+    pub async fn raw(&mut self, bytes_max: usize) -> Result<Bytes> {
+        if self.buffer.is_empty()
+            && let Some(piece) = self.response.chunk().await?
+        {
+            self.buffer.extend_from_slice(&piece);
+        }
+        self.scanned = 0;
+        let now = bytes_max.min(self.buffer.len());
+        Ok(self.buffer.split_to(now).freeze())
+    }
+
     fn decode(&self, line: &[u8]) -> Result<T> {
         json::from_slice(line).map_err(|source| Error::Decode { what: self.response.what.clone(), source })
     }

@@ -16,6 +16,16 @@ pub struct Dockerfile {
     pub empty_continuations: Vec<u32>,
 }
 
+impl Dockerfile {
+    /// The stage before `before` that has this name or number.
+    pub fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
+        let earlier = &self.stages[..before];
+        let named =
+            earlier.iter().rposition(|stage| stage.name().is_some_and(|own| own.eq_ignore_ascii_case(name)));
+        named.or_else(|| name.parse().ok().filter(|number| *number < before))
+    }
+}
+
 /// Parser directives, from the comments that start a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directives {
@@ -75,6 +85,21 @@ pub struct Stage {
 impl Stage {
     pub fn name(&self) -> Option<&str> {
         self.from.value.name.as_deref()
+    }
+
+    /// From a comment `# NAME description` above.
+    pub fn description(&self) -> Option<String> {
+        let comments: Vec<&str> = self.from.comments.iter().map(String::as_str).collect();
+        super::instruction::description(&comments, self.name()?)
+    }
+
+    /// What steps copy or mount files from: stages, images, contexts.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.instructions.iter().flat_map(|instruction| match &instruction.value {
+            Instruction::Copy(copy) => copy.from.as_deref().into_iter().collect(),
+            Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_deref()).collect(),
+            _ => Vec::new(),
+        })
     }
 }
 

@@ -5,15 +5,15 @@ use crate::asker::Asker;
 use crate::attributes::Attributes;
 use crate::bridge;
 use crate::builder::{self, Built, Image};
-use crate::failure::{Failure, base64, status};
+use crate::failure::{Failure, Source, status};
 use crate::jobs::Job;
 use crate::output::Output;
 use crate::wire::control::{SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
-use corten_build::{EVENTS_MAX, Error};
+use corten_build::{EVENTS_MAX, Error, Question, Teller, base64};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
@@ -21,7 +21,7 @@ impl Controller {
     /// Builds what a client asks for at once, or what it returns over the bridge. Dropped, it ends the build.
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Status> {
         // Begun before it is looked at: the client's other calls about it end with it, and don't wait for it.
-        let running = self.jobs.begin(&request.r#ref)?;
+        let running = self.jobs.begin(&request.r#ref, &request.session)?;
         refuse_unsupported(&request)?;
         let outputs = outputs(&request)?;
         let attributes = match request.frontend.as_str() {
@@ -29,12 +29,19 @@ impl Controller {
             frontend => Some(parse(frontend, &request.frontend_attrs)?),
         };
         let Some(attributes) = attributes else { return Ok(SolveResponse::default()) };
-        self.build(&request.r#ref, &request.session, &running.job, attributes, outputs).await
+        if let Some(question) = attributes.question.clone() {
+            let answer = self.ask(&request.r#ref, &running.job, &question, attributes).await?;
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            let exporter_response = answer.into_iter().map(|(name, bytes)| (name, text(bytes))).collect();
+            return Ok(SolveResponse { exporter_response });
+        }
+        self.build(&request.r#ref, &running.job, attributes, outputs).await
     }
 
     /// A front end that a client asks to be run: a reference to what it would yield.
     pub(super) async fn bridge_solve(
         &self,
+        build: &str,
         job: &Job,
         request: gateway::SolveRequest,
     ) -> Result<gateway::SolveResponse, Status> {
@@ -50,8 +57,10 @@ impl Controller {
             return Ok(answer(&request, String::new()));
         }
         let attributes = parse(&request.frontend, &request.frontend_opt)?;
-        if let Some(question) = &attributes.question {
-            return Err(Status::unimplemented(format!("the subrequest {question:?} is not supported")));
+        if let Some(question) = attributes.question.clone() {
+            let metadata = self.ask(build, job, &question, attributes).await?;
+            let result = Some(gateway::Outcome { refs: None, metadata });
+            return Ok(gateway::SolveResponse { ref_deprecated: String::new(), result });
         }
         let reference = job.bridge.wish(attributes)?;
         Ok(answer(&request, reference))
@@ -67,25 +76,57 @@ impl Controller {
         bridge::reference(&outcome)?.map(|reference| job.bridge.find(reference)).transpose()
     }
 
+    /// Answers a question about the Dockerfile: what its front end says of it, by the names of BuildKit's subrequests.
+    async fn ask(
+        &self,
+        reference: &str,
+        job: &Job,
+        question: &str,
+        mut attributes: Attributes,
+    ) -> Result<BTreeMap<String, Vec<u8>>, Status> {
+        let known = question.strip_prefix("frontend.").and_then(Question::parse);
+        let question = known
+            .ok_or_else(|| Status::unimplemented(format!("the subrequest {question:?} is not supported")))?;
+        let session = self.sessions.find(&job.session).await.map_err(Failure::from)?;
+        let (teller, pass_on) = watched(job, Arc::default());
+        let client = session.clone();
+        let work = async {
+            let asker =
+                Asker::prepare(client, self.store.clone(), teller, reference, &mut attributes).await?;
+            let told = |error| Failure(status(&error, Some(&*asker.source())));
+            let definition = asker.definition().await.map_err(told)?;
+            question.answer(&definition, &attributes.options).map_err(told)
+        };
+        let answered = async {
+            let (answer, ()) = tokio::join!(work, pass_on);
+            answer
+        };
+        let answer = tokio::select! {
+            answer = answered => answer?,
+            () = session.closed() => return Err(status(&Error::Canceled, None)),
+        };
+        let mut metadata = BTreeMap::from([
+            ("result.json".to_owned(), answer.json.into_bytes()),
+            ("result.txt".to_owned(), answer.text.into_bytes()),
+            ("version".to_owned(), b"1.0.0".to_vec()),
+        ]);
+        if question == Question::Lint {
+            let is_clean = answer.warnings == 0 && !answer.has_error;
+            metadata.insert("result.statuscode".to_owned(), if is_clean { b"0" } else { b"1" }.to_vec());
+        }
+        Ok(metadata)
+    }
+
     async fn build(
         &self,
         reference: &str,
-        session: &str,
         job: &Job,
         mut attributes: Attributes,
         outputs: Vec<Output>,
     ) -> Result<SolveResponse, Status> {
-        let session = self.sessions.find(session).await.map_err(Failure::from)?;
-        let (teller, mut events) = mpsc::channel(EVENTS_MAX);
-        let board = job.board.clone();
-        let source = Arc::new(std::sync::OnceLock::new());
-        let told = source.clone();
-        // Ends with the last teller, or when it is dropped.
-        let pass_on = async move {
-            while let Some(event) = events.recv().await {
-                board.add(event, told.get().map(Arc::as_ref));
-            }
-        };
+        let session = self.sessions.find(&job.session).await.map_err(Failure::from)?;
+        let source = Arc::new(OnceLock::new());
+        let (teller, pass_on) = watched(job, source.clone());
         let client = session.clone();
         let work = async {
             let asker =
@@ -108,6 +149,19 @@ impl Controller {
             () = session.closed() => Err(status(&Error::Canceled, None)),
         }
     }
+}
+
+/// An end for a build's events, and what passes them on to those who watch it: it ends with the last teller, or when it is dropped.
+/// Warnings point into `source`, when that is known.
+fn watched(job: &Job, source: Arc<OnceLock<Arc<Source>>>) -> (Teller, impl Future<Output = ()> + use<>) {
+    let (teller, mut events) = mpsc::channel(EVENTS_MAX);
+    let board = job.board.clone();
+    let pass_on = async move {
+        while let Some(event) = events.recv().await {
+            board.add(event, source.get().map(Arc::as_ref));
+        }
+    };
+    (teller, pass_on)
 }
 
 fn parse(frontend: &str, attributes: &BTreeMap<String, String>) -> Result<Attributes, Status> {

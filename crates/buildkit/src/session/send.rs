@@ -1,22 +1,31 @@
-//! What a build made, sent to the client: one file as a stream of bytes (`type=tar`, `oci`, `docker`), written on its side
-//! wherever it wanted it.
+//! What a build made, sent to the client, and written on its side wherever it wanted it: one file as a stream of bytes (`type=tar`,
+//! `oci`, `docker`), or a directory (`type=local`).
 
 use super::Session;
+use crate::tree::{self, SendError};
+use crate::wire::fsutil::Packet;
 use crate::wire::session::BytesMessage;
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::task::Poll;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
 use tonic::{Request, Status};
 
+/// Which of its outputs a call is for.
+const EXPORTER: &str = "buildkit-attachable-exporter-id";
 const DIFF_COPY: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 /// Messages that wait for the client.
 const MESSAGES_WAITING_MAX: usize = 4;
 /// A client takes messages of 4 MiB at most.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Packets of a directory that wait for the client; each is 32 KiB long at most.
+const PACKETS_WAITING_MAX: usize = 64;
+/// A client asks for each file once.
+const REQUESTS_MAX: usize = 4 << 20;
 
 /// A file that the client writes. Dropped before its end it stays open for the client until the session is over, so that the client
 /// doesn't take a part for the whole.
@@ -44,7 +53,7 @@ impl Session {
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }));
         let headers = call.metadata_mut();
-        headers.insert("buildkit-attachable-exporter-id", MetadataValue::from(output));
+        headers.insert(EXPORTER, MetadataValue::from(output));
         for (name, value) in about {
             let name = MetadataKey::<Ascii>::from_bytes(format!("exporter-md-{name}").as_bytes());
             if let (Ok(name), Ok(value)) = (name, MetadataValue::try_from(value.as_str())) {
@@ -59,6 +68,36 @@ impl Session {
             Ok(())
         });
         Ok(FileSender { outgoing, call })
+    }
+}
+
+impl Session {
+    /// Fills the directory of the output with that number with what is in another one; none is an empty one.
+    pub async fn send_directory(&self, output: usize, root: Option<OwnedFd>) -> Result<(), Status> {
+        if !self.serves(DIFF_COPY) {
+            return Err(Status::failed_precondition("method FileSend.DiffCopy not supported by the client"));
+        }
+        let (packets, mut queue) = mpsc::channel::<Packet>(PACKETS_WAITING_MAX);
+        // It has a bound, only no end that waits: a client may ask while it is being told, and reads on when it has been heard.
+        let (requests, mut heard) = mpsc::unbounded_channel();
+        let mut call = Request::new(poll_fn(move |context| queue.poll_recv(context)));
+        call.metadata_mut().insert(EXPORTER, MetadataValue::from(output));
+        let sender = tokio::task::spawn_blocking(move || tree::send(root.as_ref(), &packets, &mut heard));
+        let listening = async move {
+            let mut incoming = self.channel.streaming::<_, Packet, _>(DIFF_COPY, call).await?;
+            for _ in 0..REQUESTS_MAX {
+                let Some(packet) = incoming.message().await? else { return Ok(()) };
+                // A sender that has ended says why itself.
+                let _ = requests.send(packet);
+            }
+            Err(Status::resource_exhausted(format!("the client asks for more than {REQUESTS_MAX} files")))
+        };
+        let (sent, heard) = tokio::join!(sender, listening);
+        match sent.map_err(|error| Status::internal(error.to_string()))? {
+            // Why it broke off is what the client said.
+            Err(SendError::BrokenOff) => heard.and(Err(Status::aborted(SendError::BrokenOff.to_string()))),
+            sent => sent.map_err(|error| Status::aborted(error.to_string())).and(heard),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::SyncError;
 use crate::wire::fsutil::Stat;
+use corten_image::tar;
 use std::collections::BTreeMap;
 
 const GO_DIRECTORY: u32 = 1 << 31;
@@ -14,7 +15,8 @@ const GO_SETGID: u32 = 1 << 22;
 const GO_CHARACTER: u32 = 1 << 21;
 const GO_STICKY: u32 = 1 << 20;
 const GO_IRREGULAR: u32 = 1 << 19;
-const GO_KINDS: u32 =
+/// Where one of these is set it is no regular file.
+pub(super) const GO_KINDS: u32 =
     GO_DIRECTORY | GO_SYMLINK | GO_DEVICE | GO_PIPE | GO_SOCKET | GO_CHARACTER | GO_IRREGULAR;
 
 /// The longest target of a link, as the kernel has it.
@@ -90,7 +92,7 @@ impl Entry {
         })
     }
 
-    /// The other way round, for the index and for files that go to the client.
+    /// The other way round, for the index.
     pub fn to_stat(&self) -> Stat {
         let (kind, size, linkname) = match &self.kind {
             Kind::Directory => (GO_DIRECTORY, 0, ""),
@@ -134,6 +136,19 @@ impl Entry {
 /// Which extended attributes are a file's own: what a program stored, and capabilities. Security labels and overlayfs's are the host's.
 fn is_kept(name: &str) -> bool {
     !name.contains('\0') && (name.starts_with("user.") || name == "security.capability")
+}
+
+/// What a file that goes to the client is, from an archive's entry.
+pub(super) fn go_mode(kind: tar::Kind, mode: u32) -> u32 {
+    let kind = match kind {
+        tar::Kind::File | tar::Kind::HardLink => 0,
+        tar::Kind::Directory => GO_DIRECTORY,
+        tar::Kind::Symlink => GO_SYMLINK,
+        tar::Kind::CharDevice => GO_DEVICE | GO_CHARACTER,
+        tar::Kind::BlockDevice => GO_DEVICE,
+        tar::Kind::Fifo => GO_PIPE,
+    };
+    kind | go_bits(mode)
 }
 
 fn kernel_mode(go: u32) -> u32 {

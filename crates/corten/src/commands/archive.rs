@@ -15,7 +15,7 @@ use crate::output;
 
 /// Where an archive goes.
 pub enum Target {
-    Stdout,
+    Stdout(output::Pour),
     File(Partial, PathBuf),
 }
 
@@ -26,29 +26,33 @@ impl Target {
             Some(path) => Ok(Target::File(Partial::create(path)?, path.to_owned())),
             None if io::stdout().is_terminal() => Err(Failure::new("an archive is nothing for a terminal")
                 .hint("name a file with -o, or redirect standard output")),
-            None => Ok(Target::Stdout),
+            None => Ok(Target::Stdout(output::Pour::open()?)),
         }
     }
 
     /// Writes all that comes.
     pub async fn receive(self, mut archive: Response) -> Result<(), Failure> {
+        while let Some(piece) = archive.chunk().await? {
+            self.write(&piece)?;
+        }
+        self.finish()
+    }
+
+    pub fn write(&self, piece: &[u8]) -> Result<(), Failure> {
         match self {
-            Target::Stdout => {
-                let stdout = output::Pour::open()?;
-                while let Some(piece) = archive.chunk().await? {
-                    stdout.write(&piece)?;
-                }
-                Ok(())
-            }
-            Target::File(partial, path) => {
-                let writing = |error: io::Error| {
-                    Failure::from(error).while_doing(format!("writing {}", path.display()))
-                };
-                while let Some(piece) = archive.chunk().await? {
-                    partial.file().write_all(&piece).map_err(writing)?;
-                }
-                partial.finish(&path)
-            }
+            Target::Stdout(stdout) => Ok(stdout.write(piece)?),
+            Target::File(partial, path) => partial
+                .file()
+                .write_all(piece)
+                .map_err(|error| Failure::from(error).while_doing(format!("writing {}", path.display()))),
+        }
+    }
+
+    /// It is whole: a file gets its name.
+    pub fn finish(self) -> Result<(), Failure> {
+        match self {
+            Target::Stdout(_) => Ok(()),
+            Target::File(partial, path) => partial.finish(&path),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Worker for EngineWorker {
         let reference = Reference::parse(name).map_err(|error| {
             corten_build::Error::Invalid(format!("failed to parse stage name {name:?}: {error}"))
         })?;
-        let auth = self.auth_for(&reference).await?;
+        let auth = auth_for(&self.auths, self.asker.as_ref(), &reference).await?;
         let wish = PullWish {
             name: reference.to_string(),
             tag: String::new(),
@@ -152,19 +152,23 @@ impl EngineWorker {
         let found = move || engine.images.resolve_platform(&name, &platform).map_err(failed);
         crate::image::blocking(found).await
     }
+}
 
-    /// Who to be at an image's registry: what came with the wish, else what the asker says when it is asked.
-    async fn auth_for(&self, reference: &Reference) -> corten_build::Result<AuthConfig> {
-        let hub = ["https://index.docker.io/v1/", "docker.io", "index.docker.io"];
-        let domain = reference.domain();
-        let known = match domain {
-            "docker.io" => hub.iter().find_map(|name| self.auths.get(*name)),
-            _ => self.auths.get(domain).or_else(|| self.auths.get(&format!("https://{domain}"))),
-        };
-        if let Some(known) = known {
-            return Ok(known.clone());
-        }
-        login(self.asker.as_ref(), domain).await
+/// Who to be at an image's registry: what came with the wish, else what the asker says when it is asked.
+async fn auth_for(
+    auths: &BTreeMap<String, AuthConfig>,
+    asker: &dyn Asker,
+    reference: &Reference,
+) -> corten_build::Result<AuthConfig> {
+    let hub = ["https://index.docker.io/v1/", "docker.io", "index.docker.io"];
+    let domain = reference.domain();
+    let known = match domain {
+        "docker.io" => hub.iter().find_map(|name| auths.get(*name)),
+        _ => auths.get(domain).or_else(|| auths.get(&format!("https://{domain}"))),
+    };
+    match known {
+        Some(known) => Ok(known.clone()),
+        None => login(asker, domain).await,
     }
 }
 

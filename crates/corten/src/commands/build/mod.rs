@@ -2,16 +2,21 @@
 //!
 //! An engine on this host takes the files from where they lie; to another one they are sent.
 
+mod call;
+mod metadata;
+mod outputs;
 mod request;
 mod show;
 
 use std::path::PathBuf;
 
-use corten_api::build::{BuildContext, BuildEvent};
-use corten_api::client::Body;
+use corten_api::build::{BuildContext, BuildData, BuildEvent, BuildImage};
+use corten_api::client::{Body, Client, Messages};
 
 use crate::cli::{Context, Failure, Outcome, Verb};
 use crate::output;
+use call::Call;
+use outputs::{Place, Sink};
 use request::Asked;
 use show::{Mode, Show};
 
@@ -26,6 +31,12 @@ pub struct Build {
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "name=VALUE")]
     build_context: Vec<String>,
+    /// Ask about the Dockerfile instead of building ("check", "outline", "targets"; ",format=json" for programs)
+    #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true)]
+    call: Call,
+    /// Shorthand for "--call=check": tell what could be better in the Dockerfile
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
     /// Set the parent cgroup for the "RUN" instructions during build
     #[arg(long, default_value = "", hide_default_value = true)]
     cgroup_parent: String,
@@ -38,6 +49,12 @@ pub struct Build {
     /// Set metadata for an image
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
+    /// Shorthand for "--output=type=docker": the image goes to the engine's store
+    #[arg(long)]
+    load: bool,
+    /// Write what a build made (its names, digests) to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Set the networking mode for the "RUN" instructions during build
     #[arg(long, default_value = "default")]
     network: String,
@@ -47,6 +64,9 @@ pub struct Build {
     /// Do not cache specified stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// Output destination (format: "type=local,dest=path", "path" or "-")
+    #[arg(short, long, value_name = "type=TYPE,...")]
+    output: Vec<String>,
     /// Set target platform for build
     #[arg(long)]
     platform: Option<String>,
@@ -56,6 +76,9 @@ pub struct Build {
     /// Always attempt to pull all referenced images
     #[arg(long)]
     pull: bool,
+    /// Shorthand for "--output=type=registry": the image is pushed under its names
+    #[arg(long)]
+    push: bool,
     /// Suppress the build output and print image ID on success
     #[arg(short, long)]
     quiet: bool,
@@ -84,50 +107,104 @@ impl Verb for Build {
 
     fn run(self, context: &Context) -> Outcome {
         let mode = if self.quiet { Mode::Quiet } else { self.progress };
-        let iidfile = self.iidfile.clone();
+        let call = if self.check { Call::check() } else { self.call.clone() };
+        let (iidfile, metadata_file) = (self.iidfile.clone(), self.metadata_file.clone());
         let mut asked = Asked::new(self, context)?;
+        if let Some(method) = call.method() {
+            asked.ask(method);
+            let client = context.client()?;
+            let answer = context.block_on(call::ask(&client, &asked, mode))??;
+            return call.show(&answer);
+        }
+        if iidfile.is_some() && !asked.request.wants_image() {
+            return Err(Failure::new(
+                "there is no image whose id could be written: only files are asked for",
+            )
+            .hint("leave --iidfile out, or add --output type=image"));
+        }
+        let sinks = asked.places.iter().map(Sink::open).collect::<Result<Vec<_>, _>>()?;
         let client = context.client()?;
-        let image = context.block_on(async {
-            let mut show = Show::new(mode, asked.request.definition.name.clone());
-            loop {
-                let body = Body::from_reader(asked.body()?, None);
-                let mut events = client
-                    .post("/corten/build")
-                    .body("application/json", body)
-                    .send()
-                    .await?
-                    .messages::<BuildEvent>();
-                let mut last = None;
-                while let Some(event) = events.next().await? {
-                    match event {
-                        BuildEvent::Image(_) | BuildEvent::Error(_) => last = Some(event),
-                        event => show.event(event)?,
-                    }
-                }
-                return match last {
-                    Some(BuildEvent::Image(image)) => Ok(image),
-                    // The engine is elsewhere, or in a container with other directories.
-                    Some(BuildEvent::Error(error))
-                        if error.wants_archive
-                            && matches!(asked.request.context, BuildContext::Directory(_)) =>
-                    {
-                        asked.send_archive();
-                        continue;
-                    }
-                    Some(BuildEvent::Error(error)) => {
-                        Err(show.failure(&error, &asked.request.definition.text))
-                    }
-                    _ => Err(Failure::new("the build broke off: the engine ended before it")),
-                };
-            }
-        })??;
-        if mode == Mode::Quiet {
+        let image = context.block_on(run(&client, &mut asked, mode, sinks))??;
+        let has_stdout = asked.places.contains(&Place::Stdout);
+        if mode == Mode::Quiet && !image.id.is_empty() && !has_stdout {
             output::line(&image.id)?;
         }
         if let Some(path) = iidfile {
-            std::fs::write(&path, &image.id)
-                .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            metadata::put(&path, &image.id)?;
+        }
+        if let Some(path) = metadata_file {
+            metadata::write(&path, &image)?;
         }
         Ok(0)
+    }
+}
+
+/// Builds, shows what is told, and passes on what comes for the outputs.
+async fn run(
+    client: &Client,
+    asked: &mut Asked,
+    mode: Mode,
+    mut sinks: Vec<Option<Sink>>,
+) -> Result<BuildImage, Failure> {
+    let mut show = Show::new(mode, asked.request.definition.name.clone());
+    loop {
+        let body = Body::from_reader(asked.body()?, None);
+        let request = client.post("/corten/build").body("application/json", body);
+        let mut events = request.send().await?.messages::<BuildEvent>();
+        let mut last = None;
+        while let Some(event) = events.next().await? {
+            match event {
+                BuildEvent::Image(_) | BuildEvent::Error(_) | BuildEvent::Answer(_) => last = Some(event),
+                BuildEvent::Data(data) => receive(&mut events, data, &mut sinks).await?,
+                event => show.event(event)?,
+            }
+        }
+        return match last {
+            Some(BuildEvent::Image(image)) => Ok(image),
+            // The engine is elsewhere, or in a container with other directories.
+            Some(BuildEvent::Error(error))
+                if error.wants_archive && matches!(asked.request.context, BuildContext::Directory(_)) =>
+            {
+                asked.send_archive();
+                continue;
+            }
+            Some(BuildEvent::Error(error)) => {
+                Err(left_over(show.failure(&error, &asked.request.definition.text), &sinks))
+            }
+            _ => Err(left_over(Failure::new("the build broke off: the engine ended before it"), &sinks)),
+        };
+    }
+}
+
+/// Passes on a piece of an output; one without bytes is its end.
+async fn receive(
+    events: &mut Messages<BuildEvent>,
+    BuildData { output, bytes }: BuildData,
+    sinks: &mut [Option<Sink>],
+) -> Result<(), Failure> {
+    let unknown = || Failure::new(format!("the engine sent output {output}, which was not asked for"));
+    let place = sinks.get_mut(output).ok_or_else(unknown)?;
+    if bytes == 0 {
+        return place.take().ok_or_else(unknown)?.finish();
+    }
+    let sink = place.as_mut().ok_or_else(unknown)?;
+    let mut left = bytes;
+    while left > 0 {
+        let piece = events.raw(left).await?;
+        if piece.is_empty() {
+            break;
+        }
+        left -= piece.len();
+        sink.write(&piece)?;
+    }
+    Ok(())
+}
+
+/// A failure, and what it leaves behind.
+fn left_over(failure: Failure, sinks: &[Option<Sink>]) -> Failure {
+    let notes: Vec<String> = sinks.iter().flatten().filter_map(Sink::left_over).collect();
+    match notes.is_empty() {
+        true => failure,
+        false => failure.hint(notes.join("; ")),
     }
 }

@@ -12,6 +12,7 @@ use corten_image::Reference;
 use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
+use super::outputs::{Place, Wish, wishes};
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
 use crate::commands::login::auth_for;
@@ -22,6 +23,8 @@ const SECRET_BYTES_MAX: u64 = 500 << 10;
 
 pub struct Asked {
     pub request: BuildRequest,
+    /// Where each output goes.
+    pub places: Vec<Place>,
     /// The directory with the context.
     directory: Option<PathBuf>,
 }
@@ -39,8 +42,12 @@ impl Asked {
             )));
         }
         let directory = (!is_stdin).then(|| PathBuf::from(&flags.path));
+        let (wishes, more_tags) = wishes(&flags.output, flags.push, flags.load, &flags.tag)?;
+        let (outputs, places) = wishes.into_iter().map(|Wish { output, place }| (output, place)).unzip();
+        let tags = [flags.tag, more_tags].concat();
         let definition = definition(directory.as_deref(), flags.file.as_deref())?;
         let request = BuildRequest {
+            call: String::new(),
             context: match &directory {
                 Some(path) => BuildContext::Directory(identity(path)?),
                 None => BuildContext::Nothing,
@@ -49,7 +56,6 @@ impl Asked {
             target: flags.target,
             build_args: pairs(&flags.build_arg, true),
             labels: pairs(&flags.label, false),
-            tags: flags.tag,
             platform: flags.platform.or_else(|| std::env::var(DEFAULT_PLATFORM).ok()).unwrap_or_default(),
             no_cache: flags.no_cache,
             no_cache_stages: flags.no_cache_filter,
@@ -60,10 +66,18 @@ impl Asked {
             ulimits: flags.ulimit,
             cgroup_parent: flags.cgroup_parent,
             secrets: secrets(&flags.secret)?,
-            auths: auths(context, &definition.text)?,
+            auths: auths(context, &definition.text, &tags)?,
+            tags,
+            outputs,
             definition,
         };
-        Ok(Asked { request, directory })
+        Ok(Asked { request, places, directory })
+    }
+
+    /// A question about the Dockerfile: files are of no use for it.
+    pub fn ask(&mut self, method: &str) {
+        self.request.call = method.to_owned();
+        self.request.context = BuildContext::Nothing;
     }
 
     /// The engine doesn't see the directory: its files are sent.
@@ -223,11 +237,16 @@ fn secret_file(path: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What is known of the registries that the Dockerfile may mean.
-fn auths(context: &Context, text: &str) -> Result<BTreeMap<String, corten_api::auth::AuthConfig>, Failure> {
+/// What is known of the registries that the Dockerfile may mean, and of those where the image may go.
+fn auths(
+    context: &Context,
+    text: &str,
+    tags: &[String],
+) -> Result<BTreeMap<String, corten_api::auth::AuthConfig>, Failure> {
     let mut auths = BTreeMap::new();
     let words =
         text.lines().flat_map(str::split_whitespace).map(|word| word.rsplit("from=").next().unwrap_or(word));
+    let words = words.chain(tags.iter().map(String::as_str));
     let domains = words.filter_map(|word| Reference::parse(word).ok()).map(|name| name.domain().to_owned());
     for domain in domains.filter(|domain| domain == "docker.io" || domain.contains(['.', ':'])) {
         if !auths.contains_key(&domain)

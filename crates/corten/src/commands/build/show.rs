@@ -61,7 +61,9 @@ impl Show {
                 let place = format!("{}:{}", self.name, warning.first_line);
                 self.say(&format!("WARN: {}: {} ({place})", warning.rule, warning.short))
             }
-            BuildEvent::Image(_) | BuildEvent::Error(_) => Ok(()),
+            BuildEvent::Data(_) | BuildEvent::Answer(_) | BuildEvent::Image(_) | BuildEvent::Error(_) => {
+                Ok(())
+            }
         }
     }
 

@@ -84,7 +84,7 @@ impl Cp {
         }
         if to_stdout {
             let (archive, _) = client.container_archive(container, &path).await?;
-            Target::Stdout.receive(archive).await?;
+            Target::Stdout(output::Pour::open()?).receive(archive).await?;
             return Ok(0);
         }
         let (archive, stat) = client.container_archive_passed(container, &path).await?;

@@ -1,20 +1,24 @@
-//! `POST /corten/build`: the request in the body's first line, the context behind it or on the host; the answer tells each event.
+//! `POST /corten/build`: the request in the body's first line, the context behind it or on the host; the answer tells each event, and
+//! has what goes to the client between them.
 
 use super::asker::Sent;
-use crate::bridge::{BodyReader, SharedReader};
+use crate::bridge::{BodyPieces, BodyReader, SharedReader, body_writer};
 use crate::http::body::{json_bytes, with_type};
 use crate::http::{ApiError, Body, Call, Reply};
 use bytes::Bytes;
+use corten_api::auth::AuthConfig;
 use corten_api::base64;
 use corten_api::build::{
-    BuildContext, BuildDirectory, BuildError, BuildEvent, BuildImage, BuildLog, BuildNamedContext,
-    BuildRequest, BuildStatus, BuildVertex, BuildWarning,
+    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildImage, BuildLog,
+    BuildNamedContext, BuildOutput, BuildRequest, BuildStatus, BuildVertex, BuildWarning,
 };
 use corten_build::{
-    Definition, EVENTS_MAX, Event, Limits, NamedContext, Network, NoCache, Options, Stream, Tree,
+    Answer, Asker, Built, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network, NoCache,
+    Options, Question, Stream, Teller, Told, Tree,
 };
 use corten_engine::{BuildWish, Engine};
-use futures_util::stream;
+use corten_image::{Digest, Reference};
+use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read};
@@ -25,6 +29,9 @@ use tokio::sync::mpsc;
 
 /// A request holds a Dockerfile and secrets.
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
+
+/// Parts of the answer that wait for a client that reads slowly; then the build waits for it.
+const PARTS_WAITING_MAX: usize = 8;
 
 /// What the steps of a build copy from.
 const CONTEXT: &str = "context";
@@ -43,48 +50,146 @@ pub async fn build(call: Call) -> Reply {
         .map_err(|error| ApiError::bad_request(format!("cannot read the request: {error}")))?;
     let request: BuildRequest = serde_json::from_slice(&line)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
-    let (events, lines) = mpsc::channel::<BuildEvent>(EVENTS_MAX);
-    tokio::spawn(run(engine, request, reader, events));
-    let lines = stream::unfold(lines, |mut lines| async move {
-        let event = lines.recv().await?;
+    let (answer, parts) = mpsc::channel::<Part>(PARTS_WAITING_MAX);
+    tokio::spawn(run(engine, request, reader, answer));
+    let pieces = stream::unfold(parts, |mut parts| async move { Some((parts.recv().await?, parts)) });
+    let pieces = pieces.flat_map(|Part { event, data }| {
         let line = json_bytes(&event).map(Bytes::from).map_err(io::Error::other);
-        Some((line, lines))
+        stream::iter([line, Ok(data)])
     });
-    Ok(with_type(StatusCode::OK, "application/json", Body::stream(lines)))
+    Ok(with_type(StatusCode::OK, "application/json", Body::stream(pieces)))
 }
 
-async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, events: mpsc::Sender<BuildEvent>) {
+/// A line of the answer, and what stands behind it.
+struct Part {
+    event: BuildEvent,
+    data: Bytes,
+}
+
+impl From<BuildEvent> for Part {
+    fn from(event: BuildEvent) -> Part {
+        Part { event, data: Bytes::new() }
+    }
+}
+
+async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer: mpsc::Sender<Part>) {
+    if !request.call.is_empty() {
+        let answered = ask(request).map_or_else(BuildEvent::Error, BuildEvent::Answer);
+        let _ = answer.send(answered.into()).await;
+        return;
+    }
     let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
     let forwarded = {
-        let events = events.clone();
+        let answer = answer.clone();
         async move {
             while let Some(event) = told.recv().await {
-                if events.send(wire(event)).await.is_err() {
+                if answer.send(wire(event).into()).await.is_err() {
                     return;
                 }
             }
         }
     };
     let outcome = async {
+        let outputs = request.outputs.clone();
+        let names = request.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
+        let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let (wish, sent) = prepared(&engine, request, reader).await?;
-        let built = engine.build(wish, Arc::new(sent), teller).await.map_err(|error| {
-            let (first_line, last_line) = error.lines().unwrap_or_default();
-            BuildError { message: error.to_string(), first_line, last_line, wants_archive: false }
-        })?;
-        Ok::<_, BuildError>(built)
+        let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
+        let built = engine.build(wish, asker.clone(), teller.clone()).await.map_err(refused)?;
+        let outcome =
+            Outcome { engine: &engine, built: &built, auths, asker: &*asker, teller, answer: &answer };
+        for (number, output) in outputs.iter().enumerate() {
+            outcome.give(number, output).await.map_err(refused)?;
+        }
+        Ok::<_, BuildError>((built, names))
     };
     let (outcome, ()) = tokio::join!(outcome, forwarded);
     let last = match outcome {
-        Ok(built) => {
+        Ok((built, names)) => {
             BuildEvent::Image(built.image.as_ref().map_or_else(BuildImage::default, |image| BuildImage {
                 id: image.id.to_string(),
-                names: image.repo_tags.clone(),
+                names,
                 digest: image.manifest.to_string(),
+                media_type: image.descriptor.media_type.clone(),
+                size: image.descriptor.size,
             }))
         }
         Err(error) => BuildEvent::Error(error),
     };
-    let _ = events.send(last).await;
+    let _ = answer.send(last.into()).await;
+}
+
+/// Answers a question about the Dockerfile.
+fn ask(request: BuildRequest) -> Result<BuildAnswer, BuildError> {
+    let question = Question::parse(&request.call).ok_or_else(|| {
+        invalid(format!("unknown call {:?}: it is check, outline or targets", request.call))
+    })?;
+    let options = options(request, BTreeMap::new())?;
+    let definition = options.definition.clone().unwrap_or_default();
+    let Answer { json, text, warnings, has_error } =
+        question.answer(&definition, &options).map_err(refused)?;
+    Ok(BuildAnswer { json, text, warnings, has_error })
+}
+
+/// What a build made, on its way to where it is wanted.
+struct Outcome<'o> {
+    engine: &'o Engine,
+    built: &'o Built,
+    auths: BTreeMap<String, AuthConfig>,
+    asker: &'o dyn Asker,
+    teller: Teller,
+    answer: &'o mpsc::Sender<Part>,
+}
+
+impl Outcome<'_> {
+    async fn give(&self, number: usize, output: &BuildOutput) -> corten_build::Result<()> {
+        let name = match output {
+            BuildOutput::Store => return Ok(()),
+            BuildOutput::Push(names) => {
+                for name in names {
+                    self.engine.build_push(name, &self.auths, self.asker, &self.teller).await?;
+                }
+                return Ok(());
+            }
+            BuildOutput::Archive(_) => "sending the image",
+            BuildOutput::Files => "sending the files",
+        };
+        let id = Digest::of(format!("output {number}").as_bytes());
+        let mut step = Told::new(&self.teller, id, name.to_owned(), Vec::new());
+        step.start().await?;
+        let (writer, pieces) = body_writer();
+        let written = async {
+            match (output, &self.built.image) {
+                (BuildOutput::Archive(names), Some(image)) => {
+                    let names = if names.is_empty() { vec![image.id.to_string()] } else { names.clone() };
+                    self.engine.image_save(names, Vec::new(), Box::new(writer)).await
+                }
+                _ => self.engine.build_files(self.built, writer).await,
+            }
+        };
+        let (written, sent) = tokio::join!(written, self.send(number, pieces));
+        // A client that is gone is why nothing could be written.
+        let sent = sent.and(written.map_err(|error| Error::Internal(error.message)));
+        step.end(sent).await?;
+        self.part(number, Bytes::new()).await
+    }
+
+    async fn send(&self, output: usize, mut pieces: BodyPieces) -> corten_build::Result<()> {
+        while let Some(piece) = pieces.next().await {
+            self.part(output, piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn part(&self, output: usize, data: Bytes) -> corten_build::Result<()> {
+        let event = BuildEvent::Data(BuildData { output, bytes: data.len() });
+        self.answer.send(Part { event, data }).await.map_err(|_| Error::Canceled)
+    }
+}
+
+fn refused(error: Error) -> BuildError {
+    let (first_line, last_line) = error.lines().unwrap_or_default();
+    BuildError { message: error.to_string(), first_line, last_line, wants_archive: false }
 }
 
 fn invalid(message: impl Into<String>) -> BuildError {
@@ -126,8 +231,9 @@ async fn prepared(
         secrets.insert(id.clone(), bytes);
     }
     let auths = request.auths.clone();
+    let only_files = !request.wants_image();
     let options = options(request, contexts)?;
-    Ok((BuildWish { options, auths, only_files: false }, Sent { trees, secrets }))
+    Ok((BuildWish { options, auths, only_files }, Sent { trees, secrets }))
 }
 
 fn directory_tree(engine: &Engine, directory: &BuildDirectory) -> Result<Tree, BuildError> {

@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::*;
+
+const SAMPLE: &str = "\
+ARG BASE=busybox
+# tools makes the tools
+FROM $BASE AS tools
+# LEVEL how much
+ARG LEVEL=3
+RUN --mount=type=secret,id=key,required --mount=type=cache,target=/cache true
+FROM busybox as last
+ARG OTHER=$LEVEL
+RUN --mount=type=ssh true
+COPY --from=tools /x /x
+CMD echo hi
+";
+
+fn definition(text: &str) -> Definition {
+    Definition { name: "Dockerfile".into(), text: text.into(), ignore: None }
+}
+
+fn ask(question: Question, text: &str, options: &Options) -> (Answer, Value) {
+    let answer = question.answer(&definition(text), options).unwrap();
+    let value = serde_json::from_str(&answer.json).unwrap();
+    (answer, value)
+}
+
+#[test]
+fn targets_are_listed() {
+    let (answer, json) = ask(Question::Targets, SAMPLE, &Options::default());
+    assert_eq!(
+        answer.text,
+        "TARGET           DESCRIPTION\ntools            makes the tools\nlast (default)\n"
+    );
+    assert_eq!(json["targets"][0]["base"], "$BASE");
+    assert_eq!(json["targets"][1]["default"], true);
+    assert_eq!(json["targets"][1]["location"]["ranges"][0]["start"]["line"], 7);
+}
+
+#[test]
+fn an_outline_has_what_the_target_needs_and_no_more() {
+    let options =
+        Options { build_args: BTreeMap::from([("LEVEL".into(), "9".into())]), ..Options::default() };
+    let (answer, json) = ask(Question::Outline, SAMPLE, &options);
+    let names: Vec<&str> =
+        json["args"].as_array().unwrap().iter().map(|arg| arg["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["BASE", "LEVEL", "OTHER"]);
+    assert_eq!((&json["args"][0]["value"], &json["args"][1]["value"]), (&"busybox".into(), &"9".into()));
+    assert_eq!(json["secrets"][0]["name"], "key");
+    assert_eq!(json["secrets"][0]["required"], true);
+    assert_eq!(json["ssh"][0]["name"], "default");
+    assert_eq!(json["cache"][0]["ID"], "/cache");
+    for line in ["TARGET:        last", "LEVEL       9         how much", "key      true", "CACHE MOUNT"] {
+        assert!(answer.text.contains(line), "{line}: {}", answer.text);
+    }
+    let options = Options { target: "tools".into(), ..Options::default() };
+    let (_, json) = ask(Question::Outline, SAMPLE, &options);
+    assert_eq!(json["description"], "makes the tools");
+    assert!(json.get("ssh").is_none());
+    let options = Options { target: "nowhere".into(), ..Options::default() };
+    assert!(Question::Outline.answer(&definition(SAMPLE), &options).is_err());
+}
+
+#[test]
+fn a_lint_shows_what_it_found() {
+    let (answer, json) = ask(Question::Lint, SAMPLE, &Options::default());
+    assert_eq!((answer.warnings, answer.has_error), (2, false));
+    assert_eq!(json["warnings"][0]["ruleName"], "FromAsCasing");
+    assert_eq!(json["warnings"][1]["location"]["ranges"][0]["end"]["line"], 11);
+    for line in ["WARNING: FromAsCasing - https://", "   7 | >>> FROM busybox as last", "Dockerfile:11"] {
+        assert!(answer.text.contains(line), "{line}: {}", answer.text);
+    }
+    let skip = "skip=FromAsCasing,JSONArgsRecommended";
+    let options = Options {
+        build_args: BTreeMap::from([("BUILDKIT_DOCKERFILE_CHECK".into(), skip.into())]),
+        ..Options::default()
+    };
+    assert_eq!(ask(Question::Lint, SAMPLE, &options).0.warnings, 0);
+    let none = ask(Question::Lint, "FROM busybox\n", &Options::default()).0;
+    assert_eq!((none.warnings, none.text.as_str()), (0, ""));
+}
+
+#[test]
+fn what_is_wrong_is_an_answer_of_a_lint() {
+    let (answer, json) = ask(Question::Lint, "FROM busybox\nFLY away\n", &Options::default());
+    assert!(answer.has_error && answer.text.contains(">>> FLY away"), "{}", answer.text);
+    assert_eq!(json["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+    assert!(Question::Targets.answer(&definition("FLY away"), &Options::default()).is_err());
+    let options = Options { target: "nowhere".into(), ..Options::default() };
+    assert!(ask(Question::Lint, "FROM busybox\n", &options).0.has_error);
+}
