@@ -76,7 +76,7 @@ impl Call {
     }
 }
 
-pub async fn ask(client: &Client, asked: &Asked, mode: Mode) -> Result<BuildAnswer, Failure> {
+pub async fn ask(client: &Client, asked: &Asked) -> Result<BuildAnswer, Failure> {
     let body = Body::from_reader(asked.body()?, None);
     let request = client.post("/corten/build").body("application/json", body);
     let mut events = request.send().await?.messages::<BuildEvent>();
@@ -85,7 +85,9 @@ pub async fn ask(client: &Client, asked: &Asked, mode: Mode) -> Result<BuildAnsw
             BuildEvent::Answer(answer) => return Ok(answer),
             BuildEvent::Error(error) => {
                 let definition = &asked.request.definition;
-                return Err(Show::new(mode, definition.name.clone()).failure(&error, &definition.text));
+                return Err(
+                    Show::new(Mode::Quiet, definition.name.clone())?.failure(&error, &definition.text)
+                );
             }
             _ => {}
         }

@@ -5,13 +5,16 @@
 mod call;
 mod metadata;
 mod outputs;
+mod raw;
 mod request;
+mod screen;
 mod show;
 
 use std::path::PathBuf;
 
 use corten_api::build::{BuildContext, BuildData, BuildEvent, BuildImage};
 use corten_api::client::{Body, Client, Messages};
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::{Context, Failure, Outcome, Verb};
 use crate::output;
@@ -70,7 +73,7 @@ pub struct Build {
     /// Set target platform for build
     #[arg(long)]
     platform: Option<String>,
-    /// Set type of progress output ("auto", "plain", "quiet", "rawjson")
+    /// Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")
     #[arg(long, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     progress: Mode,
     /// Always attempt to pull all referenced images
@@ -113,7 +116,7 @@ impl Verb for Build {
         if let Some(method) = call.method() {
             asked.ask(method);
             let client = context.client()?;
-            let answer = context.block_on(call::ask(&client, &asked, mode))??;
+            let answer = context.block_on(call::ask(&client, &asked))??;
             return call.show(&answer);
         }
         if iidfile.is_some() && !asked.request.wants_image() {
@@ -146,16 +149,37 @@ async fn run(
     mode: Mode,
     mut sinks: Vec<Option<Sink>>,
 ) -> Result<BuildImage, Failure> {
-    let mut show = Show::new(mode, asked.request.definition.name.clone());
+    let mut show = Show::new(mode, asked.request.definition.name.clone())?;
+    let outcome = drive(client, asked, &mut show, &mut sinks).await;
+    show.close(outcome.is_ok());
+    outcome.map_err(|failure| left_over(failure, &sinks))
+}
+
+async fn drive(
+    client: &Client,
+    asked: &mut Asked,
+    show: &mut Show,
+    sinks: &mut [Option<Sink>],
+) -> Result<BuildImage, Failure> {
+    let mut ticks = tokio::time::interval(screen::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let body = Body::from_reader(asked.body()?, None);
         let request = client.post("/corten/build").body("application/json", body);
         let mut events = request.send().await?.messages::<BuildEvent>();
         let mut last = None;
-        while let Some(event) = events.next().await? {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event?,
+                _ = ticks.tick() => {
+                    show.tick();
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             match event {
                 BuildEvent::Image(_) | BuildEvent::Error(_) | BuildEvent::Answer(_) => last = Some(event),
-                BuildEvent::Data(data) => receive(&mut events, data, &mut sinks).await?,
+                BuildEvent::Data(data) => receive(&mut events, data, sinks).await?,
                 event => show.event(event)?,
             }
         }
@@ -168,10 +192,8 @@ async fn run(
                 asked.send_archive();
                 continue;
             }
-            Some(BuildEvent::Error(error)) => {
-                Err(left_over(show.failure(&error, &asked.request.definition.text), &sinks))
-            }
-            _ => Err(left_over(Failure::new("the build broke off: the engine ended before it"), &sinks)),
+            Some(BuildEvent::Error(error)) => Err(show.failure(&error, &asked.request.definition.text)),
+            _ => Err(Failure::new("the build broke off: the engine ended before it")),
         };
     }
 }

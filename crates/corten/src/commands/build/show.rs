@@ -1,10 +1,12 @@
-//! What a build tells, for people and for programs, in the words of BuildKit's plain and raw progress.
+//! What a build tells: painted on a terminal (`screen`), for programs (`raw`), or line by line in the words of BuildKit's plain progress.
 
 use std::collections::{HashMap, HashSet};
 
 use corten_api::base64;
 use corten_api::build::{BuildError, BuildEvent, BuildStatus, BuildVertex};
 
+use super::raw;
+use super::screen::{self, Screen};
 use crate::cli::Failure;
 use crate::output;
 
@@ -14,6 +16,7 @@ pub enum Mode {
     Plain,
     Quiet,
     Rawjson,
+    Tty,
 }
 
 /// How many lines around a wrong one are shown.
@@ -21,6 +24,7 @@ const CONTEXT_LINES: usize = 3;
 
 pub struct Show {
     mode: Mode,
+    screen: Option<Screen>,
     /// The Dockerfile's.
     name: String,
     /// Numbers of steps, in the order in which they began.
@@ -34,21 +38,48 @@ pub struct Show {
 }
 
 impl Show {
-    pub fn new(mode: Mode, name: String) -> Show {
+    pub fn new(mode: Mode, name: String) -> Result<Show, Failure> {
+        let screen = match mode {
+            Mode::Tty if !screen::is_there() => {
+                return Err(Failure::new("--progress=tty wants a terminal as standard error")
+                    .hint("use --progress=plain"));
+            }
+            Mode::Auto | Mode::Tty if screen::is_there() => Some(Screen::new(name.clone())),
+            _ => None,
+        };
         let (numbers, names, begun) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Show { mode, name, numbers, names, begun, over: HashSet::new(), rest: HashMap::new() }
+        Ok(Show { mode, screen, name, numbers, names, begun, over: HashSet::new(), rest: HashMap::new() })
+    }
+
+    /// Time has gone by.
+    pub fn tick(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.paint();
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn close(&mut self, is_done: bool) {
+        if let Some(mut screen) = self.screen.take() {
+            screen.close(is_done);
+        }
     }
 
     pub fn event(&mut self, event: BuildEvent) -> Result<(), Failure> {
+        if let Some(screen) = &mut self.screen {
+            screen.event(event);
+            screen.paint();
+            return Ok(());
+        }
         match self.mode {
             Mode::Quiet => return Ok(()),
             Mode::Rawjson => {
-                let line = serde_json::to_string(&event)
-                    .map_err(|error| Failure::new(format!("cannot tell of the build: {error}")))?;
-                output::say!("{line}");
+                if let Some(document) = raw::document(&event, &self.name) {
+                    output::say!("{document}");
+                }
                 return Ok(());
             }
-            Mode::Auto | Mode::Plain => {}
+            Mode::Auto | Mode::Plain | Mode::Tty => {}
         }
         match event {
             BuildEvent::Vertex(vertex) => self.vertex(&vertex),
