@@ -407,3 +407,37 @@ fn a_warning_fails_a_build_where_it_is_to() {
     let lax = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true;skip=FromAsCasing"];
     build(&engine, context.path(), &lax).ok();
 }
+
+#[test]
+fn what_comes_out_differently_is_found() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox AS same\nRUN echo same >/same\nFROM busybox AS made\nRUN echo one >/one\n\
+         RUN printf x >/made && cat /proc/sys/kernel/random/uuid >>/made\nFROM same\nCOPY --from=made /made /copy\n",
+    );
+    let output = tempfile::tempdir().unwrap();
+    let flags = ["--verify-reproducible", "-o", output.path().to_str().unwrap()];
+    let told = build(&engine, context.path(), &flags).fails(1);
+    for part in ["not reproducible", "stage made, layer 3: RUN", "/made: its contents differ from byte"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
+    write(
+        context.path(),
+        "Dockerfile",
+        "FROM busybox\nRUN ln -s $(cat /proc/sys/kernel/random/uuid) /link\n",
+    );
+    let told = build(&engine, context.path(), &["--verify-reproducible"]).fails(1);
+    assert!(told.contains("/link: its link is"), "{told}");
+    write(
+        context.path(),
+        "Dockerfile",
+        "FROM busybox\nRUN date >/dev/null; echo a >/a\nWORKDIR /b\nCOPY Dockerfile /c\n",
+    );
+    let told = told_of(&engine, context.path());
+    assert!(told.contains("again: [2/4] RUN date") && !told.contains("CACHED [2"), "{told}");
+}
+
+fn told_of(engine: &TestEngine, context: &Path) -> String {
+    told(build(engine, context, &["--verify-reproducible"]))
+}

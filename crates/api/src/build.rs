@@ -37,6 +37,8 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, String>,
     /// By the registry's address.
     pub auths: BTreeMap<String, AuthConfig>,
+    /// Builds twice without remembered steps, and fails where the two differ.
+    pub verify_reproducible: bool,
     /// Where the outcome goes; into the image store when empty.
     pub outputs: Vec<BuildOutput>,
 }

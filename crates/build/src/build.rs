@@ -26,6 +26,8 @@ pub struct Built {
     /// The image, where one was asked for.
     pub image: Option<Arc<Image>>,
     pub session: Arc<BuildSession>,
+    /// All stages that were done, by name or number, in the order of the Dockerfile.
+    pub stages: Vec<(String, Arc<State>)>,
 }
 
 /// Builds what the Dockerfile says, and an image of it unless `only_files`.
@@ -80,7 +82,12 @@ pub async fn build(
     if !used.is_empty() {
         build.session.note_used(&used)?;
     }
-    Ok(Built { state, image, session: build.session })
+    let stages = build.stages.iter().zip(&build.dockerfile.stages).enumerate();
+    let stages = stages.filter_map(|(number, (done, stage))| {
+        let name = stage.name().map_or_else(|| number.to_string(), str::to_owned);
+        Some((name, done.get()?.clone()))
+    });
+    Ok(Built { state, image, stages: stages.collect(), session: build.session })
 }
 
 /// Tells what could be better in the Dockerfile; an error where that is to be one.

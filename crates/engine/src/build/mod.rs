@@ -6,6 +6,7 @@ mod context;
 mod outputs;
 mod progress;
 mod prune;
+mod reproducible;
 mod step;
 
 use std::collections::BTreeMap;

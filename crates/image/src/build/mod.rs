@@ -51,6 +51,11 @@ impl Stack {
         self.layers.is_empty()
     }
 
+    /// The layer with that number from the bottom, alone.
+    pub fn only(&self, number: usize) -> Option<Stack> {
+        Some(Stack { layers: vec![self.layers.get(number)?.clone()] })
+    }
+
     pub fn push(&mut self, layer: StepLayer) {
         let StepLayer(row) = layer;
         self.layers.push(Stacked { id: row.diff_id, blob: crate::archive::plain_blob(&row), row: Some(row) });

@@ -100,6 +100,9 @@ pub struct Build {
     /// Ulimit options
     #[arg(long)]
     ulimit: Vec<String>,
+    /// Build twice without the cache, and fail where the two runs differ
+    #[arg(long)]
+    verify_reproducible: bool,
     #[arg(value_name = "PATH|-")]
     path: String,
 }

@@ -68,6 +68,7 @@ impl Asked {
             secrets: secrets(&flags.secret)?,
             auths: auths(context, &definition.text, &tags)?,
             tags,
+            verify_reproducible: flags.verify_reproducible,
             outputs,
             definition,
         };

@@ -93,9 +93,27 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         let outputs = request.outputs.clone();
         let names = request.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
-        let (wish, sent) = prepared(&engine, request, reader).await?;
+        let verifies = request.verify_reproducible;
+        let (mut wish, sent) = prepared(&engine, request, reader).await?;
         let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
+        let mut second = None;
+        if verifies {
+            wish.options.no_cache = NoCache::All;
+            second = Some(BuildWish {
+                // The names are those of the first.
+                options: Options { tags: Vec::new(), ..wish.options.clone() },
+                auths: auths.clone(),
+                only_files: true,
+            });
+        }
         let built = engine.build(wish, asker.clone(), teller.clone()).await.map_err(refused)?;
+        if let Some(wish) = second {
+            let again = build_again(&engine, wish, asker.clone(), teller.clone()).await.map_err(refused)?;
+            let difference = engine.build_difference(&built, &again).await;
+            if let Some(found) = difference.map_err(|error| invalid(error.message))? {
+                return Err(invalid(format!("the build is not reproducible: two runs differ\n  {found}")));
+            }
+        }
         let outcome =
             Outcome { engine: &engine, built: &built, auths, asker: &*asker, teller, answer: &answer };
         for (number, output) in outputs.iter().enumerate() {
@@ -117,6 +135,36 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         Err(error) => BuildEvent::Error(error),
     };
     let _ = answer.send(last.into()).await;
+}
+
+/// The second run of a build, whose steps are told as steps of their own.
+async fn build_again(
+    engine: &Engine,
+    wish: BuildWish,
+    asker: Arc<Sent>,
+    teller: Teller,
+) -> corten_build::Result<Built> {
+    let (own, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
+    let id = |id: Digest| Digest::of(format!("again {id}").as_bytes());
+    let renamed = async move {
+        while let Some(mut event) = told.recv().await {
+            match &mut event {
+                Event::Vertex(vertex) => {
+                    vertex.id = id(vertex.id);
+                    vertex.inputs.iter_mut().for_each(|input| *input = id(*input));
+                    vertex.name.insert_str(0, "again: ");
+                }
+                Event::Log(log) => log.vertex = id(log.vertex),
+                Event::Status(status) => status.vertex = id(status.vertex),
+                // They were told before.
+                Event::Warning(_) => continue,
+            }
+            if teller.send(event).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(engine.build(wish, asker, own), renamed).0
 }
 
 /// Answers a question about the Dockerfile.
