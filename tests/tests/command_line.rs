@@ -6,9 +6,8 @@ use std::process::Command;
 use corten_tests::{Output, TestEngine, binary, eventually, run};
 
 /// Commands for what this engine declines or has no use for: Swarm, plugins, content trust, the builder's and registries' own.
-const OTHER_COMMANDS: [&str; 18] = [
+const OTHER_COMMANDS: [&str; 17] = [
     "build",
-    "builder",
     "buildx",
     "checkpoint",
     "compose",

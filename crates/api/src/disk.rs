@@ -85,7 +85,7 @@ pub struct DataRootPart {
     pub paths: List<String>,
 }
 
-/// What a step of a build has left.
+/// What a build has left: of a step, of a cache mount, of a context.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildCache {
@@ -93,7 +93,7 @@ pub struct BuildCache {
     pub id: String,
     #[serde(skip_serializing_if = "List::is_empty")]
     pub parents: List<String>,
-    /// `regular`
+    /// `regular`, `exec.cachemount`, `source.local`
     #[serde(rename = "Type")]
     pub kind: String,
     pub description: String,
@@ -104,6 +104,19 @@ pub struct BuildCache {
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
     pub usage_count: i64,
+}
+
+/// What `POST /build/prune` is to remove and to leave; bytes, and 0 for no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuildPruneOptions {
+    /// Also what images have as well.
+    pub all: bool,
+    /// So much may stay in any case.
+    pub reserved_space: i64,
+    /// No more than this stays.
+    pub max_used_space: i64,
+    /// So much of the disk is to be free.
+    pub min_free_space: i64,
 }
 
 /// Answer of `POST /build/prune`.

@@ -1,5 +1,6 @@
 //! One build: which stages are needed, each done once, those that don't need each other at the same time.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,6 +143,14 @@ fn epoch(options: &Options) -> Result<Option<i64>> {
     })
 }
 
+/// A step that is to be.
+pub enum Claim {
+    /// It was done before; none where it changed no file.
+    Known(Option<StepLayer>),
+    /// It is to be done by whoever has this. Where nothing known is to be used nobody waits for it.
+    Ours(Option<Box<dyn Any + Send + Sync>>),
+}
+
 /// A build on its way.
 pub struct Build {
     pub worker: Arc<dyn Worker>,
@@ -262,7 +271,11 @@ impl Build {
         told.start().await?;
         let vertex = told.id();
         let found = self.worker.image(name, platform, self.options.pull, &self.teller, vertex).await;
-        let image = told.end(found).await?;
+        let held = found.and_then(|image| {
+            self.session.hold_image(&image)?;
+            Ok(image)
+        });
+        let image = told.end(held).await?;
         images.insert(id, image.clone());
         Ok(image)
     }
@@ -281,8 +294,22 @@ impl Build {
         }
     }
 
-    pub fn note_used(&self, key: Digest) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    /// What the step with that key made; else the right to do it, after whoever was at it has given up or failed.
+    pub async fn claim(&self, key: &Digest) -> Result<Claim> {
+        if let Some(layer) = self.find(key)? {
+            return Ok(Claim::Known(layer));
+        }
+        let turn = self.worker.step_turn(key).await;
+        // It may have been done meanwhile.
+        Ok(self.find(key)?.map_or(Claim::Ours(Some(turn)), Claim::Known))
+    }
+
+    fn find(&self, key: &Digest) -> Result<Option<Option<StepLayer>>> {
+        let found = self.session.find(key)?;
+        if found.is_some() {
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).push(*key);
+        }
+        Ok(found)
     }
 
     /// The layers of a state, merged.

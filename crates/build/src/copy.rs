@@ -7,6 +7,7 @@ use corten_image::Digest;
 use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, TakeAll, Verdict};
 
 use crate::archive;
+use crate::build::Claim;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Add, Copy, Instruction, Located, Transfer};
 use crate::error::{Error, Result};
@@ -119,10 +120,13 @@ impl Running<'_> {
             key.stack(&self.state.stack).text(&path).text(&user);
             self.with_epoch(&mut key);
             let key = key.digest();
-            if let Some(found) = self.known(&key)? {
-                self.state.take(found, shown)?;
-                return Ok(true);
-            }
+            let _turn = match self.claim(&key).await? {
+                Claim::Known(layer) => {
+                    self.state.take(layer, shown)?;
+                    return Ok(true);
+                }
+                Claim::Ours(turn) => turn,
+            };
             let base = self.build.merged(&self.state)?;
             let (uid, gid) = crate::accounts::lookup(base.as_ref(), &user, true)?;
             let target = path.trim_start_matches('/').as_bytes().to_vec();
@@ -261,16 +265,12 @@ impl Running<'_> {
         }
     }
 
-    /// What a step with that key made, unless nothing known is to be used.
-    pub fn known(&self, key: &Digest) -> Result<Option<Option<corten_image::build::StepLayer>>> {
-        if self.build.is_uncached(self.index) {
-            return Ok(None);
+    /// A step of this stage; where nothing known is to be used it is to be done in any case.
+    pub async fn claim(&self, key: &Digest) -> Result<Claim> {
+        match self.build.is_uncached(self.index) {
+            true => Ok(Claim::Ours(None)),
+            false => self.build.claim(key).await,
         }
-        let found = self.build.session.find(key)?;
-        if found.is_some() {
-            self.build.note_used(*key);
-        }
-        Ok(found)
     }
 
     /// Puts all that was found; tells whether it had been put there before.
@@ -308,10 +308,13 @@ impl Running<'_> {
         self.with_epoch(&mut key);
         let puts = self.fingerprint(from, puts, &mut key).await?;
         let key = key.digest();
-        if let Some(found) = self.known(&key)? {
-            self.state.take(found, shown)?;
-            return Ok(true);
-        }
+        let _turn = match self.claim(&key).await? {
+            Claim::Known(layer) => {
+                self.state.take(layer, shown)?;
+                return Ok(true);
+            }
+            Claim::Ours(turn) => turn,
+        };
         let base = self.build.merged(&self.state)?;
         let owner = match &chown {
             Some(text) => {

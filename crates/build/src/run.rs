@@ -1,10 +1,12 @@
 //! RUN: the program, what is mounted for it, and what of its files becomes a layer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corten_image::Changes;
 use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, Stack, TakeAll};
 
+use crate::build::Claim;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Form, Instruction, Located, Mount, MountType, Run, Security, Sharing};
 use crate::error::{Error, Result};
@@ -68,10 +70,13 @@ impl Running<'_> {
         }
         told.start().await?;
         let key = key.digest();
-        if let Some(found) = self.known(&key)? {
-            self.state.take(found, program.shown)?;
-            return told.cached().await;
-        }
+        let _turn = match self.claim(&key).await? {
+            Claim::Known(layer) => {
+                self.state.take(layer, program.shown)?;
+                return told.cached().await;
+            }
+            Claim::Ours(turn) => turn,
+        };
         let outcome = self.execute(&told, program, network, mounts, sources, key).await;
         told.end(outcome).await
     }
@@ -90,12 +95,14 @@ impl Running<'_> {
         self.undeclared(&mut config.env);
         let mut step_mounts: Vec<StepMount> = program.script.into_iter().collect();
         let mut secret_env = Vec::new();
-        // Held until the program has ended.
+        // Held until the program has ended; in the same order by everybody, so that no two wait for each other.
+        let is_locked = |mount: &&Mount| mount.kind == MountType::Cache && mount.sharing == Sharing::Locked;
+        let locked: BTreeSet<String> = mounts.iter().filter(is_locked).map(cache_id).collect();
         let mut turns = Vec::new();
+        for id in &locked {
+            turns.push(self.build.worker.cache_turn(id).await);
+        }
         for (mount, source) in mounts.into_iter().zip(sources) {
-            if mount.kind == MountType::Cache && mount.sharing == Sharing::Locked {
-                turns.push(self.build.worker.cache_turn(&cache_id(&mount)).await);
-            }
             self.add_mount(mount, source, &mut config.env, &mut secret_env, &mut step_mounts).await?;
         }
         let stubs = stubs(&step_mounts);
@@ -293,9 +300,9 @@ impl Running<'_> {
         let own = own.digest();
         key.bytes(own.as_bytes());
         let mut stack = Stack::default();
-        let layer = match self.build.session.find(&own)? {
-            Some(layer) => layer,
-            None => {
+        let layer = match self.build.claim(&own).await? {
+            Claim::Known(layer) => layer,
+            Claim::Ours(_turn) => {
                 let (root, own_path) = (tree.root.clone(), path.as_bytes().to_vec());
                 let source = Source::Path { root, path: own_path, filter, with_parents: None };
                 let (owner, mode) = (Owner::AsItWas, ModeChange::Keep);

@@ -47,6 +47,9 @@ pub trait Worker: Send + Sync {
 
     /// Waits until nobody else has the turn of the cache mount of that name.
     async fn cache_turn(&self, id: &str) -> Box<dyn Any + Send + Sync>;
+
+    /// Waits until nobody else, of this build or another, does the step with that key.
+    async fn step_turn(&self, key: &Digest) -> Box<dyn Any + Send + Sync>;
 }
 
 /// What a program prints, piece by piece.

@@ -18,7 +18,7 @@ pub trait Builder: Send + Sync + 'static {
     /// Builds. Ends early when it is dropped, or when the teller's other end is.
     async fn build(&self, job: Job) -> Result<Built>;
 
-    /// What the cache holds.
+    /// What the cache holds, clients' contexts included.
     async fn usage(&self) -> Result<Vec<Usage>>;
 
     /// Removes from the cache; what was removed.
@@ -87,8 +87,12 @@ pub struct Prune {
     pub all: bool,
     /// Only what has not been used for so long.
     pub unused_for: Duration,
+    /// So much may stay in any case; 0, here and below: no bound.
+    pub reserved_bytes: u64,
     /// Stops when no more than this is left.
-    pub keep_bytes: u64,
+    pub used_bytes_max: u64,
+    /// Stops when so much of the disk is free.
+    pub free_bytes_min: u64,
     /// Only what these take.
     pub filters: Filters,
 }

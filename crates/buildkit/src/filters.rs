@@ -4,20 +4,23 @@
 use crate::builder::Usage;
 
 /// Which things of the cache are meant; all of them without any filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Filters(Vec<Vec<Condition>>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Condition {
     field: Field,
-    /// None: the field is to be there.
-    wanted: Option<(Comparison, String)>,
+    wanted: Wanted,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comparison {
-    Equal,
-    NotEqual,
+/// What is wanted of a field.
+#[derive(Clone, Debug)]
+enum Wanted {
+    There,
+    Is(String),
+    IsNot(String),
+    /// Somewhere in it.
+    Like(regex_lite::Regex),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +53,11 @@ impl Filters {
 }
 
 fn condition(text: &str) -> Option<Condition> {
-    let (name, wanted) = match (text.split_once("=="), text.split_once("!=")) {
-        (Some((name, value)), _) => (name, Some((Comparison::Equal, value))),
-        (None, Some((name, value))) => (name, Some((Comparison::NotEqual, value))),
-        (None, None) => (text, None),
+    // The first operator: a value may have others in it.
+    let at = ["==", "!=", "~="].iter().filter_map(|operator| text.find(operator)).min();
+    let (name, operator, value) = match at {
+        Some(at) => (&text[..at], &text[at..at + 2], text[at + 2..].trim().trim_matches('"')),
+        None => (text, "", ""),
     };
     let field = match name.trim() {
         "id" => Field::Id,
@@ -66,8 +70,13 @@ fn condition(text: &str) -> Option<Condition> {
         "private" => Field::Private,
         _ => return None,
     };
-    let unquoted = |value: &str| value.trim().trim_matches('"').to_owned();
-    Some(Condition { field, wanted: wanted.map(|(how, value)| (how, unquoted(value))) })
+    let wanted = match operator {
+        "==" => Wanted::Is(value.to_owned()),
+        "!=" => Wanted::IsNot(value.to_owned()),
+        "~=" => Wanted::Like(regex_lite::Regex::new(value).ok()?),
+        _ => Wanted::There,
+    };
+    Some(Condition { field, wanted })
 }
 
 impl Condition {
@@ -84,9 +93,10 @@ impl Condition {
             Field::Private => flag(!usage.is_shared),
         };
         match &self.wanted {
-            None => value.is_some_and(|value| !value.is_empty()),
-            Some((Comparison::Equal, wanted)) => value.as_ref() == Some(wanted),
-            Some((Comparison::NotEqual, unwanted)) => value.as_ref() != Some(unwanted),
+            Wanted::There => value.is_some_and(|value| !value.is_empty()),
+            Wanted::Is(wanted) => value.as_ref() == Some(wanted),
+            Wanted::IsNot(unwanted) => value.as_ref() != Some(unwanted),
+            Wanted::Like(pattern) => value.is_some_and(|value| pattern.is_match(&value)),
         }
     }
 }
@@ -118,8 +128,9 @@ mod tests {
         assert!(takes(&[]) && takes(&[""]));
         assert!(takes(&["type==regular,inuse"]) && takes(&["private"]) && takes(&["id!=b"]));
         assert!(!takes(&["type==regular,mutable"]) && !takes(&["id==b"]) && !takes(&["shared"]));
+        assert!(takes(&["type~=^reg.*"]) && !takes(&["id~=b"]));
         assert!(takes(&["id==b", "description==\"RUN make\""]));
-        for wrong in ["", "wings==2", "type~=reg.*"].map(str::to_owned) {
+        for wrong in ["", "wings==2", "type~=("].map(str::to_owned) {
             assert_eq!(Filters::parse(std::slice::from_ref(&wrong)).is_err(), !wrong.is_empty(), "{wrong}");
         }
     }

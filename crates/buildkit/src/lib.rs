@@ -28,4 +28,4 @@ pub use controller::Controller;
 pub use filters::Filters;
 pub use output::{Form, Output};
 pub use session::{FileSender, Reservation, SessionError};
-pub use tree::Store;
+pub use tree::{KeptContext, Store};

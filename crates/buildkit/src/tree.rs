@@ -15,7 +15,7 @@ mod store;
 
 pub use receive::{Limits, REQUESTS_OUTSTANDING_MAX, receive};
 pub use send::{SendError, send};
-pub use store::{Place, Store, Usage};
+pub use store::{KeptContext, Place, Store};
 
 use std::io;
 

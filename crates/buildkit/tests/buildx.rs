@@ -31,6 +31,7 @@ type Seen = Arc<Mutex<Vec<String>>>;
 /// Reads the context, and does what the Dockerfile's first line says after `#`.
 struct Reader {
     seen: Seen,
+    contexts: Store,
 }
 
 impl Reader {
@@ -115,11 +116,26 @@ impl Builder for Reader {
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {
-        Ok(Vec::new())
+        let usage = |kept: corten_buildkit::KeptContext| Usage {
+            id: kept.name,
+            description: "context".into(),
+            kind: "source.local".into(),
+            bytes: kept.bytes,
+            created: None,
+            last_used: Some(kept.used),
+            use_count: 1,
+            is_mutable: true,
+            is_in_use: kept.in_use,
+            is_shared: false,
+            parents: Vec::new(),
+        };
+        Ok(self.contexts.usage().unwrap().into_iter().map(usage).collect())
     }
 
     async fn prune(&self, _: Prune) -> Result<Vec<Usage>> {
-        Ok(Vec::new())
+        let kept = self.usage().await?;
+        self.contexts.forget(|_, _| true).unwrap();
+        Ok(kept)
     }
 }
 
@@ -223,7 +239,8 @@ impl Engine {
         let directory = tempfile::tempdir().unwrap();
         let seen = Seen::default();
         let store = Store::new(directory.path().join("contexts"));
-        let controller = Controller::new(Arc::new(Reader { seen: seen.clone() }), store);
+        let controller =
+            Controller::new(Arc::new(Reader { seen: seen.clone(), contexts: store.clone() }), store);
         let runtime = Runtime::new().unwrap();
         let socket = directory.path().join("engine.sock");
         let listener = {

@@ -3,11 +3,14 @@
 
 use crate::bridge::body_writer;
 use async_trait::async_trait;
+use corten_api::Timestamp;
 use corten_build::{Error, Result, Teller, Told};
 use corten_buildkit::{
-    Builder, Built, Controller, Filters, Form, Image, Job, Output, Prune, Store, Usage, Worker,
+    Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Prune, Store, Usage, Worker,
 };
-use corten_engine::{BuildWish, Engine};
+use corten_engine::{
+    BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine, ErrorKind,
+};
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,6 +21,7 @@ use tonic::Status;
 /// The engine's side of the protocol.
 pub fn controller(engine: &Engine) -> Arc<Controller> {
     let contexts = Store::new(engine.build_root().join("contexts"));
+    engine.keep_build_contexts(Arc::new(Contexts(contexts.clone())));
     Controller::new(Arc::new(EngineBuilder { engine: engine.clone() }), contexts)
 }
 
@@ -101,51 +105,40 @@ impl Builder for EngineBuilder {
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {
-        let steps = self.engine.build_steps().await.map_err(internal)?;
-        Ok(steps.iter().map(usage).collect())
+        Ok(self.engine.build_cache().await.map_err(internal)?.iter().map(usage).collect())
     }
 
     async fn prune(&self, wanted: Prune) -> Result<Vec<Usage>> {
-        let steps = self.usage().await?;
-        let removed = unwanted(steps, &wanted, SystemTime::now());
-        let keys: Vec<Digest> = removed.iter().filter_map(|step| Digest::from_hex(&step.id)).collect();
-        self.engine.build_steps_forget(keys).await.map_err(internal)?;
-        Ok(removed)
+        let Prune { all, unused_for, reserved_bytes, used_bytes_max, free_bytes_min, filters } = wanted;
+        let wanted = CachePrune {
+            all,
+            used_before: SystemTime::now()
+                .checked_sub(unused_for)
+                .filter(|_| !unused_for.is_zero())
+                .map(Into::into),
+            bounds: CacheBounds { reserved_bytes, used_bytes_max, free_bytes_min },
+            filter: Box::new(move |entry| filters.take(&usage(entry))),
+        };
+        let (removed, _) = self.engine.build_cache_prune(wanted).await.map_err(internal)?;
+        Ok(removed.iter().map(usage).collect())
     }
 }
 
-/// What of the cache goes: it comes with what was used longest ago first.
-fn unwanted(steps: Vec<Usage>, wanted: &Prune, now: SystemTime) -> Vec<Usage> {
-    let mut left: u64 = steps.iter().map(|step| step.bytes).sum();
-    let filters: &Filters = &wanted.filters;
-    let mut removed = Vec::new();
-    for step in steps {
-        let unused = step.last_used.and_then(|used| now.duration_since(used).ok()).unwrap_or_default();
-        let fits = wanted.keep_bytes > 0 && left <= wanted.keep_bytes;
-        // What an image has as well is found again by it, and gives nothing back.
-        let spared = step.is_in_use || (step.is_shared && !wanted.all);
-        if spared || fits || unused < wanted.unused_for || !filters.take(&step) {
-            continue;
-        }
-        left = left.saturating_sub(step.bytes);
-        removed.push(step);
-    }
-    removed
-}
-
-fn usage(step: &corten_image::build::StepInfo) -> Usage {
-    let time = |ns: i64| UNIX_EPOCH + Duration::from_nanos(u64::try_from(ns).unwrap_or_default());
+fn usage(entry: &CacheEntry) -> Usage {
+    let time = |time: Timestamp| {
+        UNIX_EPOCH + Duration::from_nanos(u64::try_from(time.unix_nanos()).unwrap_or_default())
+    };
     Usage {
-        id: step.key.hex(),
-        description: step.description.clone(),
-        kind: "regular".into(),
-        bytes: step.layer.as_ref().map_or(0, |layer| layer.disk_bytes()),
-        created: Some(time(step.created_at)),
-        last_used: Some(time(step.used_at)),
-        use_count: step.uses,
-        is_mutable: false,
-        is_in_use: false,
-        is_shared: step.is_shared,
+        id: entry.id.clone(),
+        description: entry.description.clone(),
+        kind: entry.kind.name().to_owned(),
+        bytes: entry.bytes,
+        created: Some(time(entry.created)),
+        last_used: Some(time(entry.used)),
+        use_count: entry.uses,
+        is_mutable: entry.kind.is_mutable(),
+        is_in_use: entry.is_in_use,
+        is_shared: entry.is_shared,
         parents: Vec::new(),
     }
 }
@@ -153,6 +146,50 @@ fn usage(step: &corten_image::build::StepInfo) -> Usage {
 /// An output as a step of its build.
 fn export(teller: &Teller, output: usize, name: &str) -> Told {
     Told::new(teller, Digest::of(format!("output {output}").as_bytes()), name.to_owned(), Vec::new())
+}
+
+/// Clients' directories, as a part of what builds keep.
+struct Contexts(Store);
+
+impl CachePart for Contexts {
+    fn kind(&self) -> CacheKind {
+        CacheKind::Context
+    }
+
+    fn entries(&self) -> corten_engine::Result<Vec<CacheEntry>> {
+        let entry = |kept: KeptContext| CacheEntry {
+            id: kept.name,
+            kind: CacheKind::Context,
+            description: "build context".to_owned(),
+            bytes: kept.bytes,
+            created: kept.used.into(),
+            used: kept.used.into(),
+            uses: 1,
+            is_in_use: kept.in_use,
+            is_shared: false,
+        };
+        Ok(self.0.usage().map_err(unreadable)?.into_iter().map(entry).collect())
+    }
+
+    fn remove(&self, ids: &[String]) -> corten_engine::Result<CacheRemoval> {
+        let mut removal = CacheRemoval::default();
+        for id in ids {
+            let bytes = self.0.forget(|name, _| name == id).map_err(unreadable)?;
+            // Even an empty one takes some; nothing came of one that a build holds.
+            if bytes > 0 {
+                removal.bytes += bytes;
+                removal.ids.push(id.clone());
+            }
+        }
+        Ok(removal)
+    }
+}
+
+fn unreadable(error: std::io::Error) -> corten_engine::Error {
+    corten_engine::Error::new(
+        ErrorKind::Internal,
+        format!("cannot read or remove clients' build contexts: {error}"),
+    )
 }
 
 /// Sends what a job writes to the client, as the file of one output.

@@ -1,6 +1,7 @@
 //! The configuration file: Docker's daemon.json. Every key is either applied, without effect here (said as a warning), or
 //! refused; none is ignored silently. What each means is in `config/keys.rs`.
 
+mod builder;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,8 @@ pub struct Config {
     pub insecure_registries: corten_engine::InsecureRegistries,
     pub mirrors: corten_engine::Mirrors,
     pub signatures: corten_engine::SignaturePolicy,
+    /// None: what suits the disk.
+    pub build_cache: Option<Vec<corten_engine::CacheRule>>,
     /// As they are written; what the environment says counts where these are absent.
     pub http_proxy: Option<String>,
     pub https_proxy: Option<String>,

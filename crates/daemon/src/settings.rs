@@ -148,6 +148,7 @@ impl Settings {
                 signatures: config.signatures,
                 proxies,
             },
+            build_cache: config.build_cache,
         };
         let Config { group, pidfile, log_format, .. } = config;
         Ok(Self { addresses, group, tcp, pidfile, log_level, log_format, metrics, engine, warnings })

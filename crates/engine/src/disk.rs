@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use corten_api::container::ContainerListOptions;
-use corten_api::disk::{DataRootPart, DataRootUsage, DiskUsage, DiskUsageOptions, KindUsage};
+use corten_api::disk::{BuildCache, DataRootPart, DataRootUsage, DiskUsage, DiskUsageOptions, KindUsage};
 use corten_api::filters::Filters;
 use corten_api::image::ImageListOptions;
 use corten_api::volume::VolumeUsage;
@@ -32,13 +32,14 @@ impl Engine {
         }
         if asked.build_cache {
             let engine = self.clone();
-            let items = blocking(move || engine.build_cache()).await?;
-            let own = items.iter().filter(|item| !item.shared).map(|item| item.size).sum();
+            let items = blocking(move || engine.build_cache_records()).await?;
+            // What an image has as well is counted there.
+            let own = |item: &&BuildCache| !item.shared;
             usage.build_cache_usage = Some(KindUsage {
-                active_count: 0,
+                active_count: items.iter().filter(|item| item.in_use).count() as i64,
                 total_count: items.len() as i64,
-                total_size: items.iter().map(|item| item.size).sum(),
-                reclaimable: own,
+                total_size: items.iter().filter(own).map(|item| item.size).sum(),
+                reclaimable: items.iter().filter(own).filter(|item| !item.in_use).map(|item| item.size).sum(),
                 items: items.into(),
             });
         }
@@ -163,6 +164,7 @@ impl Engine {
                     add("container files", all.saturating_sub(logs), None);
                 }
                 "volumes" => add("volumes", disk_usage(&path), None),
+                "build" => add("cache mounts and contexts", disk_usage(&path), None),
                 "events" => add("events", disk_usage(&path), None),
                 "engine.db" | "engine.db-wal" | "engine.db-shm" | "engine.reserve" => {
                     add("databases", bytes_of(&path), None);
@@ -171,25 +173,42 @@ impl Engine {
             }
         }
         parts.retain(|part| part.bytes > 0);
-        let disk = rustix::fs::statvfs(root.as_path()).map_err(|e| Error::io("stat", root, e))?;
+        let disk = self.disk_space()?;
         Ok(DataRootUsage {
             path: root.display().to_string(),
             total: parts.iter().map(|part| part.bytes).sum(),
             parts: parts.into(),
-            disk_size: disk.f_blocks * disk.f_frsize,
-            disk_available: disk.f_bfree * disk.f_frsize,
+            disk_size: disk.total_bytes,
+            disk_available: disk.free_bytes,
         })
+    }
+
+    /// Of the file system that holds the data root.
+    pub(crate) fn disk_space(&self) -> Result<DiskSpace> {
+        let root = &self.options.data_root;
+        let disk = rustix::fs::statvfs(root.as_path()).map_err(|e| Error::io("stat", root, e))?;
+        let total_bytes = disk.f_blocks * disk.f_frsize;
+        // What root can still write there.
+        Ok(DiskSpace { total_bytes, free_bytes: disk.f_bfree * disk.f_frsize })
     }
 }
 
+/// How large a file system is, and what of it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskSpace {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+}
+
 /// In the order in which they are told.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "image layers",
     "image blobs",
     "writable layers",
     "container logs",
     "container files",
     "volumes",
+    "cache mounts and contexts",
     "events",
     "databases",
     "other",

@@ -42,7 +42,9 @@ use corten_network::Networks;
 use corten_sys::private;
 use tokio::sync::watch;
 
-pub use build::BuildWish;
+pub use build::{
+    BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule,
+};
 pub use container::{Archive, AttachTicket, Connection, Export, LogStream, Upload};
 pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};
 pub use corten_registry::{Insecure as InsecureRegistries, Mirrors, Proxies, SignaturePolicy};
@@ -126,6 +128,7 @@ impl Engine {
     pub async fn open(options: EngineOptions) -> Result<Self> {
         let engine = image::blocking(move || Self::assemble(options)).await?;
         engine.restore().await?;
+        engine.keep_to_build_budget();
         engine.collector().tidy();
         Ok(engine)
     }
@@ -183,6 +186,8 @@ impl Engine {
         };
         let collector = Collector::start(store.clone(), images.clone(), places)
             .map_err(|e| Error::internal(format!("start the collector: {e}")))?;
+        let mounts = build::CacheMounts::new(root.join("build/caches"), store.clone());
+        let builds = build::Builds::new(mounts, images.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 instance,
@@ -204,7 +209,7 @@ impl Engine {
                 execs: Mutex::default(),
                 restarts: container::Restarts::default(),
                 sampler: stats::Sampler::default(),
-                builds: build::Builds::default(),
+                builds,
                 counted: Metrics::default(),
                 pruning: AtomicBool::new(false),
                 events,

@@ -21,6 +21,8 @@ pub struct EngineOptions {
     pub labels: Vec<String>,
     pub runtimes: crate::Runtimes,
     pub registries: RegistryOptions,
+    /// What keeps the build cache small, one rule after the other; none: what suits the disk.
+    pub build_cache: Option<Vec<crate::CacheRule>>,
 }
 
 /// How registries are reached; may change while the engine runs.

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 /// What each version adds to the one before it: the first makes a new database, and one of an older version gets the rest.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     "
 CREATE TABLE container (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE volume (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -27,6 +27,8 @@ CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     "CREATE TABLE network (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;",
     // The volumes that go with the container, as a JSON list.
     "ALTER TABLE garbage ADD COLUMN volumes TEXT NOT NULL DEFAULT '[]';",
+    // The directories of builds' cache mounts.
+    "CREATE TABLE cache_mount (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;",
 ];
 
 pub struct StateStore {
@@ -169,6 +171,25 @@ impl StateStore {
         self.remove("DELETE FROM volume WHERE name = ?1", name)
     }
 
+    pub fn cache_mounts<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.records("SELECT record FROM cache_mount")
+    }
+
+    pub fn cache_mount<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let query = "SELECT record FROM cache_mount WHERE name = ?1";
+        let text: Option<String> =
+            self.lock().query_row(query, [name], |row| row.get(0)).optional().map_err(failed)?;
+        text.map(|text| read(&text)).transpose()
+    }
+
+    pub fn put_cache_mount(&self, name: &str, record: &impl Serialize) -> Result<()> {
+        self.put("INSERT OR REPLACE INTO cache_mount (name, record) VALUES (?1, ?2)", name, record)
+    }
+
+    pub fn remove_cache_mount(&self, name: &str) -> Result<()> {
+        self.remove("DELETE FROM cache_mount WHERE name = ?1", name)
+    }
+
     pub fn networks<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         self.records("SELECT record FROM network")
     }
@@ -213,13 +234,15 @@ impl StateStore {
         let mut records = Vec::new();
         for row in rows {
             let text = row.map_err(failed)?;
-            records.push(
-                serde_json::from_str(&text)
-                    .map_err(|e| Error::internal(format!("unreadable record in the state database: {e}")))?,
-            );
+            records.push(read(&text)?);
         }
         Ok(records)
     }
+}
+
+fn read<T: DeserializeOwned>(record: &str) -> Result<T> {
+    serde_json::from_str(record)
+        .map_err(|e| Error::internal(format!("unreadable record in the state database: {e}")))
 }
 
 const NOTE_GARBAGE: &str = "INSERT OR REPLACE INTO garbage (id, volumes) VALUES (?1, ?2)";

@@ -18,7 +18,8 @@ mod schema;
 
 pub use change::Change;
 pub use rows::{
-    BlobRow, CompressedRow, DocumentRow, Garbage, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow, StepRow,
+    BlobRow, CompressedRow, DocumentRow, Garbage, ImageRow, LayerRow, NameRow, NewImage, SnapshotRow,
+    StepRow, StepUse,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,17 @@ fn transact<T, E: From<DatabaseError>>(
     Ok(change_made)
 }
 
+/// What running builds rely on: in memory, since it ends with the process.
+const HELD: &str = "
+    PRAGMA temp_store = MEMORY;
+    CREATE TEMP TABLE held (
+        holder INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        PRIMARY KEY (holder, digest)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX temp.held_by_digest ON held (digest);
+";
+
 /// An open image database. Not `Sync`: the store keeps it behind its writer's mutex.
 pub struct Database {
     connection: Connection,
@@ -75,6 +87,7 @@ impl Database {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
         connection.pragma_update(None, "foreign_keys", "ON").map_err(open)?;
         schema::migrate(&mut connection, path)?;
+        connection.execute_batch(HELD).map_err(open)?;
         Ok(Database { connection, reserve: Reserve::at(path.with_extension("reserve")) })
     }
 
@@ -305,18 +318,26 @@ impl Database {
     /// What the step with that key has made.
     pub fn step(&self, key: &Digest) -> Result<Option<StepRow>, DatabaseError> {
         let mut rows = self.steps_where("WHERE key = ?1", Some(&key.to_string()))?;
-        Ok(rows.pop())
+        Ok(rows.pop().map(|(row, _)| row))
     }
 
-    /// All steps, the one that was used longest ago first.
-    pub fn steps(&self) -> Result<Vec<StepRow>, DatabaseError> {
+    /// All steps, the one that was used longest ago first, each with who else has its layer.
+    pub fn steps(&self) -> Result<Vec<(StepRow, StepUse)>, DatabaseError> {
         self.steps_where("ORDER BY used_at, key", None)
     }
 
-    fn steps_where(&self, clause: &str, argument: Option<&str>) -> Result<Vec<StepRow>, DatabaseError> {
+    fn steps_where(
+        &self,
+        clause: &str,
+        argument: Option<&str>,
+    ) -> Result<Vec<(StepRow, StepUse)>, DatabaseError> {
         let step = "read what steps have made";
+        // What an image has of a layer besides the layer itself is its tar stream, under the same digest.
         let query = format!(
-            "SELECT key, description, created_at, used_at, uses, diff_id, tar_bytes, unpacked_bytes, disk_bytes
+            "SELECT key, description, created_at, used_at, uses, diff_id, tar_bytes, unpacked_bytes, disk_bytes,
+                 EXISTS (SELECT 1 FROM image_layers WHERE image_layers.diff_id = steps.diff_id)
+                     OR EXISTS (SELECT 1 FROM image_content WHERE digest = steps.diff_id),
+                 EXISTS (SELECT 1 FROM held WHERE digest = steps.diff_id)
              FROM steps LEFT JOIN layers USING (diff_id) {clause}"
         );
         let mut statement = self.connection.prepare_cached(&query).step(step)?;
@@ -336,14 +357,16 @@ impl Database {
                 }),
                 None => None,
             };
-            steps.push(StepRow {
+            let found = StepRow {
                 key: digest(&row.get::<_, String>(0).step(step)?)?,
                 layer,
                 description: row.get(1).step(step)?,
                 created_at: row.get(2).step(step)?,
                 used_at: row.get(3).step(step)?,
                 uses: row.get(4).step(step)?,
-            });
+            };
+            let is_shared = row.get(9).step(step)?;
+            steps.push((found, StepUse { is_shared, is_held: row.get(10).step(step)? }));
         }
         Ok(steps)
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,7 +45,7 @@ pub use snapshots::Rootfs;
 
 pub(crate) use arrivals::{Arrivals, Claim};
 pub(crate) use compose::Composition;
-pub(crate) use session::{OwnedSession, Session};
+pub(crate) use session::Session;
 
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,8 @@ pub struct Store {
     catalogue: RwLock<Catalogue>,
     snapshot_rows: RwLock<BTreeMap<String, SnapshotRow>>,
     sessions: Mutex<session::Sessions>,
+    /// How many builds there were: each holds content under a number of its own.
+    holders: AtomicU64,
     pub(crate) arrivals: Arrivals,
     writeout: writeout::Writeout,
     mounts: RwLock<Option<Weak<LayerMounts>>>,
@@ -126,6 +129,7 @@ impl Store {
             catalogue: RwLock::new(catalogue),
             snapshot_rows: RwLock::new(rows.into_iter().map(|row| (row.id.clone(), row)).collect()),
             sessions: Mutex::default(),
+            holders: AtomicU64::new(0),
             arrivals: Arrivals::default(),
             writeout,
             mounts: RwLock::new(None),
@@ -235,6 +239,11 @@ impl Store {
     /// The bytes of a manifest, index or configuration.
     pub fn document(&self, digest: &Digest) -> Result<DocumentRow, Error> {
         self.writer().document(digest)?.ok_or(Error::NoContent(*digest))
+    }
+
+    /// A number under which nobody else holds content.
+    pub(crate) fn new_holder(&self) -> u64 {
+        self.holders.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Waits until everything that was loaded is on the disk, power cut or not.

@@ -1,8 +1,9 @@
 //! The engine itself: ping, version, info, events.
 
 use super::{Client, Messages, Query, Result};
+use crate::Filters;
 use crate::auth::{AuthConfig, AuthReply};
-use crate::disk::{DataRootUsage, DiskUsage};
+use crate::disk::{BuildCachePruneReport, BuildPruneOptions, DataRootUsage, DiskUsage};
 use crate::event::{EventMessage, EventsOptions};
 use crate::system::{SystemInfo, SystemVersion};
 use hyper::header::{HeaderName, SERVER};
@@ -47,6 +48,23 @@ impl Client {
     /// With the objects themselves.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         self.get("/system/df").query(Query::new().flag("verbose", true)).send().await?.json().await
+    }
+
+    pub async fn build_prune(
+        &self,
+        filters: &Filters,
+        options: BuildPruneOptions,
+    ) -> Result<BuildCachePruneReport> {
+        let bytes = |bytes: i64| Some(bytes).filter(|&bytes| bytes != 0);
+        let query = Query::new()
+            .flag("all", options.all)
+            .option("reserved-space", bytes(options.reserved_space))
+            .option("max-used-space", bytes(options.max_used_space))
+            .option("min-free-space", bytes(options.min_free_space))
+            // Under its former name for older engines.
+            .option("keep-storage", bytes(options.reserved_space))
+            .filters(filters);
+        self.post("/build/prune").query(query).send().await?.json().await
     }
 
     /// Every byte of the engine's data root; Corten's own.

@@ -10,7 +10,6 @@ use crate::wire::control::{
 };
 use crate::wire::gateway::{ApiCap, PongResponse};
 use crate::wire::ops::Platform;
-use std::collections::HashSet;
 use std::time::Duration;
 use tonic::Status;
 
@@ -72,8 +71,7 @@ impl Controller {
         let unused_for = nanoseconds(request.age_limit);
         let filters =
             Filters::parse(&request.filter).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let mut all = self.builder.usage().await.map_err(|error| status(&error, None))?;
-        all.extend(self.contexts().await?);
+        let all = self.builder.usage().await.map_err(|error| status(&error, None))?;
         let old = |usage: &Usage| {
             usage.last_used.is_none_or(|used| used.elapsed().is_ok_and(|age| age >= unused_for))
         };
@@ -83,49 +81,19 @@ impl Controller {
     }
 
     pub(super) async fn prune(&self, request: PruneRequest) -> Result<Vec<UsageRecord>, Status> {
-        if request.min_free_space != 0 {
-            return Err(Status::invalid_argument("pruning by free space is not supported"));
-        }
         let bytes = |value: i64| u64::try_from(value).unwrap_or_default();
         let filters =
             Filters::parse(&request.filter).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let unused_for = nanoseconds(request.keep_duration);
-        let keep_bytes = bytes(request.reserved_space).max(bytes(request.max_used_space));
-        let wanted = Prune { all: request.all, unused_for, keep_bytes, filters: filters.clone() };
-        let mut removed = self.builder.prune(wanted).await.map_err(|error| status(&error, None))?;
-        if keep_bytes == 0 {
-            let old = |usage: &Usage| {
-                !usage.is_in_use
-                    && filters.take(usage)
-                    && usage.last_used.is_none_or(|at| at.elapsed().is_ok_and(|age| age >= unused_for))
-            };
-            let contexts: Vec<Usage> = self.contexts().await?.into_iter().filter(old).collect();
-            let names: HashSet<String> = contexts.iter().map(|usage| usage.id.clone()).collect();
-            let store = self.store.clone();
-            on_the_disk(move || store.forget(|name, _| names.contains(name))).await?;
-            removed.extend(contexts);
-        }
-        Ok(removed.into_iter().map(record).collect())
-    }
-
-    /// What is kept of clients' directories.
-    async fn contexts(&self) -> Result<Vec<Usage>, Status> {
-        let store = self.store.clone();
-        let kept = on_the_disk(move || store.usage()).await?;
-        let usage = |kept: crate::tree::Usage| Usage {
-            id: kept.name,
-            description: "local source".into(),
-            kind: "source.local".into(),
-            bytes: kept.bytes,
-            created: None,
-            last_used: Some(kept.used),
-            use_count: 1,
-            is_mutable: true,
-            is_in_use: kept.in_use,
-            is_shared: false,
-            parents: Vec::new(),
+        let wanted = Prune {
+            all: request.all,
+            unused_for: nanoseconds(request.keep_duration),
+            reserved_bytes: bytes(request.reserved_space),
+            used_bytes_max: bytes(request.max_used_space),
+            free_bytes_min: bytes(request.min_free_space),
+            filters,
         };
-        Ok(kept.into_iter().map(usage).collect())
+        let removed = self.builder.prune(wanted).await.map_err(|error| status(&error, None))?;
+        Ok(removed.into_iter().map(record).collect())
     }
 
     fn worker(&self) -> WorkerRecord {
@@ -153,14 +121,6 @@ impl Controller {
             revision: String::new(),
         }
     }
-}
-
-async fn on_the_disk<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, Status> {
-    let done =
-        tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))?;
-    done.map_err(|error| Status::internal(format!("the builds' contexts: {error}")))
 }
 
 fn nanoseconds(count: i64) -> Duration {

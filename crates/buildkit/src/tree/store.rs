@@ -77,10 +77,10 @@ impl Store {
     }
 
     /// What is kept: an identity, its bytes, when it was used last, whether a build holds it.
-    pub fn usage(&self) -> io::Result<Vec<Usage>> {
+    pub fn usage(&self) -> io::Result<Vec<KeptContext>> {
         let folders = self.folders()?;
         let held = self.held().clone();
-        let usage = |(name, folder, used): (String, PathBuf, SystemTime)| Usage {
+        let usage = |(name, folder, used): (String, PathBuf, SystemTime)| KeptContext {
             bytes: size(&folder),
             in_use: held.contains(&name),
             used,
@@ -110,14 +110,14 @@ impl Store {
 
 /// What one folder takes.
 #[derive(Clone, Debug)]
-pub struct Usage {
+pub struct KeptContext {
     pub name: String,
     pub bytes: u64,
     pub used: SystemTime,
     pub in_use: bool,
 }
 
-impl Usage {
+impl KeptContext {
     pub fn unused_for(&self) -> Duration {
         self.used.elapsed().unwrap_or_default()
     }

@@ -3,6 +3,7 @@
 mod archive;
 mod artifact;
 mod build;
+mod builder;
 mod completion;
 mod container;
 mod context;
@@ -40,6 +41,7 @@ pub const COMMANDS: &[Entry] = &[
     verb::<system::Version>("version"),
     verb::<system::Info>("info"),
     group("artifact", "Manage files at registries", ARTIFACT),
+    group("builder", "Manage the build cache", BUILDER),
     group("container", "Manage containers", CONTAINER),
     group("context", "Manage contexts", CONTEXT),
     group("image", "Manage images", IMAGE),
@@ -76,7 +78,6 @@ pub const COMMANDS: &[Entry] = &[
     verb::<doctor::Doctor>("doctor"),
     verb::<completion::Completion>("completion"),
     verb::<build::Build>("build"),
-    planned("builder", NEXT),
     planned("buildx", NEXT),
     planned("checkpoint", NEXT),
     verb::<container::Commit>("commit"),
@@ -105,6 +106,9 @@ const ARTIFACT: &[Entry] = &[
     verb::<artifact::PullArtifact>("pull"),
     verb::<artifact::PushArtifact>("push"),
 ];
+
+const BUILDER: &[Entry] =
+    &[verb::<build::Build>("build"), verb::<builder::Du>("du"), verb::<builder::Prune>("prune")];
 
 const CONTAINER: &[Entry] = &[
     verb::<container::Attach>("attach"),

@@ -23,6 +23,10 @@ pub struct PruneFlags {
 }
 
 impl PruneFlags {
+    pub fn new(filter: Vec<String>, force: bool) -> PruneFlags {
+        PruneFlags { filter, force }
+    }
+
     pub fn filters(&self) -> Result<Filters, Failure> {
         filters(&self.filter)
     }

@@ -154,7 +154,7 @@ pub const KEYS: &[(&str, Effect)] = &[
         }
         Ok(())
     }),
-    ("builder", |c, key, _| no_effect(c, key, "the build cache is pruned on request only")),
+    ("builder", |c, key, v| super::builder::apply(c, key, v)),
     ("insecure-registries", |c, _, v| {
         c.insecure_registries =
             InsecureRegistries::parse(&read::<Vec<String>>(v)?).map_err(|e| e.to_string())?;
@@ -192,7 +192,7 @@ pub const KEYS: &[(&str, Effect)] = &[
 
 const CONCURRENCY: &str = "how many connections there are is the engine's choice";
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|e| e.to_string())
 }
 
@@ -238,7 +238,7 @@ fn only<T: DeserializeOwned + PartialEq>(value: Value, accepted: T, why: &str) -
     if read::<T>(value)? == accepted { Ok(()) } else { Err(why.to_owned()) }
 }
 
-fn warn(config: &mut Config, key: &str, why: &str) {
+pub(super) fn warn(config: &mut Config, key: &str, why: &str) {
     config.warnings.push(format!("{key} has no effect: {why}"));
 }
 
@@ -326,7 +326,7 @@ fn program(path: &Path) -> Option<PathBuf> {
 }
 
 /// A number of bytes, or a text such as `64m`; units are powers of 1024.
-fn bytes(value: &Value) -> Result<i64, String> {
+pub(super) fn bytes(value: &Value) -> Result<i64, String> {
     if let Some(bytes) = value.as_i64() {
         return Ok(bytes);
     }

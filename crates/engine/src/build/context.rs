@@ -71,6 +71,7 @@ impl Engine {
     pub(crate) fn sweep_unpacked_archives(&self) {
         let left = std::fs::read_dir(self.unpacked_archives()).into_iter().flatten().flatten();
         left.for_each(|entry| self.collector().discard_directory(entry.path()));
+        self.builds.mounts.leftovers().into_iter().for_each(|path| self.collector().discard_directory(path));
     }
 }
 

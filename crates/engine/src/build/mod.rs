@@ -1,13 +1,13 @@
 //! Builds at this engine: what the builder asks of it. Images come from the store or their registries, programs run in containers
 //! like all others, only that nobody sees these.
 
-mod caches;
+mod cache;
 mod context;
 mod outputs;
 mod progress;
-mod prune;
 mod reproducible;
 mod step;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,14 +22,8 @@ use corten_image::{Digest, Image, Platform, Reference};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{PullWish, failed};
-pub(crate) use caches::Caches;
-
-/// What of builds outlives a build.
-#[derive(Default)]
-pub(crate) struct Builds {
-    pub fingerprints: Arc<Fingerprints>,
-    pub caches: Caches,
-}
+pub(crate) use cache::{Builds, CacheMounts};
+pub use cache::{CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule};
 
 /// What a client wants to have built, and with whose names at registries.
 pub struct BuildWish {
@@ -57,9 +51,12 @@ impl Engine {
         let tags = options.tags.clone();
         let worker = Arc::new(EngineWorker { engine: self.clone(), auths, asker: asker.clone() });
         let built = tokio::select! {
-            built = corten_build::build(worker, asker, options, teller.clone(), only_files) => built?,
-            () = teller.closed() => return Err(corten_build::Error::Canceled),
+            built = corten_build::build(worker, asker, options, teller.clone(), only_files) => built,
+            () = teller.closed() => Err(corten_build::Error::Canceled),
         };
+        // One that has failed has left steps, too.
+        self.keep_to_build_budget();
+        let built = built?;
         if let Some(image) = &built.image {
             let id = image.id.to_string();
             self.image_event(&id, "build", &id);
@@ -133,12 +130,15 @@ impl Worker for EngineWorker {
         owner: (u32, u32),
         private: bool,
     ) -> corten_build::Result<MountSource> {
-        let root = self.engine.build_root();
-        self.engine.builds.caches.directory(&root, id, mode, owner, private).map_err(told)
+        self.engine.builds.mounts.directory(id, mode, owner, private).map_err(told)
     }
 
     async fn cache_turn(&self, id: &str) -> Box<dyn std::any::Any + Send + Sync> {
-        Box::new(self.engine.builds.caches.turn(id).await)
+        Box::new(self.engine.builds.mount_turns.take(id).await)
+    }
+
+    async fn step_turn(&self, key: &Digest) -> Box<dyn std::any::Any + Send + Sync> {
+        Box::new(self.engine.builds.step_turns.take(&key.hex()).await)
     }
 }
 

@@ -30,16 +30,12 @@ pub struct Stack {
 struct Stacked {
     id: DiffId,
     blob: BlobRow,
-    /// Of a layer that a step has made: it may have no other owner.
-    row: Option<LayerRow>,
 }
 
 impl Stack {
     pub fn of_image(image: &Image) -> Stack {
         let layers = image.layers.iter().zip(&image.blobs);
-        Stack {
-            layers: layers.map(|(id, blob)| Stacked { id: *id, blob: blob.clone(), row: None }).collect(),
-        }
+        Stack { layers: layers.map(|(id, blob)| Stacked { id: *id, blob: blob.clone() }).collect() }
     }
 
     /// Bottom first.
@@ -58,7 +54,7 @@ impl Stack {
 
     pub fn push(&mut self, layer: StepLayer) {
         let StepLayer(row) = layer;
-        self.layers.push(Stacked { id: row.diff_id, blob: crate::archive::plain_blob(&row), row: Some(row) });
+        self.layers.push(Stacked { id: row.diff_id, blob: crate::archive::plain_blob(&row) });
     }
 }
 

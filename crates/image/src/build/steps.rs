@@ -11,10 +11,10 @@ use crate::diff::Changes;
 use crate::digest::{Digest, ImageId};
 use crate::error::Error;
 use crate::layer::ImportedLayer;
-use crate::metadata::{DatabaseError, StepRow};
+use crate::metadata::{DatabaseError, StepRow, StepUse};
 use crate::mounts::LayerMounts;
 use crate::reference::Reference;
-use crate::store::{Composition, OwnedSession, Rootfs, Store, layer_row, now_ns};
+use crate::store::{Composition, Rootfs, Store, layer_row, now_ns};
 
 /// A step that is remembered.
 #[derive(Clone, Debug)]
@@ -30,27 +30,57 @@ pub struct StepInfo {
     pub uses: u64,
     /// Whether an image has the layer as well: forgetting the step frees nothing then.
     pub is_shared: bool,
+    /// Whether a build that goes on relies on it: it can't be forgotten then.
+    pub is_in_use: bool,
 }
 
-/// One build at the store. As long as it lives no layer is deleted, whoever prunes.
+/// One build at the store. What it has found, made or begun with stays as long as it lives, whoever prunes.
 pub struct BuildSession {
-    session: OwnedSession,
+    store: Arc<Store>,
     mounts: Arc<LayerMounts>,
+    /// By which the store knows it.
+    holder: u64,
+}
+
+impl Drop for BuildSession {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.release(self.holder) {
+            tracing::warn!(%error, "what a build held is collected later");
+        }
+    }
 }
 
 impl BuildSession {
     pub fn new(store: Arc<Store>, mounts: Arc<LayerMounts>) -> BuildSession {
-        BuildSession { session: OwnedSession::new(store), mounts }
+        let holder = store.new_holder();
+        BuildSession { store, mounts, holder }
     }
 
     fn store(&self) -> &Store {
-        self.session.store()
+        &self.store
+    }
+
+    /// Keeps what an image is made of for this build, even when the image is removed.
+    pub fn hold_image(&self, image: &Image) -> Result<(), Error> {
+        let mut database = self.store.writer();
+        if database.image(&image.id)?.is_none() {
+            return Err(Error::NotFound(image.id.to_string()));
+        }
+        let blobs = image.blobs.iter().map(|blob| &blob.digest);
+        let mut content = image.layers.iter().chain(blobs);
+        database.change(|change| content.try_for_each(|digest| change.hold(self.holder, digest)))?;
+        Ok(())
     }
 
     /// What the step with that key made: `None` when it is not remembered, `Some(None)` when it changed no file.
     pub fn find(&self, key: &Digest) -> Result<Option<Option<StepLayer>>, Error> {
-        let row = self.store().writer().step(key)?;
-        Ok(row.map(|row| row.layer.map(StepLayer)))
+        // Under one lock with those who prune: what was found stays.
+        let mut database = self.store.writer();
+        let Some(row) = database.step(key)? else { return Ok(None) };
+        if let Some(layer) = &row.layer {
+            database.change(|change| change.hold(self.holder, &layer.diff_id))?;
+        }
+        Ok(Some(row.layer.map(StepLayer)))
     }
 
     /// Notes that steps were found and used.
@@ -111,7 +141,10 @@ impl BuildSession {
             used_at: now,
             uses: 1,
         };
-        self.store().writer().change(|change| change.add_step(&row))?;
+        self.store().writer().change(|change| {
+            change.add_step(&row)?;
+            row.layer.iter().try_for_each(|layer| change.hold(self.holder, &layer.diff_id))
+        })?;
         Ok(layer.map(StepLayer))
     }
 
@@ -126,7 +159,8 @@ impl BuildSession {
         self.store().compose(Composition {
             config,
             stack: stack.layers.iter().map(|layer| (layer.id, layer.blob.clone())).collect(),
-            layers: stack.layers.iter().filter_map(|layer| layer.row).collect(),
+            // They are there: this session holds them.
+            layers: Vec::new(),
             parent,
             names,
         })
@@ -137,29 +171,47 @@ impl Store {
     /// The steps that are remembered, the one that was used longest ago first.
     pub fn steps(&self) -> Result<Vec<StepInfo>, Error> {
         let rows = self.writer().steps()?;
-        let mut steps = Vec::with_capacity(rows.len());
-        for row in rows {
-            let is_shared = match row.layer {
-                Some(layer) => !self.writer().users(&layer.diff_id)?.is_empty(),
-                None => false,
-            };
-            let StepRow { key, layer, description, created_at, used_at, uses } = row;
-            let layer = layer.map(StepLayer);
-            steps.push(StepInfo { key, layer, description, created_at, used_at, uses, is_shared });
-        }
-        Ok(steps)
+        let info = |(row, users): (StepRow, StepUse)| StepInfo {
+            key: row.key,
+            layer: row.layer.map(StepLayer),
+            description: row.description,
+            created_at: row.created_at,
+            used_at: row.used_at,
+            uses: row.uses,
+            is_shared: users.is_shared,
+            is_in_use: users.is_held,
+        };
+        Ok(rows.into_iter().map(info).collect())
     }
 
-    /// Forgets steps, and frees their layers that nothing else has. Gives the bytes that become free.
-    pub fn forget_steps(&self, keys: &[Digest]) -> Result<u64, Error> {
-        let garbage = self.writer().remove_synced(|change| {
-            keys.iter().try_for_each(|key| change.remove_step(key))?;
-            change.collect()
+    /// Forgets steps, but those that a build relies on, and frees their layers that nothing else has. Gives what was forgotten and the
+    /// bytes that became free.
+    pub fn forget_steps(&self, keys: &[Digest]) -> Result<(Vec<Digest>, u64), Error> {
+        let forgotten = self.writer().remove_synced(|change| {
+            let mut gone = Vec::new();
+            for key in keys {
+                if change.remove_step(key)? {
+                    gone.push(*key);
+                }
+            }
+            Ok((gone, change.collect()?))
         });
-        let garbage = garbage.map_err(|error: DatabaseError| Error::from(error))?;
+        let (gone, garbage) = forgotten.map_err(|error: DatabaseError| Error::from(error))?;
         let bytes = garbage.bytes;
         self.discard(garbage);
-        Ok(bytes)
+        Ok((gone, bytes))
+    }
+
+    /// A build is over: what it held goes if nobody else has it.
+    fn release(&self, holder: u64) -> Result<(), Error> {
+        let mut database = self.writer();
+        if !database.change(|change| change.release(holder))? {
+            return Ok(());
+        }
+        let garbage = database.remove_synced(|change| change.collect())?;
+        drop(database);
+        self.discard(garbage);
+        Ok(())
     }
 }
 

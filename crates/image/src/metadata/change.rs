@@ -113,10 +113,54 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// Forgets a step; [`Change::collect`] then finds its layer, unless something else has it.
-    pub fn remove_step(&self, key: &Digest) -> Result<(), DatabaseError> {
-        self.execute("forget a step", "DELETE FROM steps WHERE key = ?1", [key.to_string()])?;
+    /// Forgets a step, unless somebody holds its layer; [`Change::collect`] then finds the layer, unless something else has it. Tells
+    /// whether it was there and is gone.
+    pub fn remove_step(&self, key: &Digest) -> Result<bool, DatabaseError> {
+        let removed = self.execute(
+            "forget a step",
+            "DELETE FROM steps WHERE key = ?1
+             AND NOT EXISTS (SELECT 1 FROM held WHERE digest = steps.diff_id)",
+            [key.to_string()],
+        )?;
+        Ok(removed > 0)
+    }
+
+    /// Forgets the steps that made a layer.
+    pub fn remove_steps_of(&self, layer: &Digest) -> Result<(), DatabaseError> {
+        self.execute(
+            "forget the steps of a layer",
+            "DELETE FROM steps WHERE diff_id = ?1",
+            [layer.to_string()],
+        )?;
         Ok(())
+    }
+
+    /// Keeps content from being collected, whoever owns it no more, until [`Change::release`] or the engine's end.
+    pub fn hold(&self, holder: u64, content: &Digest) -> Result<(), DatabaseError> {
+        self.execute(
+            "hold content",
+            "INSERT INTO held (holder, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![holder, content.to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// Lets go of all that a holder has; tells whether some of it has no owner by now.
+    pub fn release(&self, holder: u64) -> Result<bool, DatabaseError> {
+        let step = "let go of content";
+        let is_orphaned = self
+            .transaction
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM held WHERE holder = ?1
+                 AND NOT EXISTS (SELECT 1 FROM image_layers WHERE diff_id = held.digest)
+                 AND NOT EXISTS (SELECT 1 FROM image_content WHERE digest = held.digest)
+                 AND NOT EXISTS (SELECT 1 FROM steps WHERE diff_id = held.digest))",
+            )
+            .step(step)?
+            .query_row([holder], |row| row.get(0))
+            .step(step)?;
+        self.execute(step, "DELETE FROM held WHERE holder = ?1", [holder])?;
+        Ok(is_orphaned)
     }
 
     fn add_content(&self, image: &str, digest: &str) -> Result<(), DatabaseError> {
@@ -252,6 +296,7 @@ impl<'a> Change<'a> {
         )?;
         let (blobs, blob_bytes) = self.returning(
             "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM image_content)
+             AND digest NOT IN (SELECT digest FROM held)
              RETURNING CASE WHEN stored THEN digest END, CASE WHEN stored THEN size ELSE 0 END",
         )?;
         let (layers, layer_bytes) = self.returning(
@@ -259,6 +304,7 @@ impl<'a> Change<'a> {
              AND diff_id NOT IN (SELECT diff_id FROM blobs WHERE diff_id IS NOT NULL AND NOT stored)
              AND diff_id NOT IN (SELECT value FROM snapshots, json_each(snapshots.layers))
              AND diff_id NOT IN (SELECT diff_id FROM steps WHERE diff_id IS NOT NULL)
+             AND diff_id NOT IN (SELECT digest FROM held)
              RETURNING diff_id, disk_bytes",
         )?;
         for gone in blobs.iter().chain(&layers) {

@@ -106,3 +106,12 @@ pub struct StepRow {
     pub used_at: i64,
     pub uses: u64,
 }
+
+/// Who has a step's layer besides the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepUse {
+    /// An image.
+    pub is_shared: bool,
+    /// A build that goes on.
+    pub is_held: bool,
+}

@@ -97,6 +97,7 @@ fn drop_images(database: &mut Database, suspect: &BTreeSet<Digest>) -> Result<()
     }
     database.remove_synced(|change| -> Result<(), Error> {
         victims.iter().try_for_each(|image| change.remove_image(image))?;
+        suspect.iter().try_for_each(|layer| change.remove_steps_of(layer))?;
         change.collect()?;
         suspect.iter().try_for_each(|content| change.mark_synced(content))?;
         Ok(())

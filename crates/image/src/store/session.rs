@@ -4,7 +4,7 @@
 //! removal delete the layer meanwhile, the load would commit an image without it. So bringing content in is a
 //! session, and content without an owner goes when no session is open: at once in the common case.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::Store;
 use crate::digest::{DiffId, Digest};
@@ -40,36 +40,10 @@ impl Drop for Session<'_> {
     }
 }
 
-/// The same for work that outlives a call.
-pub(crate) struct OwnedSession {
-    store: Arc<Store>,
-}
-
-impl OwnedSession {
-    pub(crate) fn new(store: Arc<Store>) -> OwnedSession {
-        store.begin_session();
-        OwnedSession { store }
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-}
-
-impl Drop for OwnedSession {
-    fn drop(&mut self) {
-        self.store.end_session();
-    }
-}
-
 impl Store {
     pub(crate) fn session(&self) -> Session<'_> {
-        self.begin_session();
-        Session { store: self }
-    }
-
-    fn begin_session(&self) {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).active += 1;
+        Session { store: self }
     }
 
     fn end_session(&self) {

@@ -3,7 +3,7 @@
 use corten_api::disk::{DataRootUsage, DiskUsage, KindUsage};
 
 use crate::cli::{Context, Failure, Outcome, Verb};
-use crate::commands::{container, image, volume};
+use crate::commands::{builder, container, image, volume};
 use crate::format::listing::{self, Columns, Wanted, render_one};
 use crate::format::size;
 use crate::format::tabwriter;
@@ -90,7 +90,7 @@ fn all(usage: &DiskUsage) -> Value {
         ("Images", Value::List(images(usage, false))),
         ("Containers", Value::List(containers(usage, false))),
         ("Volumes", Value::List(volumes(usage))),
-        ("BuildCache", Value::List(Vec::new())),
+        ("BuildCache", Value::List(build_cache(usage, false))),
     ])
 }
 
@@ -115,20 +115,28 @@ fn volumes(usage: &DiskUsage) -> Vec<Value> {
     usage.volume_usage.iter().flat_map(|volumes| &volumes.items).map(volume::row).collect()
 }
 
+fn build_cache(usage: &DiskUsage, cut: bool) -> Vec<Value> {
+    let cache = usage.build_cache_usage.iter().flat_map(|cache| &cache.items);
+    cache.map(|record| builder::record::row(record, cut)).collect()
+}
+
 const IMAGES: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
 const CONTAINERS: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
 const VOLUMES: &str = "table {{.Name}}\t{{.Links}}\t{{.Size}}";
+const BUILD_CACHE: &str =
+    "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}";
 
 fn tables(usage: &DiskUsage, root: Option<&DataRootUsage>) -> Result<String, TemplateError> {
     let table =
         |format: &str, columns: &Columns, rows: &[Value]| listing::render(format, false, columns, rows);
     let mut text = format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
-         Build cache usage: 0B\n\n{}",
+         Build cache usage: {}\n\n{}",
         table(IMAGES, &image::list::columns(false), &images(usage, true))?,
         table(CONTAINERS, &container::list::columns(true), &containers(usage, true))?,
         table(VOLUMES, &volume::columns(), &volumes(usage))?,
-        tabwriter::align("CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n"),
+        size::decimal_fine(usage.build_cache_usage.as_ref().map_or(0, |cache| cache.total_size) as f64),
+        table("", &builder::record::columns(BUILD_CACHE), &build_cache(usage, true))?,
     );
     if let Some(root) = root {
         text.push_str(&data_root(root));

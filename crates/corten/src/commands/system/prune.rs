@@ -2,6 +2,7 @@
 
 use corten_api::Filters;
 use corten_api::client::Client;
+use corten_api::disk::BuildPruneOptions;
 
 use crate::cli::{Context, Failure, Outcome, Verb};
 use crate::commands::prune::{PruneFlags, image_line, tell_deleted, tell_reclaimed};
@@ -44,6 +45,12 @@ impl Prune {
             true => "all images without at least one container associated to them",
             false => "all dangling images",
         });
+        if takes_build_cache(filters) {
+            items.push(match self.all {
+                true => "all build cache",
+                false => "unused build cache",
+            });
+        }
         let mut text = "This will remove:\n".to_owned();
         items.iter().for_each(|item| text.push_str(&format!("  - {item}\n")));
         if !filters.is_empty() {
@@ -69,12 +76,27 @@ impl Prune {
             tell_deleted("Volumes", &volumes.volumes_deleted)?;
             reclaimed += volumes.space_reclaimed;
         }
+        let takes_build_cache = takes_build_cache(filters);
+        let cache_filters = filters.clone();
         let mut filters = filters.clone();
         filters.add("dangling", if self.all { "false" } else { "true" });
         let images = client.images_prune(&filters).await?;
         tell_deleted("Images", images.images_deleted.iter().map(image_line))?;
-        Ok(reclaimed + images.space_reclaimed)
+        reclaimed += images.space_reclaimed;
+        // Last: what images had is the cache's own by now.
+        if takes_build_cache {
+            let options = BuildPruneOptions { all: self.all, ..BuildPruneOptions::default() };
+            let cache = client.build_prune(&cache_filters, options).await?;
+            tell_deleted("build cache objects", &cache.caches_deleted)?;
+            reclaimed += cache.space_reclaimed;
+        }
+        Ok(reclaimed)
     }
+}
+
+/// What builds leave has no labels: filtered by these, nothing of it is meant.
+fn takes_build_cache(filters: &Filters) -> bool {
+    !filters.names().any(|name| name.starts_with("label"))
 }
 
 #[cfg(test)]
@@ -88,12 +110,14 @@ mod tests {
         let text = prune.warning(&filters);
         assert!(
             text.contains("  - all dangling images\n")
+                && text.contains("  - unused build cache\n")
                 && !text.contains("volumes")
                 && !text.contains("filtered")
         );
         (prune.all, prune.volumes) = (true, true);
         filters.add("label", "a=b");
         let text = prune.warning(&filters);
+        assert!(!text.contains("build cache"), "it has no labels");
         assert!(text.contains("anonymous volumes") && text.contains("all images without"));
         assert!(text.ends_with("filtered with:\n  - label=a=b\n"), "{text}");
     }

@@ -10,7 +10,7 @@ use corten_api::auth::AuthConfig;
 use corten_api::stream::JsonMessage;
 use corten_api::{base64, json};
 use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Vertex};
-use corten_engine::{BuildWish, Engine};
+use corten_engine::{BuildWish, CacheBounds, Engine};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -221,21 +221,15 @@ fn auths(call: &Call) -> BTreeMap<String, AuthConfig> {
 pub async fn prune(call: Call) -> Reply {
     let all = call.query.flag("all");
     let filters = call.query.filters()?;
-    let report = call.engine.build_cache_prune(&filters, all, keep_bytes(&call)?).await?;
-    Ok(ok(&report))
-}
-
-/// How much is to stay.
-fn keep_bytes(call: &Call) -> Result<u64, ApiError> {
-    for name in ["max-used-space", "min-free-space"] {
-        if call.query.number(name)?.is_some_and(|bytes: i64| bytes != 0) {
-            let message = format!("{name} is not supported: use reserved-space, or the filters until and id");
-            return Err(ApiError::bad_request(message));
-        }
-    }
-    let mut most = 0;
-    for name in ["keep-storage", "reserved-space"] {
-        most = most.max(u64::try_from(call.query.number(name)?.unwrap_or(0)).unwrap_or(0));
-    }
-    Ok(most)
+    let bytes = |name: &str| -> Result<u64, ApiError> {
+        let number: i64 = call.query.number(name)?.unwrap_or(0);
+        u64::try_from(number).map_err(|_| ApiError::bad_request(format!("{name} can't be less than 0")))
+    };
+    let bounds = CacheBounds {
+        // Two names of one thing.
+        reserved_bytes: bytes("keep-storage")?.max(bytes("reserved-space")?),
+        used_bytes_max: bytes("max-used-space")?,
+        free_bytes_min: bytes("min-free-space")?,
+    };
+    Ok(ok(&call.engine.build_prune(&filters, all, bounds).await?))
 }
