@@ -57,7 +57,13 @@ async fn run(
         let progress = progress.clone();
         async move {
             let mut text = Text::default();
-            while let Some(event) = told.recv().await {
+            loop {
+                let event = tokio::select! {
+                    event = told.recv() => event,
+                    // A client that is gone ends its build, also when there is nothing to tell.
+                    () = progress.closed() => return,
+                };
+                let Some(event) = event else { return };
                 for message in text.messages(event) {
                     if !quiet && progress.send(message).await.is_err() {
                         return;

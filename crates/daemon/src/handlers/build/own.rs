@@ -82,9 +82,18 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
     let forwarded = {
         let answer = answer.clone();
         async move {
-            while let Some(event) = told.recv().await {
-                if answer.send(wire(event).into()).await.is_err() {
-                    return;
+            loop {
+                tokio::select! {
+                    event = told.recv() => {
+                        let Some(event) = event else { return };
+                        if answer.send(wire(event).into()).await.is_err() {
+                            return;
+                        }
+                    }
+                    // A client that is gone ends its build, also when there is nothing to tell.
+                    () = answer.closed() => return,
+                }
+            }
                 }
             }
         }
