@@ -18,8 +18,11 @@ pub struct Prune {
     #[arg(short, long)]
     force: bool,
     /// Amount of disk space to keep for cache
-    #[arg(long, value_name = "BYTES", alias = "keep-storage")]
+    #[arg(long, value_name = "BYTES")]
     reserved_space: Option<String>,
+    /// The former name of --reserved-space
+    #[arg(long, value_name = "BYTES", conflicts_with = "reserved_space")]
+    keep_storage: Option<String>,
     /// Maximum amount of disk space allowed to keep for cache
     #[arg(long, value_name = "BYTES")]
     max_used_space: Option<String>,
@@ -35,7 +38,7 @@ impl Verb for Prune {
     fn run(self, context: &Context) -> Outcome {
         let options = BuildPruneOptions {
             all: self.all,
-            reserved_space: bytes_of("reserved-space", self.reserved_space.as_deref())?,
+            reserved_space: bytes_of("reserved-space", self.reserved_space.or(self.keep_storage).as_deref())?,
             max_used_space: bytes_of("max-used-space", self.max_used_space.as_deref())?,
             min_free_space: bytes_of("min-free-space", self.min_free_space.as_deref())?,
         };

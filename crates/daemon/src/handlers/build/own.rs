@@ -94,8 +94,6 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
                     () = answer.closed() => return,
                 }
             }
-                }
-            }
         }
     };
     let outcome = async {
