@@ -338,6 +338,88 @@ fn one_layer_may_come_twice() {
 }
 
 #[test]
+fn archives_are_unpacked_however_they_are_compressed() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox\nADD a.tar.xz /xz/\nADD a.tar.bz2 /bz2/\nADD broken.tar.xz /kept/\nADD greedy.xz /kept/\n",
+    );
+    write(context.path(), "in/file", "text");
+    let tar = |flag: &str, name: &str| {
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(context.path().join("in")).arg(flag).arg(context.path().join(name)).arg(".");
+        run(&mut tar).ok();
+    };
+    tar("-cJf", "a.tar.xz");
+    tar("-cjf", "a.tar.bz2");
+    // What is none is a file as others: broken in its first block, and one whose dictionary would take 1.5 GiB.
+    let mut broken = fs::read(context.path().join("a.tar.xz")).unwrap();
+    broken[12..].fill(7);
+    fs::write(context.path().join("broken.tar.xz"), broken).unwrap();
+    let xz = "tar -C in -c . | xz --format=xz --lzma2=preset=0,dict=1536MiB > greedy.xz";
+    run(Command::new("sh").args(["-c", xz]).current_dir(context.path())).ok();
+    build(&engine, context.path(), &[]).ok();
+    assert_eq!(runs(&engine, "test", "cat /xz/file /bz2/file; ls /kept"), "texttextbroken.tar.xz\ngreedy.xz");
+}
+
+#[test]
+fn permissions_are_changed_by_clauses() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox\nARG RIGHTS=u=rwX,go=rX\nCOPY --chmod=$RIGHTS tree /tree\nCOPY --chmod=+x tree/plain /run\n",
+    );
+    write(context.path(), "tree/plain", "");
+    write(context.path(), "tree/deep/tool", "");
+    let set = |path: &str, mode| {
+        fs::set_permissions(context.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("tree/plain", 0o600);
+    set("tree/deep/tool", 0o700);
+    set("tree/deep", 0o700);
+    build(&engine, context.path(), &[]).ok();
+    let found = runs(&engine, "test", "stat -c %a /tree/plain /tree/deep/tool /tree/deep /run");
+    assert_eq!(found, "644\n755\n755\n711");
+    write(context.path(), "Dockerfile", "FROM busybox\nCOPY --chmod=u=q tree /tree\n");
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("Dockerfile:2") && told.contains("'u=q'"), "{told}");
+}
+
+#[test]
+fn mounts_that_are_written_to_and_caches_that_begin_as_a_copy() {
+    let engine = TestEngine::with_busybox();
+    let context = context(
+        "FROM busybox AS made\nRUN mkdir -p /out/deep && echo seed > /out/deep/f && chown 7 /out/deep/f\nFROM busybox\nARG TURN\n\
+         RUN --mount=type=bind,target=/ctx,rw echo more >> /ctx/f && touch /ctx/new && cat /ctx/f > /read\n\
+         RUN --mount=type=bind,target=/ctx,rw cat /ctx/f >> /read && ls /ctx >> /read\n\
+         RUN --mount=type=bind,from=made,source=/out,target=/from,rw rm -r /from/deep && touch /from/x && ls /from >> /read\n\
+         RUN --mount=type=cache,from=made,source=/out,target=/cache echo $TURN >> /cache/deep/f && stat -c %u /cache/deep/f > /count && cat /cache/deep/f >> /count\n",
+    );
+    write(context.path(), "f", "file\n");
+    build(&engine, context.path(), &["--build-arg", "TURN=1"]).ok();
+    build(&engine, context.path(), &["--build-arg", "TURN=2"]).ok();
+    let found = runs(&engine, "test", "cat /read /count");
+    assert_eq!(found, "file\nmore\nfile\nDockerfile\nf\nx\n7\nseed\n1\n2");
+    // Another origin makes another cache.
+    let text =
+        fs::read_to_string(context.path().join("Dockerfile")).unwrap().replace("echo seed", "echo other");
+    write(context.path(), "Dockerfile", &text);
+    build(&engine, context.path(), &["--build-arg", "TURN=3"]).ok();
+    assert_eq!(runs(&engine, "test", "cat /count"), "7\nother\n3");
+    write(
+        context.path(),
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,from=busybox,source=/nowhere,target=/c true\n",
+    );
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("copy of /nowhere"), "{told}");
+    write(context.path(), "Dockerfile", "FROM busybox\nRUN --mount=type=cache,source=/x,target=/c true\n");
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("from="), "{told}");
+    eventually("what was written is thrown away", || {
+        fs::read_dir(engine.data_root().join("build/archives")).map_or(0, Iterator::count) == 0
+    });
+}
+
+#[test]
 fn a_dockerfile_gets_no_more_than_its_user_allows() {
     let engine = TestEngine::with_busybox();
     let insecure = context("FROM busybox\nRUN --security=insecure true\n");

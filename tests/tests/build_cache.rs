@@ -28,7 +28,8 @@ fn mounts(engine: &TestEngine) -> Vec<PathBuf> {
 /// Bytes below a directory of the data root.
 fn disk_bytes(engine: &TestEngine, directory: &str) -> u64 {
     let path = engine.data_root().join(directory);
-    let told = run(Command::new("du").args(["-s", "-B1"]).arg(path)).ok();
+    // What goes meanwhile is no longer there for it.
+    let told = run(Command::new("du").args(["-s", "-B1"]).arg(path)).stdout;
     told.split_whitespace().next().unwrap().parse().unwrap()
 }
 

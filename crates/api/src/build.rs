@@ -35,6 +35,8 @@ pub struct BuildRequest {
     pub cgroup_parent: String,
     /// By id, in base64.
     pub secrets: BTreeMap<String, String>,
+    /// Ids of SSH agents that the client connects when it is asked to ([`BuildEvent::Agent`]).
+    pub agents: Vec<String>,
     /// By the registry's address.
     pub auths: BTreeMap<String, AuthConfig>,
     /// Builds twice without remembered steps, and fails where the two differ.
@@ -115,6 +117,8 @@ pub enum BuildEvent {
     Data(BuildData),
     /// The last one where a question was asked.
     Answer(BuildAnswer),
+    /// The client is to connect an SSH agent.
+    Agent(BuildAgent),
     /// The last one of a build that came to its end.
     Image(BuildImage),
     /// The last one of a build that did not.
@@ -193,6 +197,15 @@ pub struct BuildAnswer {
     pub warnings: usize,
     /// The Dockerfile can't be built.
     pub has_error: bool,
+}
+
+/// A step wants to talk to an SSH agent: the client takes `POST /corten/build/agents/{connection}` over, as it does an attach, and
+/// connects it with that agent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildAgent {
+    pub id: String,
+    pub connection: String,
 }
 
 /// Empty where no image was made.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 
-use corten_image::compression::{Compression, UnsupportedCompression, looks_like_tar};
+use corten_image::compression::{archive_reader, looks_like_tar};
 
 use crate::error::{Error, Result};
 
@@ -18,38 +18,17 @@ pub fn is_archive(file: &File) -> Result<bool> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Ok(false);
     }
-    let mut head = Vec::new();
     let mut start = file;
-    start.take(HEAD).read_to_end(&mut head).map_err(failed)?;
-    start.rewind().map_err(failed)?;
-    let compression = match Compression::detect(&head) {
-        Ok(compression) => compression,
-        // Docker would unpack them.
-        Err(UnsupportedCompression(name @ ("xz" | "bzip2"))) => {
-            return Err(Error::Invalid(format!(
-                "ADD of a file compressed with {name} is not supported: use COPY for the file itself, or compress the archive with gzip or zstd"
-            )));
-        }
-        Err(_) => return Ok(false),
-    };
-    if compression == Compression::None {
-        return Ok(looks_like_tar(&head));
-    }
-    // What can't be decompressed is a file as others.
     let mut plain = Vec::new();
-    let is_plain =
-        compression.reader(file).and_then(|reader| reader.take(HEAD).read_to_end(&mut plain)).is_ok();
+    // What can't be decompressed is a file as others.
+    let opened = archive_reader(file.try_clone().map_err(failed)?);
+    let is_plain = opened.and_then(|reader| reader.take(HEAD).read_to_end(&mut plain)).is_ok();
     start.rewind().map_err(failed)?;
     Ok(is_plain && looks_like_tar(&plain))
 }
 
-pub fn reader(mut file: File) -> Result<Box<dyn Read + Send>> {
-    let failed = |error: io::Error| Error::Invalid(format!("cannot read the archive: {error}"));
-    let mut head = Vec::new();
-    (&file).take(HEAD).read_to_end(&mut head).map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    let compression = Compression::detect(&head).map_err(|error| Error::Invalid(error.to_string()))?;
-    compression.file_reader(file).map_err(failed)
+pub fn reader(file: File) -> Result<Box<dyn Read + Send>> {
+    archive_reader(file).map_err(|error| Error::Invalid(format!("cannot read the archive: {error}")))
 }
 
 /// A directory in which nothing is.

@@ -326,7 +326,7 @@ impl Build {
         key: Digest,
         graft: Graft,
         description: String,
-        keep: Option<Tree>,
+        keep: Vec<Tree>,
     ) -> Result<Option<StepLayer>> {
         let session = self.session.clone();
         crate::blocking(move || {

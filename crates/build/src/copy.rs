@@ -14,8 +14,11 @@ use crate::error::{Error, Result};
 use crate::ignored::Excluding;
 use crate::key::Key;
 use crate::pattern;
+use crate::remote::Remote;
 use crate::request::{NamedContext, Tree};
 use crate::stage::Running;
+use crate::vertex::Told;
+use crate::worker::FETCHED;
 
 /// Where sources are looked for.
 struct From {
@@ -31,6 +34,11 @@ impl From {
     fn tree(tree: Tree, filter: Arc<dyn Filter + Send>) -> From {
         From { root: tree.root.clone(), filter, keeps_owners: false, keep: Some(tree) }
     }
+
+    fn nothing() -> Result<From> {
+        let (root, filter) = (Arc::new(archive::nothing()?), Arc::new(TakeAll));
+        Ok(From { root, filter, keeps_owners: false, keep: None })
+    }
 }
 
 /// One thing that is put.
@@ -43,6 +51,7 @@ enum PutSource {
     Path { path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     Archive { path: Vec<u8> },
     Document { bytes: Vec<u8> },
+    Remote { remote: Remote, unpacks: bool },
 }
 
 impl Running<'_> {
@@ -64,7 +73,7 @@ impl Running<'_> {
             self.documents(transfer, &target, &mut puts)?;
             let parents = if copy.parents { " --parents" } else { "" };
             let shown = format!("COPY{parents}{} {target} # buildkit", self.transfer_shown(transfer)?);
-            self.put(&from, puts, transfer, shown, "copy").await
+            self.put(&from, puts, transfer, shown, "copy", &told).await
         };
         let outcome = done.await;
         self.finish(told, outcome).await
@@ -75,20 +84,32 @@ impl Running<'_> {
         let mut told = self.told(&self.shown(instruction));
         let sources: Vec<String> =
             transfer.sources.iter().map(|source| self.word(source)).collect::<Result<_>>()?;
-        if let Some(url) = sources.iter().find(|source| pattern::is_url(source)) {
+        if let Some(url) = sources.iter().find(|source| pattern::is_git(source)) {
             return Err(Error::Invalid(format!(
-                "ADD {url}: files and repositories of other hosts are not supported: fetch it in a RUN step"
+                "ADD {url}: repositories are not supported: clone it in a RUN step"
             )));
         }
-        let from = self.context().await?;
+        if add.checksum.is_some() && sources.len() + transfer.documents.len() > 1 {
+            return Err(Error::Invalid("checksum can't be specified for multiple sources".to_owned()));
+        }
+        let from = match sources.iter().all(|source| pattern::is_url(source)) {
+            true => From::nothing()?,
+            false => self.context().await?,
+        };
         told.start().await?;
         let done = async {
             let target = self.word(&transfer.destination)?;
             let mut puts = Vec::new();
-            if add.checksum.is_some() {
-                return Err(Error::Invalid("checksum requires HTTP(S) or Git source".to_owned()));
-            }
             for source in &sources {
+                if pattern::is_url(source) {
+                    let remote = self.remote(add, source, &told).await?;
+                    let source = PutSource::Remote { remote, unpacks: add.unpack == Some(true) };
+                    puts.push(Put { source, target: target.clone() });
+                    continue;
+                }
+                if add.checksum.is_some() {
+                    return Err(Error::Invalid("checksum requires HTTP(S) or Git source".to_owned()));
+                }
                 let start = puts.len();
                 self.find(&from, transfer, source, false, &target, &mut puts)?;
                 for put in &mut puts[start..] {
@@ -97,7 +118,7 @@ impl Running<'_> {
             }
             self.documents(transfer, &target, &mut puts)?;
             let shown = format!("ADD{} {target} # buildkit", self.transfer_shown(transfer)?);
-            self.put(&from, puts, transfer, shown, "add").await
+            self.put(&from, puts, transfer, shown, "add", &told).await
         };
         let outcome = done.await;
         self.finish(told, outcome).await
@@ -133,7 +154,7 @@ impl Running<'_> {
             let (source, owner, mode) = (Source::Directory, Owner::Is(uid, gid), ModeChange::Keep);
             let item = Item { source, owner, mode, target };
             let graft = Graft { base, items: vec![item], newest: self.state.newest };
-            let layer = self.build.graft(key, graft, shown.clone(), None).await?;
+            let layer = self.build.graft(key, graft, shown.clone(), Vec::new()).await?;
             self.state.take(layer, shown)?;
             Ok(false)
         };
@@ -281,6 +302,7 @@ impl Running<'_> {
         transfer: &Transfer,
         shown: String,
         kind: &str,
+        told: &Told,
     ) -> Result<bool> {
         let destination = self.word(&transfer.destination)?;
         let many = puts.len() > 1;
@@ -300,20 +322,29 @@ impl Running<'_> {
         // A name is looked up in the layers beneath.
         let names_owner =
             chown.as_deref().is_some_and(|text| !text.bytes().all(|b| b.is_ascii_digit() || b == b':'));
-        let mut key = Key::new(kind);
-        if !transfer.link || names_owner {
-            key.stack(&self.state.stack);
-        }
-        key.text(chown.as_deref().unwrap_or("")).text(&format!("{mode:?}")).number(from.keeps_owners.into());
-        self.with_epoch(&mut key);
-        let puts = self.fingerprint(from, puts, &mut key).await?;
-        let key = key.digest();
-        let _turn = match self.claim(&key).await? {
-            Claim::Known(layer) => {
-                self.state.take(layer, shown)?;
-                return Ok(true);
+        let mut puts = puts;
+        let (key, _turn) = loop {
+            let mut key = Key::new(kind);
+            if !transfer.link || names_owner {
+                key.stack(&self.state.stack);
             }
-            Claim::Ours(turn) => turn,
+            key.text(chown.as_deref().unwrap_or(""))
+                .text(&format!("{mode:?}"))
+                .number(from.keeps_owners.into());
+            self.with_epoch(&mut key);
+            puts = self.fingerprint(from, puts, &mut key).await?;
+            let key = key.digest();
+            let turn = match self.claim(&key).await? {
+                Claim::Known(layer) => {
+                    self.state.take(layer, shown)?;
+                    return Ok(true);
+                }
+                Claim::Ours(turn) => turn,
+            };
+            // What is fetched now may be something else than what was known.
+            if !self.bring_all(&mut puts, told).await? {
+                break (key, turn);
+            }
         };
         let base = self.build.merged(&self.state)?;
         let owner = match &chown {
@@ -325,14 +356,29 @@ impl Running<'_> {
             None => Owner::Is(0, 0),
         };
         let base = if transfer.link { None } else { base };
+        let mut keep: Vec<Tree> = from.keep.clone().into_iter().collect();
         let mut items = Vec::new();
         for put in puts {
-            items.push(self.item(put, from, base.as_ref(), owner, mode, chown.is_some())?);
+            if let PutSource::Remote { remote, .. } = &put.source {
+                keep.extend(remote.fetched.tree.clone());
+            }
+            items.push(self.item(put, from, base.as_ref(), owner, mode.clone(), chown.is_some())?);
         }
         let graft = Graft { base, items, newest: self.state.newest };
-        let layer = self.build.graft(key, graft, shown.clone(), from.keep.clone()).await?;
+        let layer = self.build.graft(key, graft, shown.clone(), keep).await?;
         self.state.take(layer, shown)?;
         Ok(false)
+    }
+
+    /// Fetches the files of other hosts that are not here; tells whether there were some.
+    async fn bring_all(&self, puts: &mut [Put], told: &Told) -> Result<bool> {
+        let mut has_fetched = false;
+        for put in puts {
+            if let PutSource::Remote { remote, .. } = &mut put.source {
+                has_fetched |= self.bring(remote, told).await?;
+            }
+        }
+        Ok(has_fetched)
     }
 
     /// Puts into the key what is to be put; the newest of it bounds the times of all files from here on.
@@ -349,6 +395,10 @@ impl Running<'_> {
                     PutSource::Archive { path } => (path, &filter),
                     PutSource::Document { bytes } => {
                         seen.push((Digest::of(bytes), None));
+                        continue;
+                    }
+                    PutSource::Remote { remote, .. } => {
+                        seen.push((remote.fetched.digest, remote.fetched.modified));
                         continue;
                     }
                 };
@@ -374,6 +424,9 @@ impl Running<'_> {
                 }
                 PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
                 PutSource::Document { .. } => key.text("document"),
+                PutSource::Remote { remote, unpacks } => {
+                    key.text("url").text(&remote.name).number((*unpacks).into())
+                }
             };
             key.bytes(digest.as_bytes());
             if self.build.epoch.is_none() {
@@ -418,6 +471,30 @@ impl Running<'_> {
                 let reader = archive::reader(file)?;
                 let owner = if has_owner { owner } else { Owner::AsItWas };
                 Item { source: Source::Archive { name, reader }, owner, mode, target }
+            }
+            PutSource::Remote { remote, unpacks } => {
+                let tree = remote.fetched.tree.as_ref();
+                let root = tree
+                    .map(|tree| tree.root.clone())
+                    .ok_or_else(|| Error::Internal(format!("{} was not fetched", remote.name)))?;
+                let file = || corten_image::build::open_file(&root, FETCHED.as_bytes());
+                let failed = |error| Error::Internal(format!("cannot read {}: {error}", remote.name));
+                if unpacks && archive::is_archive(&file().map_err(failed)?)? {
+                    let reader = archive::reader(file().map_err(failed)?)?;
+                    let owner = if has_owner { owner } else { Owner::AsItWas };
+                    return Ok(Item {
+                        source: Source::Archive { name: remote.name, reader },
+                        owner,
+                        mode,
+                        target,
+                    });
+                }
+                let name = remote.name.as_bytes();
+                let target =
+                    if is_directory || is_directory_of(base, &target) { join(&target, name) } else { target };
+                let (path, filter) = (FETCHED.as_bytes().to_vec(), Arc::new(TakeAll));
+                let source = Source::Path { root, path, filter, with_parents: None };
+                Item { source, owner, mode, target }
             }
             PutSource::Document { bytes } => Item {
                 source: Source::Bytes { bytes, mode: 0o644, mtime: self.state.newest },
@@ -481,11 +558,9 @@ fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 fn mode_change(text: &str) -> Result<ModeChange> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(ModeChange::Set(mode)),
-        _ => Err(Error::Invalid(format!(
-            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-        ))),
-    }
+    ModeChange::parse(text).ok_or_else(|| {
+        Error::Invalid(format!(
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777, or symbolic as u=rwX,go-w"
+        ))
+    })
 }

@@ -17,6 +17,7 @@ mod key;
 mod pattern;
 mod progress;
 mod question;
+mod remote;
 mod request;
 mod run;
 mod stage;
@@ -34,7 +35,9 @@ pub use question::{Answer, Question};
 pub use request::{Asker, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
 pub use state::State;
 pub use vertex::Told;
-pub use worker::{Agent, MountSource, Output, Ran, RunStep, StepMount, Worker};
+pub use worker::{
+    Agent, AgentLine, CacheWish, FETCHED, Fetched, MountSource, Output, Ran, RunStep, StepMount, Worker,
+};
 
 /// Runs what takes the disk or the processor for a while, off the threads that serve everybody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

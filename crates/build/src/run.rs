@@ -16,7 +16,7 @@ use crate::progress::Stream;
 use crate::request::{NamedContext, Network};
 use crate::stage::Running;
 use crate::variables::is_undeclared;
-use crate::worker::{MountSource, RunStep, StepMount};
+use crate::worker::{CacheWish, MountSource, RunStep, StepMount};
 
 /// Where scripts of here-documents lie while they run.
 const SCRIPTS: &str = "/dev/pipes";
@@ -32,13 +32,14 @@ impl Running<'_> {
     pub async fn run_step(&mut self, run: &Run, instruction: &Located<Instruction>) -> Result<()> {
         let mut told = self.told(&self.shown(instruction));
         let program = self.program(run)?;
-        let mounts = run
+        let mut mounts = run
             .mounts
             .iter()
             .map(|mount| {
                 mount.resolve(|text| self.word(text)).map_err(|error| Error::Invalid(error.to_string()))
             })
             .collect::<Result<Vec<Mount>>>()?;
+        place_agents(&mut mounts);
         if let Some(device) = run.devices.first() {
             return Err(Error::Invalid(format!("RUN --device={}: devices are not supported", device.name)));
         }
@@ -226,9 +227,6 @@ impl Running<'_> {
         key.text(mount.kind.name()).text(&target).number(mount.read_only.into());
         let path = pattern::relative(mount.source.as_deref().unwrap_or(""));
         match mount.kind {
-            MountType::Bind if !mount.read_only => Err(Error::Invalid(format!(
-                "RUN --mount=type=bind,target={target},rw: a bind mount that can be written to is not supported"
-            ))),
             MountType::Bind => {
                 let (stack, path) = match &mount.from {
                     None => self.context_layer(CONTEXT, &path, key).await?,
@@ -238,19 +236,25 @@ impl Running<'_> {
             }
             MountType::Cache => {
                 key.text(&cache_id(mount));
-                if let Some(from) = &mount.from {
-                    return Err(Error::Invalid(format!(
-                        "RUN --mount=type=cache,from={from}: a cache can't begin as a copy of another stage"
-                    )));
-                }
+                let origin = match &mount.from {
+                    Some(name) => Some(self.mounted_from(name, path, key).await?),
+                    None if path.is_empty() => None,
+                    None => {
+                        return Err(Error::Invalid(format!(
+                            "RUN --mount=type=cache,source=/{path}: a cache begins empty; say by from= what it is a copy of"
+                        )));
+                    }
+                };
                 let private = mount.sharing == Sharing::Private;
                 let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-                let directory = self
-                    .build
-                    .worker
-                    .cache_directory(&cache_id(mount), mount.mode.unwrap_or(0o755), owner, private)
-                    .await?;
-                Ok(Some(directory))
+                let wish = CacheWish {
+                    id: cache_id(mount),
+                    mode: mount.mode.unwrap_or(0o755),
+                    owner,
+                    is_private: private,
+                    origin,
+                };
+                Ok(Some(self.build.worker.cache_directory(wish).await?))
             }
             MountType::Tmpfs => {
                 let bytes = mount.size_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
@@ -309,7 +313,7 @@ impl Running<'_> {
                 let item = Item { source, owner, mode, target: place.as_bytes().to_vec() };
                 let graft = Graft { base: None, items: vec![item], newest: i64::MAX };
                 let description = format!("mount of /{path} of the build context");
-                self.build.graft(own, graft, description, Some(tree)).await?
+                self.build.graft(own, graft, description, vec![tree]).await?
             }
         };
         layer.into_iter().for_each(|layer| stack.push(layer));
@@ -364,8 +368,10 @@ impl Running<'_> {
                         false => Ok(()),
                     };
                 };
-                env.retain(|entry| crate::state::name_of(entry) != "SSH_AUTH_SOCK");
-                env.push(format!("SSH_AUTH_SOCK={target}"));
+                // The first one's; what the Dockerfile sets stays.
+                if !env.iter().any(|entry| crate::state::name_of(entry) == "SSH_AUTH_SOCK") {
+                    env.push(format!("SSH_AUTH_SOCK={target}"));
+                }
                 MountSource::Agent { agent, mode: mount.mode.unwrap_or(0o600), uid, gid }
             }
             _ => return Err(Error::Internal("a mount without a source".to_owned())),
@@ -378,7 +384,6 @@ impl Running<'_> {
         let target = match (&mount.target, mount.kind) {
             (Some(target), _) => target.clone(),
             (None, MountType::Secret) => format!("/run/secrets/{}", base_name(&secret_id(mount)?)),
-            (None, MountType::Ssh) => "/run/buildkit/ssh_agent.0".to_owned(),
             (None, kind) => {
                 return Err(Error::Invalid(format!("RUN --mount=type={}: target is required", kind.name())));
             }
@@ -405,6 +410,14 @@ fn secret_id(mount: &Mount) -> Result<String> {
 
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Sockets of agents that have no place are numbered.
+fn place_agents(mounts: &mut [Mount]) {
+    let agents = mounts.iter_mut().filter(|mount| mount.kind == MountType::Ssh);
+    for (number, mount) in agents.enumerate() {
+        mount.target.get_or_insert_with(|| format!("/run/buildkit/ssh_agent.{number}"));
+    }
 }
 
 /// A cache is known by its id, else by its target.

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use corten_image::build::{BuildSession, Fingerprints, Stack};
 use corten_image::config::RunConfig;
 use corten_image::{Digest, Image, ImageId, Platform};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Result;
 use crate::progress::{Stream, Teller};
-use crate::request::{Limits, Network};
+use crate::request::{Limits, Network, Tree};
 
 #[async_trait]
 pub trait Worker: Send + Sync {
@@ -31,19 +32,15 @@ pub trait Worker: Send + Sync {
         vertex: Digest,
     ) -> Result<Arc<Image>>;
 
+    /// A file of another host. Without `wants_file` it may be one that is known to be the same still, and then has no tree.
+    async fn fetch(&self, url: &str, expected: Option<&Digest>, wants_file: bool) -> Result<Fetched>;
+
     /// Runs a program to its end in a container of its own. What it prints goes to `output` as it comes. Dropped in the middle, the
     /// container ends with it.
     async fn run(&self, step: RunStep, output: Output<'_>) -> Result<Ran>;
 
-    /// The directory of the cache mount of that name; made when there is none, with these permissions and owner. A private one is
-    /// nobody else's as long as the source lives.
-    async fn cache_directory(
-        &self,
-        id: &str,
-        mode: u32,
-        owner: (u32, u32),
-        private: bool,
-    ) -> Result<MountSource>;
+    /// The directory of a cache mount; made when there is none.
+    async fn cache_directory(&self, wish: CacheWish) -> Result<MountSource>;
 
     /// Waits until nobody else has the turn of the cache mount of that name.
     async fn cache_turn(&self, id: &str) -> Box<dyn Any + Send + Sync>;
@@ -51,6 +48,19 @@ pub trait Worker: Send + Sync {
     /// Waits until nobody else, of this build or another, does the step with that key.
     async fn step_turn(&self, key: &Digest) -> Box<dyn Any + Send + Sync>;
 }
+
+/// A file of another host.
+pub struct Fetched {
+    pub digest: Digest,
+    pub bytes: u64,
+    /// When it was changed, as its host says; Unix seconds.
+    pub modified: Option<i64>,
+    /// A tree with nothing but the file, by the name [`FETCHED`], where it was fetched.
+    pub tree: Option<Tree>,
+}
+
+/// The name of a fetched file in its tree.
+pub const FETCHED: &str = "file";
 
 /// What a program prints, piece by piece.
 pub type Output<'a> = &'a (dyn Fn(Stream, Vec<u8>) -> futures_util::future::BoxFuture<'a, ()> + Send + Sync);
@@ -72,6 +82,19 @@ pub struct RunStep {
     pub limits: Limits,
 }
 
+/// A directory that outlives builds.
+pub struct CacheWish {
+    /// Its name, together with what it begins as.
+    pub id: String,
+    /// Of the directory when it is made.
+    pub mode: u32,
+    pub owner: (u32, u32),
+    /// Nobody else's as long as the source lives.
+    pub is_private: bool,
+    /// It begins as a copy of the directory that layers have at a path.
+    pub origin: Option<(Stack, String)>,
+}
+
 /// Something at a path of the container that is no part of the layer.
 pub struct StepMount {
     pub target: String,
@@ -85,7 +108,8 @@ pub enum MountSource {
         path: PathBuf,
         keep: Option<Arc<dyn Any + Send + Sync>>,
     },
-    /// What layers have at a path, which is empty for all of it. Nothing is ever written there.
+    /// What layers have at a path, which is empty for all of it. Nothing is ever written there: what a step writes that may is
+    /// thrown away.
     Layers {
         stack: Stack,
         path: String,
@@ -112,8 +136,13 @@ pub enum MountSource {
 /// Makes connections to an SSH agent.
 #[async_trait]
 pub trait Agent: Send + Sync {
-    async fn connect(&self) -> std::io::Result<tokio::net::UnixStream>;
+    async fn connect(&self) -> std::io::Result<Box<dyn AgentLine>>;
 }
+
+/// A connection to an SSH agent, over whatever it goes.
+pub trait AgentLine: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AgentLine for T {}
 
 /// A container whose program has ended.
 pub struct Ran {

@@ -130,6 +130,7 @@ fn core() -> Vec<Route> {
         GET "/corten/metrics" 24 Works own::metrics, "metrics of the engine and its containers, for Prometheus";
         GET "/corten/stats" 24 Works resources::batch_stats, "the use of resources of all containers at once, every second";
         POST "/corten/build" 24 Works build::own_build, "build an image: request and events as JSON (crates/api/src/build.rs)";
+        POST "/corten/build/agents/{connection}" 24 Works build::agent, "connect the SSH agent that a build has asked for";
         POST "/corten/images/create-base" 24 Works own::create_base, "a base image from the host's distribution";
         POST "/corten/volumes/{name}/clone" 24 Works volumes::clone, "another volume (`to`) with the same files; `live`";
         GET "/corten/volumes/{name}/export" 24 Works volumes::export, "its files as a tar archive";

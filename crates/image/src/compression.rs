@@ -1,7 +1,10 @@
 //! Compression by content: what a stream is, told from its first bytes, and its decompressed form.
 //! Media types and file names are not believed; nobody agrees on them.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+
+use liblzma::stream::Stream;
 
 use crate::manifest::media;
 
@@ -50,7 +53,7 @@ impl Compression {
     }
 
     /// The same of a file, for another thread.
-    pub fn file_reader(self, file: std::fs::File) -> io::Result<Box<dyn Read + Send>> {
+    pub fn file_reader(self, file: File) -> io::Result<Box<dyn Read + Send>> {
         let input = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(match self {
             Compression::None => Box::new(input),
@@ -66,6 +69,29 @@ impl Compression {
             Compression::Gzip => media::OCI_LAYER_GZIP,
             Compression::Zstd => media::OCI_LAYER_ZSTD,
         }
+    }
+}
+
+/// Memory that an xz stream may want for its dictionary: `xz -9` takes 65 MiB, what people find on the way takes what it says.
+const XZ_MEMORY_BYTES_MAX: u64 = 256 << 20;
+
+/// The plain stream of an archive that people made: compressed as layers are, or with bzip2 or xz.
+pub fn archive_reader(mut file: File) -> io::Result<Box<dyn Read + Send>> {
+    let mut head = Vec::with_capacity(6);
+    (&file).take(6).read_to_end(&mut head)?;
+    file.rewind()?;
+    let foreign = match Compression::detect(&head) {
+        Ok(compression) => return compression.file_reader(file),
+        Err(UnsupportedCompression(name)) => name,
+    };
+    let input = BufReader::with_capacity(BUFFER_BYTES, file);
+    match foreign {
+        "bzip2" => Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
+        "xz" => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY_BYTES_MAX, liblzma::stream::CONCATENATED)?;
+            Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+        }
+        other => Err(io::Error::other(UnsupportedCompression(other))),
     }
 }
 

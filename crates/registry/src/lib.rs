@@ -13,8 +13,8 @@ mod trust;
 
 pub use address::{Insecure, RegistryAddress};
 pub use client::{
-    Client, ClientOptions, Credentials, Document, Download, Found, Login, Mirror, Mirrors, Mounted, Patience,
-    Proxies, Repository, Upload,
+    Client, ClientOptions, Credentials, Document, Download, Found, Login, Mirror, Mirrors, Mounted, Page,
+    Patience, Proxies, Repository, Upload,
 };
 pub use error::{Action, Cause, Error, Result};
 pub use signature::{Key, KeyError, SignatureMode, SignaturePolicy, SignatureRule, Verdict};

@@ -8,7 +8,7 @@ use crate::wire::session::{
 };
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use corten_build::{Agent, Login};
+use corten_build::{Agent, AgentLine, Login};
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
 use std::io;
@@ -97,13 +97,13 @@ pub struct SshAgent {
 
 #[async_trait]
 impl Agent for SshAgent {
-    async fn connect(&self) -> io::Result<UnixStream> {
+    async fn connect(&self) -> io::Result<Box<dyn AgentLine>> {
         let (ours, theirs) = UnixStream::pair()?;
         let (outgoing, mut queue) = mpsc::channel::<BytesMessage>(AGENT_MESSAGES_MAX);
         let mut call = Request::new(poll_fn(move |context| queue.poll_recv(context)));
         call.metadata_mut().insert("buildkit.ssh.id", self.name.clone());
         tokio::spawn(relay(ours, outgoing, self.session.channel.clone(), call));
-        Ok(theirs)
+        Ok(Box::new(theirs))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Builds: Docker's older way in (`POST /build`, an archive and parameters), Corten's own, and what builds have left in the cache.
 
+mod agents;
 mod asker;
 mod classic;
 mod own;
 
+pub use agents::agent;
 pub use classic::{build, prune};
 pub use own::build as own_build;

@@ -13,13 +13,19 @@ use corten_image::files::{Owner, Plain, UnpackOptions, unpack};
 use crate::Engine;
 use crate::error::{Error, Result};
 
-/// Removes a tree when the last one lets go of it.
-struct Unpacked {
+/// A directory of a build's own, removed with the last one that has it.
+pub(super) struct Scratch {
     engine: Engine,
     path: PathBuf,
 }
 
-impl Drop for Unpacked {
+impl Scratch {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
         self.engine.collector().discard_directory(std::mem::take(&mut self.path));
     }
@@ -46,13 +52,16 @@ impl Engine {
 
     /// A directory for a tree that somebody else fills.
     pub fn empty_build_context(&self) -> Result<Tree> {
+        let scratch = self.build_scratch()?;
+        let root = File::open(scratch.path()).map_err(|error| Error::io("open", scratch.path(), error))?;
+        Ok(Tree { root: Arc::new(root.into()), keep: Some(Arc::new(scratch)) })
+    }
+
+    /// An empty directory for the time of a build.
+    pub(super) fn build_scratch(&self) -> Result<Scratch> {
         let path = self.unpacked_archives().join(crate::id::random());
         std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, error))?;
-        let root = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        Ok(Tree {
-            root: Arc::new(root.into()),
-            keep: Some(Arc::new(Unpacked { engine: self.clone(), path })),
-        })
+        Ok(Scratch { engine: self.clone(), path })
     }
 
     /// A directory that a client names, if it is the same that the client means; none when it isn't.

@@ -1,8 +1,11 @@
 //! Builds at this engine: what the builder asks of it. Images come from the store or their registries, programs run in containers
 //! like all others, only that nobody sees these.
 
+mod agent;
 mod cache;
+mod callbacks;
 mod context;
+mod fetch;
 mod outputs;
 mod progress;
 mod reproducible;
@@ -15,7 +18,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
-use corten_build::{Asker, Built, MountSource, Options, Output, Ran, RunStep, Teller, Worker};
+use corten_build::{
+    Asker, Built, CacheWish, Fetched, MountSource, Options, Output, Ran, RunStep, Teller, Worker,
+};
 use corten_image::build::{BuildSession, Fingerprints};
 use corten_image::{Digest, Image, Platform, Reference};
 
@@ -24,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{PullWish, failed};
 pub(crate) use cache::{Builds, CacheMounts};
 pub use cache::{CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule};
+pub use callbacks::Callback;
 
 /// What a client wants to have built, and with whose names at registries.
 pub struct BuildWish {
@@ -119,18 +125,22 @@ impl Worker for EngineWorker {
         self.there(name, platform).await.map_err(told)
     }
 
+    async fn fetch(
+        &self,
+        url: &str,
+        expected: Option<&Digest>,
+        wants_file: bool,
+    ) -> corten_build::Result<Fetched> {
+        self.engine.build_fetch(url, expected, wants_file).await
+    }
+
     async fn run(&self, step: RunStep, output: Output<'_>) -> corten_build::Result<Ran> {
         step::run(&self.engine, step, output).await.map_err(told)
     }
 
-    async fn cache_directory(
-        &self,
-        id: &str,
-        mode: u32,
-        owner: (u32, u32),
-        private: bool,
-    ) -> corten_build::Result<MountSource> {
-        self.engine.builds.mounts.directory(id, mode, owner, private).map_err(told)
+    async fn cache_directory(&self, wish: CacheWish) -> corten_build::Result<MountSource> {
+        let engine = self.engine.clone();
+        crate::image::blocking(move || engine.build_cache_directory(&wish)).await.map_err(told)
     }
 
     async fn cache_turn(&self, id: &str) -> Box<dyn std::any::Any + Send + Sync> {

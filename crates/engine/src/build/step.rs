@@ -28,15 +28,16 @@ const PIECE_MAX: usize = 32 * 1024;
 struct Removal {
     engine: Engine,
     id: String,
-    /// The name of the memory that holds its secrets, where it has some.
+    /// The name of the memory that holds its secrets and sockets, where it has some.
     memory: Option<String>,
-    /// What keeps mounted directories.
-    _keep: Vec<Arc<dyn std::any::Any + Send + Sync>>,
+    /// What keeps mounted directories and serves sockets, for as long as the container is there.
+    keep: Vec<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Drop for Removal {
     fn drop(&mut self) {
         let (engine, id, memory) = (self.engine.clone(), std::mem::take(&mut self.id), self.memory.take());
+        let keep = std::mem::take(&mut self.keep);
         tokio::spawn(async move {
             let options = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
             // None was made yet.
@@ -44,6 +45,7 @@ impl Drop for Removal {
             if let Err(error) = removed {
                 tracing::warn!(container = id, %error, "the container of a build's step");
             }
+            drop(keep);
             if let Some(memory) = memory
                 && let Err(error) = engine.layers.unmount_memory(&memory)
             {
@@ -91,11 +93,13 @@ async fn begin(engine: Engine, step: RunStep) -> Result<Begun> {
     }
     let image = image(&step);
     let mut keep = Vec::new();
-    let memory = step.mounts.iter().any(|mount| matches!(mount.source, MountSource::Secret { .. }));
+    let needs_memory =
+        |source: &MountSource| matches!(source, MountSource::Secret { .. } | MountSource::Agent { .. });
+    let memory = step.mounts.iter().any(|mount| needs_memory(&mount.source));
     let memory = memory.then(|| format!("build-{}", crate::id::short(&crate::id::random())));
-    let mut removal = Removal { engine: engine.clone(), id: String::new(), memory, _keep: Vec::new() };
+    let mut removal = Removal { engine: engine.clone(), id: String::new(), memory, keep: Vec::new() };
     let (tmpfs, mounts) = resolve(engine, step.mounts, removal.memory.as_deref(), &mut keep)?;
-    removal._keep = keep;
+    removal.keep = keep;
     let request = ContainerCreateRequest {
         config: config(step.command, step.config),
         host_config: HostConfig { tmpfs, ..host_config(&step.network, step.extra_hosts, &step.limits)? },
@@ -221,7 +225,7 @@ fn host_config(
     Ok(host)
 }
 
-/// The mounts as the container has them; secrets are put into memory first.
+/// The mounts as the container has them; secrets are put into memory first, and sockets of agents.
 fn resolve(
     engine: &Engine,
     mounts: Vec<StepMount>,
@@ -245,6 +249,11 @@ fn resolve(
                 mount.kind = MountKind::Image;
                 mount.layers = stack.ids().iter().map(ToString::to_string).collect();
                 mount.subpath = path;
+                if !is_read_only {
+                    let scratch = engine.build_scratch()?;
+                    mount.writes = scratch.path().display().to_string();
+                    keep.push(Arc::new(scratch));
+                }
             }
             MountSource::Tmpfs { bytes } => {
                 let options = if bytes > 0 { format!("size={bytes},exec") } else { "exec".to_owned() };
@@ -255,8 +264,11 @@ fn resolve(
                 let name = memory.ok_or_else(|| Error::internal("no memory for a secret"))?;
                 mount.source = secret(engine, name, number, bytes, mode, (uid, gid))?;
             }
-            MountSource::Agent { .. } => {
-                return Err(Error::invalid("RUN --mount=type=ssh is not supported yet"));
+            MountSource::Agent { agent, mode, uid, gid } => {
+                let name = memory.ok_or_else(|| Error::internal("no memory for an agent's socket"))?;
+                let served = super::agent::serve(engine, name, number, agent, (mode, uid, gid))?;
+                mount.source = served.path.display().to_string();
+                keep.push(Arc::new(served));
             }
         }
         resolved.push(mount);
@@ -265,7 +277,7 @@ fn resolve(
 }
 
 /// More than any secret has (BuildKit takes 500 kB).
-const SECRETS_BYTES_MAX: u64 = 16 << 20;
+pub(super) const SECRETS_BYTES_MAX: u64 = 16 << 20;
 
 /// Writes a secret into memory that only the engine's mount namespace sees; gives its path there.
 fn secret(

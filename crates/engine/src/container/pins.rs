@@ -47,7 +47,8 @@ impl Engine {
             self.images.mounted_stack(&ids, &self.layers)
         };
         let layers = layers.map_err(crate::image::failed)?;
-        let pinned = self.layers.pin_layers(&name, &layers);
+        let writes = Some(Path::new(&mount.writes)).filter(|_| !mount.writes.is_empty());
+        let pinned = self.layers.pin_layers(&name, &layers, writes);
         let pinned = pinned
             .map_err(|e| Error::internal(format!("cannot mount image {}: {}", mount.source, in_full(&e))))?;
         pins.names.push(name);

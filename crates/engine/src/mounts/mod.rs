@@ -37,6 +37,9 @@ pub struct ResolvedMount {
     /// Layers of a build that are mounted, bottom first; then there is no image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
+    /// Of layers that are written to: the directory that gets what is written, in the end to be thrown away.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub writes: String,
     /// The volume's name; empty for an anonymous one until it has been made.
     pub volume: String,
     /// Made for this container alone and removed with it.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::mode::ModeChange;
 use super::walk::{Filter, Found, walk};
 use crate::error::ErrorKind;
 use crate::files::{Links, Node, attributes, open, resolve};
@@ -71,14 +72,6 @@ pub enum Owner {
     Is(u32, u32),
     /// As in the source.
     AsItWas,
-}
-
-/// What becomes of the permissions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ModeChange {
-    #[default]
-    Keep,
-    Set(u32),
 }
 
 /// Files from somewhere and the place where they go.
@@ -439,10 +432,8 @@ impl Layer<'_> {
         if let Owner::Is(uid, gid) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
-        if let ModeChange::Set(mode) = self.mode
-            && entry.kind != Kind::Symlink
-        {
-            entry.mode = mode & 0o7777;
+        if entry.kind != Kind::Symlink {
+            entry.mode = self.mode.apply(entry.mode, entry.kind == Kind::Directory);
         }
         if entry.mtime.seconds > self.newest {
             entry.mtime = Time { seconds: self.newest, nanoseconds: 0 };

@@ -5,6 +5,7 @@
 
 mod fingerprint;
 mod graft;
+mod mode;
 mod steps;
 mod walk;
 
@@ -12,7 +13,8 @@ mod walk;
 mod tests;
 
 pub use fingerprint::{Fingerprint, Fingerprints};
-pub use graft::{Graft, GraftError, Item, ModeChange, Owner, Source};
+pub use graft::{Graft, GraftError, Item, Owner, Source};
+pub use mode::{ModeChange, ModeEdit};
 pub use steps::{BuildSession, StepInfo};
 pub use walk::{Filter, TakeAll, Verdict, list, open_file, open_path, read_file};
 

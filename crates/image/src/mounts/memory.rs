@@ -49,13 +49,22 @@ impl LayerMounts {
         self.run(move || target.is_dir().then_some(target))
     }
 
-    /// Mounts an image's layers, top first, as one read-only tree under a name.
-    pub fn pin_layers(&self, name: &str, layers: &[PathBuf]) -> Result<PathBuf, MountError> {
+    /// Mounts an image's layers, top first, as one tree under a name: read-only, or with what is written going into an empty directory.
+    pub fn pin_layers(
+        &self,
+        name: &str,
+        layers: &[PathBuf],
+        writes: Option<&Path>,
+    ) -> Result<PathBuf, MountError> {
         let target = self.directory.join(name);
-        let (at, layers) = (target.clone(), layers.to_owned());
+        let (at, layers, writes) = (target.clone(), layers.to_owned(), writes.map(Path::to_owned));
         let pinned = self.run(move || -> io::Result<()> {
             std::fs::create_dir(&at)?;
-            overlay::mount_layers(layers, &at).inspect_err(|_| {
+            let mounted = match writes {
+                None => overlay::mount_layers(layers, &at),
+                Some(writes) => overlay::mount_writable(layers, &writes, &at),
+            };
+            mounted.inspect_err(|_| {
                 let _ = std::fs::remove_dir(&at);
             })
         })?;

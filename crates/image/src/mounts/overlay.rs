@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -64,9 +65,26 @@ pub(super) fn mount_layers(lower: Vec<PathBuf>, target: &Path) -> io::Result<()>
         // Overlayfs wants two.
         return Ok(rustix::mount::mount_bind(only, target)?);
     }
-    let plan = Plan { lower, upper: None };
-    match by_descriptor(&plan, MountAttrFlags::empty()) {
-        Err(Errno::INVAL | Errno::NOSYS) => mount_by_path(&plan, target, MountFlags::empty()),
+    mount_on(&Plan { lower, upper: None }, target)
+}
+
+/// The same, with what is written going into an empty directory.
+pub(super) fn mount_writable(lower: Vec<PathBuf>, writes: &Path, target: &Path) -> io::Result<()> {
+    let (upper, work) = (writes.join("upper"), writes.join("work"));
+    fs::create_dir(&upper)?;
+    fs::create_dir(&work)?;
+    // The merged root is as the upper one.
+    if let Some(top) = lower.first() {
+        let found = fs::metadata(top)?;
+        std::os::unix::fs::chown(&upper, Some(found.uid()), Some(found.gid()))?;
+        fs::set_permissions(&upper, found.permissions())?;
+    }
+    mount_on(&Plan { lower, upper: Some((upper, work)) }, target)
+}
+
+fn mount_on(plan: &Plan, target: &Path) -> io::Result<()> {
+    match by_descriptor(plan, MountAttrFlags::empty()) {
+        Err(Errno::INVAL | Errno::NOSYS) => mount_by_path(plan, target, MountFlags::empty()),
         mounted => {
             Ok(rustix::mount::move_mount(mounted?, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
         }

@@ -132,7 +132,7 @@ fn without_password(text: &str) -> String {
 }
 
 /// What stands in a URL as `%40`.
-fn unescaped(text: &str) -> Vec<u8> {
+pub(super) fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

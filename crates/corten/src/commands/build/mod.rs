@@ -2,6 +2,7 @@
 //!
 //! An engine on this host takes the files from where they lie; to another one they are sent.
 
+mod agents;
 mod call;
 mod metadata;
 mod outputs;
@@ -91,6 +92,9 @@ pub struct Build {
     /// Shared memory size for build containers
     #[arg(long)]
     shm_size: Option<String>,
+    /// SSH agent socket or keys to expose to the build (format: "default|id[=socket|key[,key]]")
+    #[arg(long, value_name = "default|id[=socket|key[,key]]")]
+    ssh: Vec<String>,
     /// Name and optionally a tag (format: "name:tag")
     #[arg(short, long)]
     tag: Vec<String>,
@@ -183,6 +187,7 @@ async fn drive(
             match event {
                 BuildEvent::Image(_) | BuildEvent::Error(_) | BuildEvent::Answer(_) => last = Some(event),
                 BuildEvent::Data(data) => receive(&mut events, data, sinks).await?,
+                BuildEvent::Agent(wanted) => asked.agents.connect(client, wanted),
                 event => show.event(event)?,
             }
         }

@@ -12,7 +12,11 @@ pub fn document(event: &BuildEvent, dockerfile: &str) -> Option<Value> {
         BuildEvent::Status(part) => json!({ "statuses": [status(part)] }),
         BuildEvent::Log(log) => json!({ "logs": [printed(log)] }),
         BuildEvent::Warning(found) => json!({ "warnings": [warning(found, dockerfile)] }),
-        BuildEvent::Data(_) | BuildEvent::Answer(_) | BuildEvent::Image(_) | BuildEvent::Error(_) => {
+        BuildEvent::Agent(_)
+        | BuildEvent::Data(_)
+        | BuildEvent::Answer(_)
+        | BuildEvent::Image(_)
+        | BuildEvent::Error(_) => {
             return None;
         }
     })

@@ -12,6 +12,7 @@ use corten_image::Reference;
 use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
+use super::agents::Agents;
 use super::outputs::{Place, Wish, wishes};
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
@@ -23,6 +24,8 @@ const SECRET_BYTES_MAX: u64 = 500 << 10;
 
 pub struct Asked {
     pub request: BuildRequest,
+    /// Which the engine may ask for.
+    pub agents: Agents,
     /// Where each output goes.
     pub places: Vec<Place>,
     /// The directory with the context.
@@ -46,6 +49,7 @@ impl Asked {
         let (outputs, places) = wishes.into_iter().map(|Wish { output, place }| (output, place)).unzip();
         let tags = [flags.tag, more_tags].concat();
         let definition = definition(directory.as_deref(), flags.file.as_deref())?;
+        let agents = Agents::new(&flags.ssh)?;
         let request = BuildRequest {
             call: String::new(),
             context: match &directory {
@@ -66,13 +70,14 @@ impl Asked {
             ulimits: flags.ulimit,
             cgroup_parent: flags.cgroup_parent,
             secrets: secrets(&flags.secret)?,
+            agents: agents.ids(),
             auths: auths(context, &definition.text, &tags)?,
             tags,
             verify_reproducible: flags.verify_reproducible,
             outputs,
             definition,
         };
-        Ok(Asked { request, places, directory })
+        Ok(Asked { request, agents, places, directory })
     }
 
     /// A question about the Dockerfile: files are of no use for it.

@@ -124,7 +124,11 @@ impl Screen {
             BuildEvent::Log(log) => self.log(&log),
             BuildEvent::Status(status) => self.status(status),
             BuildEvent::Warning(warning) => self.warnings.push(warning),
-            BuildEvent::Data(_) | BuildEvent::Answer(_) | BuildEvent::Image(_) | BuildEvent::Error(_) => {}
+            BuildEvent::Agent(_)
+            | BuildEvent::Data(_)
+            | BuildEvent::Answer(_)
+            | BuildEvent::Image(_)
+            | BuildEvent::Error(_) => {}
         }
     }
 

@@ -92,9 +92,11 @@ impl Show {
                 let place = format!("{}:{}", self.name, warning.first_line);
                 self.say(&format!("WARN: {}: {} ({place})", warning.rule, warning.short))
             }
-            BuildEvent::Data(_) | BuildEvent::Answer(_) | BuildEvent::Image(_) | BuildEvent::Error(_) => {
-                Ok(())
-            }
+            BuildEvent::Agent(_)
+            | BuildEvent::Data(_)
+            | BuildEvent::Answer(_)
+            | BuildEvent::Image(_)
+            | BuildEvent::Error(_) => Ok(()),
         }
     }
 

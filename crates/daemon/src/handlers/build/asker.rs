@@ -1,5 +1,6 @@
-//! A client that has sent all it has with its request.
+//! A client that has sent all it has with its request; only its SSH agents stay with it.
 
+use super::agents::ClientAgent;
 use async_trait::async_trait;
 use corten_build::{Agent, Asker, Error, Result, Tree};
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,8 @@ pub struct Sent {
     pub trees: HashMap<String, Tree>,
     /// By id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// By id.
+    pub agents: HashMap<String, Arc<ClientAgent>>,
 }
 
 #[async_trait]
@@ -25,7 +28,7 @@ impl Asker for Sent {
         Ok(self.secrets.get(id).cloned())
     }
 
-    async fn ssh(&self, _: &str) -> Result<Option<Arc<dyn Agent>>> {
-        Ok(None)
+    async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>> {
+        Ok(self.agents.get(id).map(|agent| agent.clone() as Arc<dyn Agent>))
     }
 }

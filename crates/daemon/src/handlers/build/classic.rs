@@ -51,7 +51,7 @@ async fn run(
     let tree = engine.build_context_of_archive(reader).await?;
     let trees = ["context", "dockerfile"].map(|name| (name.to_owned(), tree.clone()));
     drop(tree);
-    let sent = Sent { trees: HashMap::from(trees), secrets: BTreeMap::new() };
+    let sent = Sent { trees: HashMap::from(trees), secrets: BTreeMap::new(), agents: HashMap::new() };
     let (teller, mut told) = mpsc::channel(EVENTS_MAX);
     let shown = {
         let progress = progress.clone();

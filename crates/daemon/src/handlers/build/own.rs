@@ -1,6 +1,7 @@
 //! `POST /corten/build`: the request in the body's first line, the context behind it or on the host; the answer tells each event, and
 //! has what goes to the client between them.
 
+use super::agents::ClientAgent;
 use super::asker::Sent;
 use crate::bridge::{BodyPieces, BodyReader, SharedReader, body_writer};
 use crate::http::body::{json_bytes, with_type};
@@ -61,7 +62,7 @@ pub async fn build(call: Call) -> Reply {
 }
 
 /// A line of the answer, and what stands behind it.
-struct Part {
+pub(super) struct Part {
     event: BuildEvent,
     data: Bytes,
 }
@@ -75,8 +76,7 @@ impl From<BuildEvent> for Part {
 async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer: mpsc::Sender<Part>) {
     if !request.call.is_empty() {
         let answered = ask(request).map_or_else(BuildEvent::Error, BuildEvent::Answer);
-        let _ = answer.send(answered.into()).await;
-        return;
+        return end(reader, &answer, answered).await;
     }
     let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
     let forwarded = {
@@ -101,7 +101,7 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         let names = request.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let verifies = request.verify_reproducible;
-        let (mut wish, sent) = prepared(&engine, request, reader).await?;
+        let (mut wish, sent) = prepared(&engine, request, reader.clone(), &answer).await?;
         let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
         let mut second = None;
         if verifies {
@@ -141,6 +141,13 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         }
         Err(error) => BuildEvent::Error(error),
     };
+    end(reader, &answer, last).await;
+}
+
+/// Sends the last event, when the client has nothing more to send: else the connection would break under it.
+async fn end(reader: SharedReader, answer: &mpsc::Sender<Part>, last: BuildEvent) {
+    let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
+    // A client that is gone wants no answer.
     let _ = answer.send(last.into()).await;
 }
 
@@ -255,6 +262,7 @@ async fn prepared(
     engine: &Engine,
     request: BuildRequest,
     reader: SharedReader,
+    answer: &mpsc::Sender<Part>,
 ) -> Result<(BuildWish, Sent), BuildError> {
     let mut trees = HashMap::new();
     match &request.context {
@@ -285,10 +293,15 @@ async fn prepared(
         let bytes = base64::decode(text).ok_or_else(|| invalid(format!("secret {id} is not in base64")))?;
         secrets.insert(id.clone(), bytes);
     }
+    let agent = |id: &String| {
+        let agent = ClientAgent { engine: engine.clone(), id: id.clone(), answer: answer.downgrade() };
+        (id.clone(), Arc::new(agent))
+    };
+    let agents = request.agents.iter().map(agent).collect();
     let auths = request.auths.clone();
     let only_files = !request.wants_image();
     let options = options(request, contexts)?;
-    Ok((BuildWish { options, auths, only_files }, Sent { trees, secrets }))
+    Ok((BuildWish { options, auths, only_files }, Sent { trees, secrets, agents }))
 }
 
 fn directory_tree(engine: &Engine, directory: &BuildDirectory) -> Result<Tree, BuildError> {

@@ -5,6 +5,7 @@ mod budget;
 mod entry;
 mod filter;
 mod mounts;
+mod origin;
 mod steps;
 mod unwanted;
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use corten_api::disk::{BuildCache, BuildCachePruneReport};
 use corten_api::filters::Filters;
 
+use super::callbacks::Callbacks;
 use super::turns::Turns;
 use crate::Engine;
 use crate::error::Result;
@@ -34,6 +36,7 @@ pub(crate) struct Builds {
     /// Kept by who speaks the protocol by which they come.
     contexts: OnceLock<Arc<dyn CachePart>>,
     turn: budget::Turn,
+    pub callbacks: Callbacks,
 }
 
 impl Builds {
@@ -46,6 +49,7 @@ impl Builds {
             steps: Arc::new(Steps(images)),
             contexts: OnceLock::new(),
             turn: budget::Turn::default(),
+            callbacks: Callbacks::default(),
         }
     }
 
@@ -114,6 +118,10 @@ impl Engine {
     ) -> Result<BuildCachePruneReport> {
         let wanted = CachePrune::parse(filters, all, bounds)?;
         let (gone, space_reclaimed) = self.build_cache_prune(wanted).await?;
+        // Of what was at URLs nothing is left then that could be found again.
+        if all && filters.is_empty() && bounds == CacheBounds::default() {
+            let _ = std::fs::remove_dir_all(self.url_records());
+        }
         let caches_deleted: Vec<String> = gone.into_iter().map(|entry| entry.id).collect();
         Ok(BuildCachePruneReport { caches_deleted: caches_deleted.into(), space_reclaimed })
     }

@@ -1,15 +1,13 @@
 //! Directories that `RUN --mount=type=cache` keeps from one build to the next: `<data-root>/build/caches/<digest of the id>`, and a record
-//! of each in the engine's database.
+//! of each in the engine's database. What they begin as is `origin`'s.
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corten_api::Timestamp;
-use corten_build::MountSource;
-use corten_image::Digest;
+use corten_build::{CacheWish, MountSource};
 use serde::{Deserialize, Serialize};
 
 use super::{CacheEntry, CacheKind, CachePart, CacheRemoval};
@@ -71,25 +69,31 @@ impl CacheMounts {
         CacheMounts { root, store, state: Arc::default() }
     }
 
-    /// The directory of that id; made when there is none, with these permissions and owner. A private one is nobody else's as long as
-    /// the source lives.
-    pub fn directory(&self, id: &str, mode: u32, owner: (u32, u32), private: bool) -> Result<MountSource> {
-        let key = Digest::of(id.as_bytes()).hex();
-        // Under one lock with those who prune.
+    /// The directory of that name, or one that begins so; made when there is none. It is not pruned as long as the source lives, and a
+    /// private one is nobody else's.
+    pub fn directory(
+        &self,
+        name: String,
+        wish: &CacheWish,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<MountSource> {
         let mut state = lock(&self.state);
-        let name = match private {
-            false => key,
+        let name = match wish.is_private {
+            false => name,
             true => (0u32..)
-                .map(|number| format!("{key}-{number}"))
+                .map(|number| format!("{name}-{number}"))
                 .find(|name| !state.users.contains_key(name))
                 .ok_or_else(|| Error::internal("no private cache directory is free"))?,
         };
-        let path = self.root.join(&name);
-        make(&path, mode, owner)?;
+        // Before it is made: who prunes sees that it is wanted.
         *state.users.entry(name.clone()).or_default() += 1;
         drop(state);
         let keep = Use { name: name.clone(), state: self.state.clone() };
-        self.note_used(&name, id)?;
+        let path = self.root.join(&name);
+        if !path.is_dir() {
+            make(&path)?;
+        }
+        self.note_used(&name, &wish.id)?;
         Ok(MountSource::Path { path, keep: Some(Arc::new(keep)) })
     }
 
@@ -196,17 +200,4 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn names(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-fn make(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
-    let failed = |error| Error::io("create", path, error);
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
-    }
-    fs::create_dir(path).map_err(failed)?;
-    std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
 }
