@@ -73,7 +73,8 @@ def builders(engine, here):
     buildkit = f"env DOCKER_CONFIG={plugins} {client} build"
     if engine.name == "corten":
         return [Builder("corten", f"{engine.cli} build", forget), Builder("corten", buildkit, forget, ", by docker's client")]
-    return [Builder("buildkit", buildkit, forget), Builder("docker", f"env DOCKER_BUILDKIT=0 {client} build", forget)]
+    # The older builder's cache is its images.
+    return [Builder("buildkit", buildkit, forget), Builder("docker", f"env DOCKER_BUILDKIT=0 {client} build", f"{forget}; {client} image prune -f")]
 
 
 def usual_context(scratch):
