@@ -171,6 +171,23 @@ struct Told {
     unsure: Mutex<Vec<String>>,
 }
 
+/// So many that work at the same time, each until the registry ends.
+fn workers(
+    count: u64,
+    address: std::net::SocketAddr,
+    numbers: &Arc<AtomicU64>,
+    told: &Arc<Told>,
+    fleeting: bool,
+) -> Vec<thread::JoinHandle<()>> {
+    let start = |worker| {
+        let (told, numbers) = (told.clone(), numbers.clone());
+        thread::spawn(move || {
+            let _ = work(address, worker, &numbers, &told, fleeting);
+        })
+    };
+    (0..count).map(start).collect()
+}
+
 /// Pushes images and deletes some, until the connection breaks. Where blobs are `fleeting`, one may be collected before the manifest that
 /// needs it is there, which is refused then.
 fn work(
@@ -217,15 +234,7 @@ fn kills_under_load_lose_nothing_that_was_acknowledged() {
     let numbers = Arc::new(AtomicU64::new(0));
     for round in 0..6 {
         let address = hub.address();
-        let workers: Vec<_> = (0..6)
-            .map(|worker| {
-                let (told, numbers) = (told.clone(), numbers.clone());
-                thread::spawn(move || {
-                    // It ends when the registry does.
-                    let _ = work(address, worker, &numbers, &told, false);
-                })
-            })
-            .collect();
+        let workers = workers(6, address, &numbers, &told, false);
         // A collection in the middle of it, which has nothing to find.
         let data = hub.data().display().to_string();
         thread::sleep(Duration::from_millis(300 + 170 * round));
@@ -277,15 +286,7 @@ fn kills_while_a_collection_gives_no_time() {
     let mut removed = 0;
     for round in 0..4 {
         let address = hub.address();
-        let workers: Vec<_> = (0..4)
-            .map(|worker| {
-                let (told, numbers) = (told.clone(), numbers.clone());
-                thread::spawn(move || {
-                    // It ends when the registry does.
-                    let _ = work(address, worker, &numbers, &told, true);
-                })
-            })
-            .collect();
+        let workers = workers(4, address, &numbers, &told, true);
         let killed = Arc::new(AtomicBool::new(false));
         let collector = {
             let (data, killed) = (data.clone(), killed.clone());
