@@ -41,6 +41,9 @@ pub struct BuildRequest {
     pub auths: BTreeMap<String, AuthConfig>,
     /// Builds twice without remembered steps, and fails where the two differ.
     pub verify_reproducible: bool,
+    /// The client looks into the container of a step that fails ([`BuildEvent::Failed`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debug: Option<BuildDebug>,
     /// Where the outcome goes; into the image store when empty.
     pub outputs: Vec<BuildOutput>,
 }
@@ -51,6 +54,13 @@ impl BuildRequest {
         let files_alone = self.outputs.iter().all(|output| *output == BuildOutput::Files);
         !self.tags.is_empty() || self.outputs.is_empty() || !files_alone
     }
+}
+
+/// How a client looks into a failed step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildDebug {
+    pub tty: bool,
 }
 
 /// One thing that becomes of the outcome.
@@ -119,6 +129,9 @@ pub enum BuildEvent {
     Answer(BuildAnswer),
     /// The client is to connect an SSH agent.
     Agent(BuildAgent),
+    /// A step's program has failed and its container is ready for a shell: the client starts it as any other, and removes it, for which
+    /// the build waits.
+    Failed(BuildFailed),
     /// The last one of a build that came to its end.
     Image(BuildImage),
     /// The last one of a build that did not.
@@ -206,6 +219,12 @@ pub struct BuildAnswer {
 pub struct BuildAgent {
     pub id: String,
     pub connection: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildFailed {
+    pub container: String,
 }
 
 /// Empty where no image was made.

@@ -32,7 +32,7 @@ pub use build::{Built, build};
 pub use error::{Error, Result};
 pub use progress::{EVENTS_MAX, Event, Log, Status, Stream, Teller, Vertex, Warning};
 pub use question::{Answer, Question};
-pub use request::{Asker, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
+pub use request::{Asker, Debug, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
 pub use state::State;
 pub use vertex::Told;
 pub use worker::{

@@ -21,6 +21,8 @@ pub enum Event {
     Log(Log),
     Status(Status),
     Warning(Warning),
+    /// The container of a program that has failed awaits a shell, where the asker has wished for that ([`crate::Debug`]).
+    Failed(String),
 }
 
 /// A step of the build.

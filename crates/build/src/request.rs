@@ -35,6 +35,15 @@ pub struct Options {
     pub limits: Limits,
     /// The names that the image gets.
     pub tags: Vec<String>,
+    /// The asker looks into the container of a program that fails.
+    pub debug: Option<Debug>,
+}
+
+/// How the asker wants to look into a failed step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debug {
+    /// By a terminal; else by streams alone.
+    pub has_terminal: bool,
 }
 
 /// A Dockerfile and what it leaves out of its context.

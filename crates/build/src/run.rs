@@ -1,5 +1,6 @@
 //! RUN: the program, what is mounted for it, and what of its files becomes a layer.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::progress::Stream;
 use crate::request::{NamedContext, Network};
 use crate::stage::Running;
 use crate::variables::is_undeclared;
-use crate::worker::{CacheWish, MountSource, RunStep, StepMount};
+use crate::worker::{CacheWish, MountSource, Ran, RunStep, StepMount};
 
 /// Where scripts of here-documents lie while they run.
 const SCRIPTS: &str = "/dev/pipes";
@@ -26,6 +27,12 @@ struct Program {
     command: Vec<String>,
     shown: String,
     script: Option<StepMount>,
+}
+
+/// A container whose program has failed, and its turns at cache mounts.
+struct Failed {
+    ran: Ran,
+    _turns: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Running<'_> {
@@ -65,21 +72,36 @@ impl Running<'_> {
         if let Some(epoch) = self.build.epoch {
             key.number(epoch);
         }
-        let mut sources = Vec::new();
-        for mount in &mounts {
-            sources.push(self.source(mount, &mut key).await?);
+        let mut sourced = Vec::new();
+        for mount in mounts {
+            let source = self.source(&mount, &mut key).await?;
+            sourced.push((mount, source));
         }
         told.start().await?;
         let key = key.digest();
-        let _turn = match self.claim(&key).await? {
+        let turn = match self.claim(&key).await? {
             Claim::Known(layer) => {
                 self.state.take(layer, program.shown)?;
                 return told.cached().await;
             }
             Claim::Ours(turn) => turn,
         };
-        let outcome = self.execute(&told, program, network, mounts, sources, key).await;
-        told.end(outcome).await
+        let mut failed = None;
+        let outcome = self.execute(&told, program, network, sourced, key, &mut failed).await;
+        // Another build that waits for this step does it itself.
+        drop(turn);
+        let outcome = told.end(outcome).await;
+        if let Some(failed) = failed {
+            self.look_into(failed).await?;
+        }
+        outcome
+    }
+
+    /// Shows the asker what a failed program has left, where that is wanted.
+    async fn look_into(&self, failed: Failed) -> Result<()> {
+        let Some(debug) = self.build.options.debug else { return Ok(()) };
+        let shell = self.state.shell().into_iter().take(1).collect();
+        self.build.worker.look_into(&failed.ran, shell, debug, &self.build.teller).await
     }
 
     async fn execute(
@@ -87,9 +109,9 @@ impl Running<'_> {
         told: &crate::vertex::Told,
         program: Program,
         network: Network,
-        mounts: Vec<Mount>,
-        sources: Vec<Option<MountSource>>,
+        mounts: Vec<(Mount, Option<MountSource>)>,
         key: corten_image::Digest,
+        failed: &mut Option<Failed>,
     ) -> Result<()> {
         let mut config = self.state.image.config.clone();
         config.env = self.environment();
@@ -98,12 +120,13 @@ impl Running<'_> {
         let mut secret_env = Vec::new();
         // Held until the program has ended; in the same order by everybody, so that no two wait for each other.
         let is_locked = |mount: &&Mount| mount.kind == MountType::Cache && mount.sharing == Sharing::Locked;
-        let locked: BTreeSet<String> = mounts.iter().filter(is_locked).map(cache_id).collect();
+        let locked: BTreeSet<String> =
+            mounts.iter().map(|(mount, _)| mount).filter(is_locked).map(cache_id).collect();
         let mut turns = Vec::new();
         for id in &locked {
             turns.push(self.build.worker.cache_turn(id).await);
         }
-        for (mount, source) in mounts.into_iter().zip(sources) {
+        for (mount, source) in mounts {
             self.add_mount(mount, source, &mut config.env, &mut secret_env, &mut step_mounts).await?;
         }
         let stubs = stubs(&step_mounts);
@@ -124,13 +147,13 @@ impl Running<'_> {
             Box::pin(told.log(stream, bytes))
         };
         let ran = self.build.worker.run(step, &output).await?;
+        if ran.exit_code != 0 || ran.is_out_of_memory {
+            let command = if ran.is_out_of_memory { format!("{command} (out of memory)") } else { command };
+            let error = Error::Exit { command, code: ran.exit_code };
+            *failed = Some(Failed { ran, _turns: turns });
+            return Err(error);
+        }
         drop(turns);
-        if ran.is_out_of_memory {
-            return Err(Error::Exit { command: format!("{command} (out of memory)"), code: ran.exit_code });
-        }
-        if ran.exit_code != 0 {
-            return Err(Error::Exit { command, code: ran.exit_code });
-        }
         let changes = Changes { newest: Some(self.state.newest), stubs };
         let (session, snapshot, shown) =
             (self.build.session.clone(), ran.snapshot.clone(), program.shown.clone());

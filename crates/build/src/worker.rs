@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Result;
 use crate::progress::{Stream, Teller};
-use crate::request::{Limits, Network, Tree};
+use crate::request::{Debug, Limits, Network, Tree};
 
 #[async_trait]
 pub trait Worker: Send + Sync {
@@ -38,6 +38,10 @@ pub trait Worker: Send + Sync {
     /// Runs a program to its end in a container of its own. What it prints goes to `output` as it comes. Dropped in the middle, the
     /// container ends with it.
     async fn run(&self, step: RunStep, output: Output<'_>) -> Result<Ran>;
+
+    /// Readies the container of a program that has failed for a shell, tells of it ([`Event::Failed`](crate::Event::Failed)), and waits
+    /// until the asker has removed it.
+    async fn look_into(&self, failed: &Ran, shell: Vec<String>, debug: Debug, teller: &Teller) -> Result<()>;
 
     /// The directory of a cache mount; made when there is none.
     async fn cache_directory(&self, wish: CacheWish) -> Result<MountSource>;

@@ -43,6 +43,8 @@ impl Board {
             Event::Warning(found) => {
                 StatusResponse { warnings: vec![warning(found, source)], ..Default::default() }
             }
+            // Nobody asks for it this way.
+            Event::Failed(_) => return,
             Event::Log(log) => {
                 let Some(bytes) = self.known().clip(&log.vertex.to_string(), log.bytes) else { return };
                 let line = VertexLog {

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
 use corten_build::{
-    Asker, Built, CacheWish, Fetched, MountSource, Options, Output, Ran, RunStep, Teller, Worker,
+    Asker, Built, CacheWish, Debug, Event, Fetched, MountSource, Options, Output, Ran, RunStep, Teller,
+    Worker,
 };
 use corten_image::build::{BuildSession, Fingerprints};
 use corten_image::{Digest, Image, Platform, Reference};
@@ -136,6 +137,20 @@ impl Worker for EngineWorker {
 
     async fn run(&self, step: RunStep, output: Output<'_>) -> corten_build::Result<Ran> {
         step::run(&self.engine, step, output).await.map_err(told)
+    }
+
+    async fn look_into(
+        &self,
+        failed: &Ran,
+        shell: Vec<String>,
+        debug: Debug,
+        teller: &Teller,
+    ) -> corten_build::Result<()> {
+        let gone = step::ready_shell(&self.engine, &failed.snapshot, shell, debug).map_err(told)?;
+        let event = Event::Failed(failed.snapshot.clone());
+        teller.send(event).await.map_err(|_| corten_build::Error::Canceled)?;
+        gone.await;
+        Ok(())
     }
 
     async fn cache_directory(&self, wish: CacheWish) -> corten_build::Result<MountSource> {

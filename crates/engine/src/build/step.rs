@@ -8,7 +8,7 @@ use std::sync::Arc;
 use corten_api::container::{
     ContainerConfig, ContainerCreateRequest, HostConfig, RemoveOptions, Ulimit, WaitCondition, WaitResponse,
 };
-use corten_build::{MountSource, Network, Output, Ran, RunStep, StepMount, Stream};
+use corten_build::{Debug, MountSource, Network, Output, Ran, RunStep, StepMount, Stream};
 use corten_image::config::{ImageConfig, RunConfig};
 use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Image};
@@ -40,8 +40,9 @@ impl Drop for Removal {
         let keep = std::mem::take(&mut self.keep);
         tokio::spawn(async move {
             let options = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
-            // None was made yet.
-            let removed = if id.is_empty() { Ok(()) } else { engine.container_remove(&id, options).await };
+            // None was made yet, or who looked into it has removed it.
+            let is_gone = id.is_empty() || engine.containers.find(&id).is_err();
+            let removed = if is_gone { Ok(()) } else { engine.container_remove(&id, options).await };
             if let Err(error) = removed {
                 tracing::warn!(container = id, %error, "the container of a build's step");
             }
@@ -124,6 +125,21 @@ async fn begin(engine: Engine, step: RunStep) -> Result<Begun> {
     let ended = engine.container_wait(&id, WaitCondition::NextExit)?;
     engine.container_start(&id).await?;
     Ok(Begun { removal, container, stream: ours, ended: Box::pin(ended) })
+}
+
+/// Readies a container that has ended for a shell that somebody else starts; the future ends when the container is removed.
+pub fn ready_shell(
+    engine: &Engine,
+    container: &str,
+    shell: Vec<String>,
+    debug: Debug,
+) -> Result<impl Future<Output = WaitResponse> + Send + use<>> {
+    let container = engine.containers.find(container)?;
+    let config = &mut container.write().config;
+    config.cmd = shell.into();
+    config.tty = debug.has_terminal;
+    (config.open_stdin, config.stdin_once) = (true, true);
+    engine.container_wait(&container.id, WaitCondition::Removed)
 }
 
 /// Reads frames: the number of the stream, three zeros, the length, that many bytes.

@@ -4,6 +4,7 @@
 
 mod agents;
 mod call;
+mod debug;
 mod metadata;
 mod outputs;
 mod raw;
@@ -44,6 +45,9 @@ pub struct Build {
     /// Set the parent cgroup for the "RUN" instructions during build
     #[arg(long, default_value = "", hide_default_value = true)]
     cgroup_parent: String,
+    /// Open a shell in the container of a step whose program fails
+    #[arg(long)]
+    debug_on_failure: bool,
     /// Name of the Dockerfile (default: "PATH/Dockerfile")
     #[arg(short, long)]
     file: Option<PathBuf>,
@@ -188,6 +192,11 @@ async fn drive(
                 BuildEvent::Image(_) | BuildEvent::Error(_) | BuildEvent::Answer(_) => last = Some(event),
                 BuildEvent::Data(data) => receive(&mut events, data, sinks).await?,
                 BuildEvent::Agent(wanted) => asked.agents.connect(client, wanted),
+                BuildEvent::Failed(failed) => {
+                    show.pause();
+                    debug::look_into(client, &failed.container, asked.request.debug.unwrap_or_default())
+                        .await?;
+                }
                 event => show.event(event)?,
             }
         }

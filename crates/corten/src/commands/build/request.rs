@@ -13,6 +13,7 @@ use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
 use super::agents::Agents;
+use super::debug;
 use super::outputs::{Place, Wish, wishes};
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
@@ -35,6 +36,7 @@ pub struct Asked {
 impl Asked {
     pub fn new(flags: Build, context: &Context) -> Result<Asked, Failure> {
         let is_stdin = flags.path == "-";
+        let has_stdin = !is_stdin && flags.file.as_deref() != Some(Path::new("-"));
         if ["http://", "https://", "git://", "git@", "github.com/"]
             .iter()
             .any(|url| flags.path.starts_with(url))
@@ -46,7 +48,8 @@ impl Asked {
         }
         let directory = (!is_stdin).then(|| PathBuf::from(&flags.path));
         let (wishes, more_tags) = wishes(&flags.output, flags.push, flags.load, &flags.tag)?;
-        let (outputs, places) = wishes.into_iter().map(|Wish { output, place }| (output, place)).unzip();
+        let (outputs, places): (Vec<_>, Vec<_>) =
+            wishes.into_iter().map(|Wish { output, place }| (output, place)).unzip();
         let tags = [flags.tag, more_tags].concat();
         let definition = definition(directory.as_deref(), flags.file.as_deref())?;
         let agents = Agents::new(&flags.ssh)?;
@@ -74,6 +77,7 @@ impl Asked {
             auths: auths(context, &definition.text, &tags)?,
             tags,
             verify_reproducible: flags.verify_reproducible,
+            debug: debug::wish(flags.debug_on_failure, has_stdin, &places)?,
             outputs,
             definition,
         };
@@ -220,10 +224,10 @@ fn secrets(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         let variable =
             fields.get("env").copied().or_else(|| fields.get("src").copied().filter(|_| file.is_none()));
         let bytes = match (file, variable) {
-            (Some(path), _) => secret_file(path)?,
+            (Some(path), _) => secret_file(flag, path)?,
             (None, variable) => match std::env::var(variable.unwrap_or(id)) {
                 Ok(value) => value.into_bytes(),
-                Err(_) if variable.is_none() => secret_file(id)?,
+                Err(_) if variable.is_none() => secret_file(flag, id)?,
                 Err(_) => Vec::new(),
             },
         };
@@ -232,13 +236,15 @@ fn secrets(flags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     Ok(secrets)
 }
 
-fn secret_file(path: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error| Failure::new(format!("failed to stat {path}: {error}"));
+fn secret_file(flag: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error| Failure::new(format!("--secret {flag}: cannot read {path}: {error}"));
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > SECRET_BYTES_MAX {
-        return Err(Failure::new(format!("secret {path} is too big: at most {SECRET_BYTES_MAX} bytes")));
+        return Err(Failure::new(format!(
+            "--secret {flag}: {path} is too big: at most {SECRET_BYTES_MAX} bytes"
+        )));
     }
     Ok(bytes)
 }

@@ -125,6 +125,7 @@ impl Screen {
             BuildEvent::Status(status) => self.status(status),
             BuildEvent::Warning(warning) => self.warnings.push(warning),
             BuildEvent::Agent(_)
+            | BuildEvent::Failed(_)
             | BuildEvent::Data(_)
             | BuildEvent::Answer(_)
             | BuildEvent::Image(_)
@@ -163,6 +164,11 @@ impl Screen {
             );
             self.settled.push(Line::whole(text, Colour::Yellow));
         }
+        self.settle();
+    }
+
+    /// Leaves nothing that would be painted again.
+    pub fn settle(&mut self) {
         self.put(&[], size().1);
     }
 

@@ -58,6 +58,13 @@ impl Show {
         }
     }
 
+    /// Somebody else has the terminal for a while.
+    pub fn pause(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.settle();
+        }
+    }
+
     /// Nothing more comes.
     pub fn close(&mut self, is_done: bool) {
         if let Some(mut screen) = self.screen.take() {
@@ -93,6 +100,7 @@ impl Show {
                 self.say(&format!("WARN: {}: {} ({place})", warning.rule, warning.short))
             }
             BuildEvent::Agent(_)
+            | BuildEvent::Failed(_)
             | BuildEvent::Data(_)
             | BuildEvent::Answer(_)
             | BuildEvent::Image(_)

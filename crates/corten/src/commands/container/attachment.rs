@@ -23,6 +23,15 @@ impl Keys {
             "" => (context.settings().text("detachKeys").unwrap_or_default(), "detachKeys in config.json"),
             flag => (flag.to_owned(), "--detach-keys"),
         };
+        Keys::parse(text, source)
+    }
+
+    /// Those of who says nothing.
+    pub fn usual() -> Result<Keys, Failure> {
+        Keys::parse(String::new(), "the usual keys")
+    }
+
+    fn parse(text: String, source: &str) -> Result<Keys, Failure> {
         let parsed = DetachKeys::parse(&text)
             .map_err(|why| Failure::new(format!("invalid value for {source}: {why}")).exit(EXIT_ENGINE))?;
         Ok(Keys { text, parsed })

@@ -22,6 +22,7 @@ mod update;
 
 pub use crate::commands::inspect::InspectContainer;
 pub use attach::Attach;
+pub use attachment::{Attachment, Keys};
 pub use commit::Commit;
 pub use cp::Cp;
 pub use create::{Create, DEFAULT_PLATFORM};

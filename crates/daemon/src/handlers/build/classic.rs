@@ -137,6 +137,8 @@ impl Text {
             Event::Warning(warning) => {
                 vec![JsonMessage::stream(format!("[Warning] {}: {}\n", warning.rule, warning.short))]
             }
+            // Nobody asks for it this way.
+            Event::Failed(_) => Vec::new(),
         }
     }
 

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use corten_api::auth::AuthConfig;
 use corten_api::base64;
 use corten_api::build::{
-    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildImage, BuildLog,
-    BuildNamedContext, BuildOutput, BuildRequest, BuildStatus, BuildVertex, BuildWarning,
+    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildFailed, BuildImage,
+    BuildLog, BuildNamedContext, BuildOutput, BuildRequest, BuildStatus, BuildVertex, BuildWarning,
 };
 use corten_build::{
-    Answer, Asker, Built, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network, NoCache,
-    Options, Question, Stream, Teller, Told, Tree,
+    Answer, Asker, Built, Debug, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network,
+    NoCache, Options, Question, Stream, Teller, Told, Tree,
 };
 use corten_engine::{BuildWish, Engine};
 use corten_image::{Digest, Reference};
@@ -172,6 +172,7 @@ async fn build_again(
                 Event::Status(status) => status.vertex = id(status.vertex),
                 // They were told before.
                 Event::Warning(_) => continue,
+                Event::Failed(_) => {}
             }
             if teller.send(event).await.is_err() {
                 return;
@@ -346,6 +347,7 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
             ..Limits::default()
         },
         tags: request.tags,
+        debug: request.debug.map(|debug| Debug { has_terminal: debug.tty }),
         ..Options::default()
     })
 }
@@ -386,6 +388,7 @@ fn wire(event: Event) -> BuildEvent {
             started: nanoseconds(status.started),
             completed: status.completed.map(nanoseconds),
         }),
+        Event::Failed(container) => BuildEvent::Failed(BuildFailed { container }),
         Event::Warning(warning) => {
             let (first_line, last_line) = warning.lines.unwrap_or_default();
             let (rule, short, detail, url) = (warning.rule, warning.short, warning.detail, warning.url);
