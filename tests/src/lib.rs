@@ -8,6 +8,7 @@ mod archive;
 pub mod browser;
 mod client;
 mod engine;
+pub mod git;
 pub mod http;
 pub mod leaks;
 pub mod reference;

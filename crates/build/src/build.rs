@@ -245,16 +245,15 @@ impl Build {
         self.outside(&name, &platform).await.map_err(at)
     }
 
-    /// An image, or a tree of the asker's, by name.
+    /// An image, or an image of a named context's files.
     pub async fn outside(&self, name: &str, platform: &Platform) -> Result<State> {
+        if let Some(tree) = self.named_tree(name).await? {
+            return self.tree_image(name, tree, platform).await;
+        }
         let image = match self.options.contexts.get(name) {
-            None => name,
+            Some(NamedContext::Image(image)) if image == "scratch" => return Ok(State::scratch(platform)),
             Some(NamedContext::Image(image)) => image,
-            Some(NamedContext::Tree(_)) => {
-                return Err(Error::Invalid(format!(
-                    "the build context {name} is a directory and can't be a base image: COPY --from={name} takes files of it"
-                )));
-            }
+            _ => name,
         };
         Ok(State::of_image(&*self.image(image, platform).await?))
     }

@@ -10,7 +10,8 @@ use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
 use crate::progress::Teller;
-use crate::request::{Asker, Definition, Options, Tree};
+use crate::remote_context;
+use crate::request::{Asker, Definition, NamedContext, Options, Tree};
 use crate::vertex::Told;
 
 /// BuildKit's bound of a message of its session, in which a Dockerfile comes.
@@ -87,6 +88,24 @@ impl Context {
 }
 
 impl Build {
+    /// The tree that a named context is; none where it is an image, or there is none.
+    pub async fn named_tree(&self, name: &str) -> Result<Option<Tree>> {
+        let url = match self.options.contexts.get(name) {
+            Some(NamedContext::Tree(tree)) => return self.tree(tree).await.map(Some),
+            Some(NamedContext::Remote(url)) => url,
+            Some(NamedContext::Image(_)) | None => return Ok(None),
+        };
+        let id = format!("remote {url}");
+        let mut trees = self.trees.lock().await;
+        if let Some(tree) = trees.get(&id) {
+            return Ok(Some(tree.clone()));
+        }
+        let place = format!("[context {name}] load");
+        let fetched = remote_context::fetch(self.worker.as_ref(), url, &place, false, &self.teller).await?;
+        trees.insert(id, fetched.tree.clone());
+        Ok(Some(fetched.tree))
+    }
+
     /// A tree of the asker's, asked for once.
     pub async fn tree(&self, name: &str) -> Result<Tree> {
         let mut trees = self.trees.lock().await;

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::ignored::Excluding;
 use crate::key::Key;
 use crate::pattern;
-use crate::remote::Remote;
-use crate::request::{NamedContext, Tree};
+use crate::remote::{Origin, Remote};
+use crate::request::Tree;
 use crate::stage::Running;
 use crate::vertex::Told;
 use crate::worker::FETCHED;
@@ -51,7 +51,7 @@ enum PutSource {
     Path { path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     Archive { path: Vec<u8> },
     Document { bytes: Vec<u8> },
-    Remote { remote: Remote, unpacks: bool },
+    Remote { remote: Remote, unpacks: bool, exclude: Vec<String> },
 }
 
 impl Running<'_> {
@@ -84,15 +84,12 @@ impl Running<'_> {
         let mut told = self.told(&self.shown(instruction));
         let sources: Vec<String> =
             transfer.sources.iter().map(|source| self.word(source)).collect::<Result<_>>()?;
-        if let Some(url) = sources.iter().find(|source| pattern::is_git(source)) {
-            return Err(Error::Invalid(format!(
-                "ADD {url}: repositories are not supported: clone it in a RUN step"
-            )));
-        }
         if add.checksum.is_some() && sources.len() + transfer.documents.len() > 1 {
             return Err(Error::Invalid("checksum can't be specified for multiple sources".to_owned()));
         }
-        let from = match sources.iter().all(|source| pattern::is_url(source)) {
+        let origins: Vec<Option<Origin>> =
+            sources.iter().map(|source| self.origin(add, source)).collect::<Result<_>>()?;
+        let from = match origins.iter().all(Option::is_some) {
             true => From::nothing()?,
             false => self.context().await?,
         };
@@ -100,10 +97,11 @@ impl Running<'_> {
         let done = async {
             let target = self.word(&transfer.destination)?;
             let mut puts = Vec::new();
-            for source in &sources {
-                if pattern::is_url(source) {
-                    let remote = self.remote(add, source, &told).await?;
-                    let source = PutSource::Remote { remote, unpacks: add.unpack == Some(true) };
+            for (source, origin) in sources.iter().zip(origins) {
+                if let Some(origin) = origin {
+                    let remote = self.remote(origin, &told).await?;
+                    let (unpacks, exclude) = (add.unpack == Some(true), transfer.exclude.clone());
+                    let source = PutSource::Remote { remote, unpacks, exclude };
                     puts.push(Put { source, target: target.clone() });
                     continue;
                 }
@@ -200,12 +198,9 @@ impl Running<'_> {
     async fn elsewhere(&self, name: &str) -> Result<From> {
         let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
-            None => match self.build.options.contexts.get(name) {
-                Some(NamedContext::Tree(tree)) => {
-                    let tree = self.build.tree(tree).await?;
-                    return Ok(From::tree(tree, Arc::new(TakeAll)));
-                }
-                _ => Arc::new(self.build.outside(name, &self.build.platform).await?),
+            None => match self.build.named_tree(name).await? {
+                Some(tree) => return Ok(From::tree(tree, Arc::new(TakeAll))),
+                None => Arc::new(self.build.outside(name, &self.build.platform).await?),
             },
         };
         let root = match self.build.merged(&state)? {
@@ -424,9 +419,10 @@ impl Running<'_> {
                 }
                 PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
                 PutSource::Document { .. } => key.text("document"),
-                PutSource::Remote { remote, unpacks } => {
-                    key.text("url").text(&remote.name).number((*unpacks).into())
-                }
+                PutSource::Remote { remote, unpacks, exclude } => match &remote.origin {
+                    Origin::File { name, .. } => key.text("url").text(name).number((*unpacks).into()),
+                    Origin::Repository(_) => key.text("repository").texts(exclude),
+                },
             };
             key.bytes(digest.as_bytes());
             if self.build.epoch.is_none() {
@@ -472,26 +468,31 @@ impl Running<'_> {
                 let owner = if has_owner { owner } else { Owner::AsItWas };
                 Item { source: Source::Archive { name, reader }, owner, mode, target }
             }
-            PutSource::Remote { remote, unpacks } => {
-                let tree = remote.fetched.tree.as_ref();
-                let root = tree
-                    .map(|tree| tree.root.clone())
-                    .ok_or_else(|| Error::Internal(format!("{} was not fetched", remote.name)))?;
+            PutSource::Remote { remote, unpacks, exclude } => {
+                let tree = remote.fetched.tree.clone();
+                let tree =
+                    tree.ok_or_else(|| Error::Internal("a source of ADD was not fetched".to_owned()))?;
+                let root = tree.root.clone();
+                let name = match remote.origin {
+                    Origin::File { name, .. } => name,
+                    Origin::Repository(_) => {
+                        let all = From::tree(tree, Arc::new(TakeAll));
+                        let filter = excluding(&all, &exclude, "")?;
+                        let source = Source::Path { root, path: Vec::new(), filter, with_parents: None };
+                        return Ok(Item { source, owner, mode, target });
+                    }
+                };
                 let file = || corten_image::build::open_file(&root, FETCHED.as_bytes());
-                let failed = |error| Error::Internal(format!("cannot read {}: {error}", remote.name));
+                let failed = |error| Error::Internal(format!("cannot read {name}: {error}"));
                 if unpacks && archive::is_archive(&file().map_err(failed)?)? {
                     let reader = archive::reader(file().map_err(failed)?)?;
                     let owner = if has_owner { owner } else { Owner::AsItWas };
-                    return Ok(Item {
-                        source: Source::Archive { name: remote.name, reader },
-                        owner,
-                        mode,
-                        target,
-                    });
+                    return Ok(Item { source: Source::Archive { name, reader }, owner, mode, target });
                 }
-                let name = remote.name.as_bytes();
-                let target =
-                    if is_directory || is_directory_of(base, &target) { join(&target, name) } else { target };
+                let target = match is_directory || is_directory_of(base, &target) {
+                    true => join(&target, name.as_bytes()),
+                    false => target,
+                };
                 let (path, filter) = (FETCHED.as_bytes().to_vec(), Arc::new(TakeAll));
                 let source = Source::Path { root, path, filter, with_parents: None };
                 Item { source, owner, mode, target }

@@ -18,20 +18,25 @@ mod pattern;
 mod progress;
 mod question;
 mod remote;
+mod remote_context;
+mod repository;
 mod request;
 mod run;
 mod stage;
 mod state;
+mod tree_layer;
 mod variables;
 mod vertex;
 mod worker;
 
 pub use base64::base64;
 pub use build::{Built, build};
-
+pub use context::definition;
 pub use error::{Error, Result};
 pub use progress::{EVENTS_MAX, Event, Log, Status, Stream, Teller, Vertex, Warning};
 pub use question::{Answer, Question};
+pub use remote_context::{RemoteContext, is_remote, remote_context};
+pub use repository::{Repository, is_commit};
 pub use request::{Asker, Debug, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
 pub use state::State;
 pub use vertex::Told;

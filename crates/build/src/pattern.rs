@@ -24,16 +24,9 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// A file of another host.
 pub fn is_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://") || is_git(text)
-}
-
-/// As Docker tells repositories from files: by their scheme, the way of SSH, or the ending.
-pub fn is_git(text: &str) -> bool {
-    let bare = text.split('#').next().unwrap_or(text);
-    let by_scheme = ["git://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme));
-    let by_ending = (bare.starts_with("http://") || bare.starts_with("https://")) && bare.ends_with(".git");
-    by_scheme || by_ending || text.starts_with("github.com/")
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// The paths below a root that a pattern stands for (Go's `filepath.Match`, part by part), sorted; of those that the filter takes.
@@ -84,16 +77,6 @@ mod tests {
     fn paths_stay_below_the_root() {
         for (path, wanted) in [("a/../../b", "b"), ("/./a//b/", "a/b"), ("..", ""), (".", "")] {
             assert_eq!(relative(path), wanted, "{path}");
-        }
-    }
-
-    #[test]
-    fn repositories_are_told_from_files() {
-        for git in ["git@host:a/b", "https://host/a.git", "https://host/a.git#main:dir", "github.com/a/b"] {
-            assert!(is_git(git), "{git}");
-        }
-        for file in ["https://host/a.tar.gz", "a.git", "./github.com"] {
-            assert!(!is_git(file), "{file}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ADD URL`: files of other hosts, by what they hold.
+//! `ADD URL`: files of other hosts, by what they hold, and repositories, by their commits.
 
 use std::time::SystemTime;
 
@@ -6,60 +6,101 @@ use corten_image::Digest;
 
 use crate::dockerfile::Add;
 use crate::error::{Error, Result};
+use crate::pattern;
+use crate::repository::{Repository, decoded};
 use crate::stage::Running;
 use crate::vertex::Told;
 use crate::worker::Fetched;
 
-/// A file of another host that an instruction names.
+/// What an instruction names of another host.
 pub struct Remote {
-    pub url: String,
-    pub expected: Option<Digest>,
-    /// What it is called in a directory.
-    pub name: String,
+    pub origin: Origin,
     pub fetched: Fetched,
 }
 
+pub enum Origin {
+    File {
+        url: String,
+        expected: Option<Digest>,
+        /// What it is called in a directory.
+        name: String,
+    },
+    Repository(Repository),
+}
+
 impl Running<'_> {
-    /// Asks whether a file is as it was, and fetches it where that isn't known.
-    pub async fn remote(&self, add: &Add, url: &str, told: &Told) -> Result<Remote> {
-        let expected = match &add.checksum {
-            None => None,
-            Some(text) => {
-                let text = self.word(text)?;
-                let digest = text.parse::<Digest>();
-                Some(digest.map_err(|_| {
-                    Error::Invalid(format!(
-                        "invalid checksum {text:?} of {url}: write sha256: and 64 hexadecimal digits"
-                    ))
-                })?)
-            }
-        };
-        let (url, name) = (url.to_owned(), name_of(url));
+    /// Asks whether something is as it was, and fetches it where that isn't known.
+    pub async fn remote(&self, origin: Origin, told: &Told) -> Result<Remote> {
         let started = SystemTime::now();
-        let wants_file = self.build.is_uncached(self.index);
-        let fetched = self.build.worker.fetch(&url, expected.as_ref(), wants_file).await?;
-        let remote = Remote { url, expected, name, fetched };
+        let wants_files = self.build.is_uncached(self.index);
+        let fetched = self.fetch(&origin, wants_files).await?;
+        let remote = Remote { origin, fetched };
         if remote.fetched.tree.is_some() {
             remote.tell(told, started).await?;
         }
         Ok(remote)
     }
 
-    /// Sees to it that the file itself is here; tells whether it had to be fetched for that. It may have become another one.
+    /// Sees to it that the files themselves are here; tells whether they had to be fetched for that. They may have become others.
     pub async fn bring(&self, remote: &mut Remote, told: &Told) -> Result<bool> {
         if remote.fetched.tree.is_some() {
             return Ok(false);
         }
         let started = SystemTime::now();
-        remote.fetched = self.build.worker.fetch(&remote.url, remote.expected.as_ref(), true).await?;
+        remote.fetched = self.fetch(&remote.origin, true).await?;
         remote.tell(told, started).await?;
         Ok(true)
+    }
+
+    async fn fetch(&self, origin: &Origin, wants_files: bool) -> Result<Fetched> {
+        let worker = &self.build.worker;
+        match origin {
+            Origin::File { url, expected, .. } => worker.fetch(url, expected.as_ref(), wants_files).await,
+            Origin::Repository(repository) => worker.repository(repository, wants_files).await,
+        }
+    }
+
+    /// What a source of ADD means; none where it is no URL.
+    pub fn origin(&self, add: &Add, source: &str) -> Result<Option<Origin>> {
+        let checksum = add.checksum.as_ref().map(|text| self.word(text)).transpose()?;
+        if let Some(repository) = Repository::parse(source) {
+            let mut repository = repository?;
+            if let Some(text) = &checksum {
+                repository.expect(text)?;
+            }
+            match (add.keep_git_dir, repository.keep_git_dir) {
+                (Some(flag), Some(query)) if flag != query => {
+                    return Err(Error::Invalid(format!(
+                        "{}: --keep-git-dir={flag} and keep-git-dir={query} contradict each other",
+                        repository.url
+                    )));
+                }
+                (flag, query) => repository.keep_git_dir = flag.or(query),
+            }
+            return Ok(Some(Origin::Repository(repository)));
+        }
+        if !pattern::is_url(source) {
+            return Ok(None);
+        }
+        let expected = checksum.map(|text| {
+            text.parse::<Digest>().map_err(|_| {
+                Error::Invalid(format!(
+                    "invalid checksum {text:?} of {source}: write sha256: and 64 hexadecimal digits"
+                ))
+            })
+        });
+        let expected = expected.transpose()?;
+        Ok(Some(Origin::File { url: source.to_owned(), expected, name: name_of(source) }))
     }
 }
 
 impl Remote {
     async fn tell(&self, told: &Told, started: SystemTime) -> Result<()> {
-        told.done(format!("downloading {}", self.name), self.fetched.bytes, started).await
+        let what = match &self.origin {
+            Origin::File { name, .. } => format!("downloading {name}"),
+            Origin::Repository(repository) => format!("fetching {}", repository.shown()),
+        };
+        told.done(what, self.fetched.bytes, started).await
     }
 }
 
@@ -68,7 +109,7 @@ fn name_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once('/').map_or("", |(_, path)| path);
-    let name = decoded(path.trim_end_matches('/').rsplit('/').next().unwrap_or_default());
+    let name = decoded(path.trim_end_matches('/').rsplit('/').next().unwrap_or_default(), false);
     match name.as_str() {
         "" | "." | ".." => "__unnamed__".to_owned(),
         // What a `%2f` has become leads nowhere.
@@ -79,27 +120,6 @@ fn name_of(url: &str) -> String {
             .unwrap_or("__unnamed__")
             .to_owned(),
     }
-}
-
-/// A text in which `%41` is `A` (RFC 3986, section 2.1).
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|byte| *byte != 0) {
-            Some(byte) if first == b'%' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

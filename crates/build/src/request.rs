@@ -30,7 +30,7 @@ pub struct Options {
     pub network: Network,
     /// `name:address`
     pub extra_hosts: Vec<String>,
-    /// Other contexts by name: a tree of the asker's, an image.
+    /// Other contexts by name.
     pub contexts: BTreeMap<String, NamedContext>,
     pub limits: Limits,
     /// The names that the image gets.
@@ -78,6 +78,8 @@ pub enum NamedContext {
     /// The tree that the asker knows by this name.
     Tree(String),
     Image(String),
+    /// What is at a URL: a repository, an archive, a file.
+    Remote(String),
 }
 
 /// What the containers of `RUN` steps may use. 0 and empty: the engine's defaults.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corten_image::Changes;
-use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, Stack, TakeAll};
+use corten_image::build::{Stack, TakeAll};
 
 use crate::build::Claim;
 use crate::context::CONTEXT;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::pattern;
 use crate::progress::Stream;
-use crate::request::{NamedContext, Network};
+use crate::request::Network;
 use crate::stage::Running;
 use crate::variables::is_undeclared;
 use crate::worker::{CacheWish, MountSource, Ran, RunStep, StepMount};
@@ -252,7 +252,10 @@ impl Running<'_> {
         match mount.kind {
             MountType::Bind => {
                 let (stack, path) = match &mount.from {
-                    None => self.context_layer(CONTEXT, &path, key).await?,
+                    None => {
+                        let (tree, filter) = (self.build.tree(CONTEXT).await?, self.build.context.filter());
+                        self.build.mounted_tree(tree, filter, &path, key).await?
+                    }
                     Some(name) => self.mounted_from(name, path, key).await?,
                 };
                 Ok(Some(MountSource::Layers { stack, path }))
@@ -294,53 +297,13 @@ impl Running<'_> {
     async fn mounted_from(&self, name: &str, path: String, key: &mut Key) -> Result<(Stack, String)> {
         let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
-            None => match self.build.options.contexts.get(name) {
-                Some(NamedContext::Tree(tree)) => return self.context_layer(tree, &path, key).await,
-                _ => Arc::new(self.build.outside(name, &self.build.platform).await?),
+            None => match self.build.named_tree(name).await? {
+                Some(tree) => return self.build.mounted_tree(tree, Arc::new(TakeAll), &path, key).await,
+                None => Arc::new(self.build.outside(name, &self.build.platform).await?),
             },
         };
         key.stack(&state.stack).text(&path);
         Ok((state.stack.clone(), path))
-    }
-
-    /// What a tree of the asker's has at a path, as a layer: what is left out of the context is not seen, and a tree that changes
-    /// meanwhile is seen as it was.
-    async fn context_layer(&self, name: &str, path: &str, key: &mut Key) -> Result<(Stack, String)> {
-        let tree = self.build.tree(name).await?;
-        let filter: Arc<dyn Filter + Send> = match name {
-            CONTEXT => self.build.context.filter(),
-            _ => Arc::new(TakeAll),
-        };
-        let (known, root, own_filter, own_path) =
-            (self.build.worker.fingerprints(), tree.root.clone(), filter.clone(), path.to_owned());
-        let seen = crate::blocking(move || {
-            known.of(&root, own_path.as_bytes(), own_filter.as_ref(), true).map_err(|error| {
-                Error::Invalid(format!("cannot mount {own_path:?} of the build context: {error}"))
-            })
-        });
-        let seen = seen.await?;
-        let is_directory =
-            corten_image::files::stat(&*tree.root, path.as_bytes()).is_ok_and(|stat| stat.is_directory());
-        let place = if is_directory { "tree" } else { "file" };
-        let mut own = Key::new("context");
-        own.bytes(seen.digest.as_bytes()).text(place);
-        let own = own.digest();
-        key.bytes(own.as_bytes());
-        let mut stack = Stack::default();
-        let layer = match self.build.claim(&own).await? {
-            Claim::Known(layer) => layer,
-            Claim::Ours(_turn) => {
-                let (root, own_path) = (tree.root.clone(), path.as_bytes().to_vec());
-                let source = Source::Path { root, path: own_path, filter, with_parents: None };
-                let (owner, mode) = (Owner::AsItWas, ModeChange::Keep);
-                let item = Item { source, owner, mode, target: place.as_bytes().to_vec() };
-                let graft = Graft { base: None, items: vec![item], newest: i64::MAX };
-                let description = format!("mount of /{path} of the build context");
-                self.build.graft(own, graft, description, vec![tree]).await?
-            }
-        };
-        layer.into_iter().for_each(|layer| stack.push(layer));
-        Ok((stack, place.to_owned()))
     }
 
     async fn add_mount(

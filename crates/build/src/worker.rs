@@ -1,6 +1,7 @@
 //! Who does what a build needs of an engine: finds images, runs programs in containers, keeps caches.
 
 use std::any::Any;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Result;
 use crate::progress::{Stream, Teller};
+use crate::repository::Repository;
 use crate::request::{Debug, Limits, Network, Tree};
 
 #[async_trait]
@@ -35,6 +37,13 @@ pub trait Worker: Send + Sync {
     /// A file of another host. Without `wants_file` it may be one that is known to be the same still, and then has no tree.
     async fn fetch(&self, url: &str, expected: Option<&Digest>, wants_file: bool) -> Result<Fetched>;
 
+    /// Files of a repository's commit, by their commit. Without `wants_files` they may be known to be the same still, and then there
+    /// is no tree.
+    async fn repository(&self, repository: &Repository, wants_files: bool) -> Result<Fetched>;
+
+    /// What is in a tar archive, compressed or not.
+    async fn unpack(&self, archive: File) -> Result<Tree>;
+
     /// Runs a program to its end in a container of its own. What it prints goes to `output` as it comes. Dropped in the middle, the
     /// container ends with it.
     async fn run(&self, step: RunStep, output: Output<'_>) -> Result<Ran>;
@@ -53,13 +62,14 @@ pub trait Worker: Send + Sync {
     async fn step_turn(&self, key: &Digest) -> Box<dyn Any + Send + Sync>;
 }
 
-/// A file of another host.
+/// A file or a repository of another host.
 pub struct Fetched {
+    /// Of a file's contents; of the commit and of what is meant of it.
     pub digest: Digest,
     pub bytes: u64,
     /// When it was changed, as its host says; Unix seconds.
     pub modified: Option<i64>,
-    /// A tree with nothing but the file, by the name [`FETCHED`], where it was fetched.
+    /// Where it was fetched: the repository's files, or nothing but the file by the name [`FETCHED`].
     pub tree: Option<Tree>,
 }
 

@@ -58,6 +58,16 @@ pub fn serve(
     Ok(Served { path, task: tokio::spawn(accept(listener, agent)) })
 }
 
+/// Connects a program of this host with the agent, by a socket in a directory that no one else enters.
+pub fn serve_in(directory: &Path, name: &str, agent: Arc<dyn Agent>) -> Result<Served> {
+    let path = directory.join(name);
+    let failed = |error: io::Error| Error::io("offer an SSH agent at", &path, error);
+    let listener = bind(directory, name).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+    Ok(Served { path: path.clone(), task: tokio::spawn(accept(listener, agent)) })
+}
+
 /// By the descriptor of the directory: a socket's path must not have more than 107 bytes.
 fn bind(directory: &Path, name: &str) -> io::Result<UnixListener> {
     let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -78,6 +78,7 @@ impl Engine {
 
     /// What an engine that was killed has left there.
     pub(crate) fn sweep_unpacked_archives(&self) {
+        super::git::end_leftovers(&self.unpacked_archives());
         let left = std::fs::read_dir(self.unpacked_archives()).into_iter().flatten().flatten();
         left.for_each(|entry| self.collector().discard_directory(entry.path()));
         self.builds.mounts.leftovers().into_iter().for_each(|path| self.collector().discard_directory(path));

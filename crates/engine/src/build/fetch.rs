@@ -25,14 +25,14 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// What was at a URL.
 #[derive(Clone, Serialize, Deserialize)]
-struct Known {
-    digest: Digest,
-    bytes: u64,
+pub(super) struct Known {
+    pub digest: Digest,
+    pub bytes: u64,
     /// Unix seconds.
-    modified: Option<i64>,
+    pub modified: Option<i64>,
     /// By what the host tells it from others (RFC 9110, section 8.8), as it was said.
-    etag: Option<String>,
-    last_modified: Option<String>,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
 }
 
 impl Engine {
@@ -105,12 +105,12 @@ impl Engine {
     }
 
     /// One that can't be read is none.
-    fn known_url(&self, url: &str) -> Option<Known> {
+    pub(super) fn known_url(&self, url: &str) -> Option<Known> {
         serde_json::from_slice(&std::fs::read(self.url_record(url)).ok()?).ok()
     }
 
     /// Whole or not at all; a power cut may take it.
-    fn remember_url(&self, url: &str, known: &Known, scratch: &Scratch) -> Result<()> {
+    pub(super) fn remember_url(&self, url: &str, known: &Known, scratch: &Scratch) -> Result<()> {
         let path = self.url_record(url);
         let written = scratch.path().join("known");
         let remembered = serde_json::to_vec(known).map_err(std::io::Error::other).and_then(|text| {
@@ -132,7 +132,7 @@ impl Engine {
 }
 
 impl Known {
-    fn fetched(&self, tree: Option<Tree>) -> Fetched {
+    pub fn fetched(&self, tree: Option<Tree>) -> Fetched {
         Fetched { digest: self.digest, bytes: self.bytes, modified: self.modified, tree }
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod callbacks;
 mod context;
 mod fetch;
+mod git;
 mod outputs;
 mod progress;
 mod reproducible;
@@ -13,16 +14,19 @@ mod step;
 mod turns;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
 use corten_build::{
-    Asker, Built, CacheWish, Debug, Event, Fetched, MountSource, Options, Output, Ran, RunStep, Teller,
-    Worker,
+    Asker, Built, CacheWish, Debug, Event, Fetched, MountSource, Options, Output, Ran, RemoteContext,
+    Repository, RunStep, Teller, Tree, Worker,
 };
 use corten_image::build::{BuildSession, Fingerprints};
+use corten_image::compression::archive_reader;
 use corten_image::{Digest, Image, Platform, Reference};
 
 use crate::Engine;
@@ -73,6 +77,23 @@ impl Engine {
         }
         self.collector().tidy();
         Ok(built)
+    }
+}
+
+impl Engine {
+    /// Fetches the context that is at a URL, before there is a build: the Dockerfile is in it.
+    pub async fn build_remote_context(
+        &self,
+        url: &str,
+        options: &Options,
+        asker: Arc<dyn Asker>,
+        teller: &Teller,
+    ) -> corten_build::Result<RemoteContext> {
+        let worker = Arc::new(EngineWorker { engine: self.clone(), auths: BTreeMap::new(), asker });
+        tokio::select! {
+            fetched = corten_build::remote_context(worker, url, options, teller) => fetched,
+            () = teller.closed() => Err(corten_build::Error::Canceled),
+        }
     }
 }
 
@@ -133,6 +154,17 @@ impl Worker for EngineWorker {
         wants_file: bool,
     ) -> corten_build::Result<Fetched> {
         self.engine.build_fetch(url, expected, wants_file).await
+    }
+
+    async fn repository(&self, repository: &Repository, wants_files: bool) -> corten_build::Result<Fetched> {
+        self.engine.build_repository(self.asker.as_ref(), repository, wants_files).await
+    }
+
+    async fn unpack(&self, archive: File) -> corten_build::Result<Tree> {
+        let plain = archive_reader(archive).map_err(|error| {
+            corten_build::Error::Invalid(format!("cannot read the archive of the build context: {error}"))
+        })?;
+        self.engine.build_context_of_archive(BufReader::new(plain)).await.map_err(told)
     }
 
     async fn run(&self, step: RunStep, output: Output<'_>) -> corten_build::Result<Ran> {

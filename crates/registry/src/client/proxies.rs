@@ -27,6 +27,8 @@ pub(crate) struct Proxy {
     pub port: u16,
     /// The value of `Proxy-Authorization`.
     pub authorization: Option<String>,
+    /// The name and the password, as they were written.
+    user: Option<String>,
 }
 
 impl fmt::Debug for Proxy {
@@ -85,6 +87,18 @@ impl Proxies {
         (!is_excepted).then_some(proxy)
     }
 
+    /// The variables by which programs know the same, passwords included.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let proxies = [("http_proxy", &self.http), ("https_proxy", &self.https)];
+        let known = proxies.into_iter().filter_map(|(name, proxy)| Some((name, proxy.as_ref()?.url())));
+        let own = ["localhost", "127.0.0.0/8", "127.0.0.1", "::1"].map(str::to_owned);
+        let exceptions: Vec<String> = self.exceptions.iter().map(ToString::to_string).chain(own).collect();
+        known
+            .chain([("no_proxy", exceptions.join(","))])
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
     /// For people, without passwords: HTTP, HTTPS, and who is excepted.
     pub fn shown(&self) -> (String, String, String) {
         let proxy = |proxy: &Option<Proxy>| proxy.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -109,14 +123,23 @@ impl Proxy {
         if host.is_empty() {
             return Err(failed("it has no host"));
         }
-        let authorization = authority.as_str().rsplit_once('@').map(|(user, _)| {
+        let user = authority.as_str().rsplit_once('@').map(|(user, _)| user.to_owned());
+        let authorization = user.as_deref().map(|user| {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));
             let user = [unescaped(name), b":".to_vec(), unescaped(password)].concat();
             format!("Basic {}", base64::encode(&user))
         });
         // As Go's and curl's: proxies are not looked for where web servers are.
         let port = authority.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
-        Ok(Self { is_encrypted, host, port, authorization })
+        Ok(Self { is_encrypted, host, port, authorization, user })
+    }
+
+    /// With the password.
+    fn url(&self) -> String {
+        match (self.to_string().split_once("://"), &self.user) {
+            (Some((scheme, host)), Some(user)) => format!("{scheme}://{user}@{host}"),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -212,6 +235,19 @@ mod tests {
     fn proxied(proxies: &Proxies, url: &str) -> Option<String> {
         let channel = if url.starts_with("https") { Channel::Proven } else { Channel::Plain };
         proxies.of(&Origin::of_url(&url.parse().unwrap(), channel).unwrap()).map(ToString::to_string)
+    }
+
+    #[test]
+    fn other_programs_are_told_of_proxies() {
+        let proxies =
+            Proxies::new(Some("proxy:3128"), Some("https://me:p%40ss@secure"), Some("a,10.0.0.0/8"));
+        let variables = proxies.unwrap().variables();
+        let value = |name: &str| variables.iter().find(|(known, _)| known == name).unwrap().1.as_str();
+        assert_eq!(
+            (value("http_proxy"), value("https_proxy")),
+            ("http://proxy:3128", "https://me:p%40ss@secure:443")
+        );
+        assert!(value("no_proxy").starts_with("a,10.0.0.0/8,localhost,"));
     }
 
     #[test]
