@@ -198,3 +198,39 @@ fn a_client_that_is_killed_takes_its_build_along() {
     client.wait().expect("ended");
     eventually("the step's container is gone", || containers() == 0);
 }
+
+#[test]
+fn several_platforms_make_one_index() {
+    let site = Site::new("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");
+    site.write("file", "content\n");
+    let at = |name: &str| site.context.path().join(name).to_str().expect("UTF-8").to_owned();
+    site.write(".dockerignore", "out\nid\nmetadata\n");
+    let both = ["--platform", "linux/amd64,linux/arm64"];
+    let build = |more: &[&str]| {
+        let said = site
+            .docker(&[&["buildx", "build", "--progress=plain"], &both[..], more, &[site.path()]].concat());
+        (said.stderr.clone(), said)
+    };
+    let (progress, said) = build(&["-t", "t", "--iidfile", &at("id"), "--metadata-file", &at("metadata")]);
+    said.ok();
+    assert!(
+        progress.contains("[linux/arm64 1/1] COPY") || progress.contains("[linux/arm64 2/2] COPY"),
+        "{progress}"
+    );
+    let id = fs::read_to_string(at("id")).expect("an id");
+    let metadata: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(at("metadata")).expect("metadata")).expect("JSON");
+    assert_eq!(metadata["containerimage.digest"], id);
+    let architecture = |platform: &str| {
+        site.engine.docker(&["image", "inspect", "--platform", platform, "-f", "{{.Architecture}}", "t"]).ok()
+    };
+    assert_eq!((architecture("linux/amd64"), architecture("linux/arm64")), ("amd64".into(), "arm64".into()));
+    build(&["-o", &at("out")]).1.ok();
+    for architecture in ["amd64", "arm64"] {
+        let path = format!("out/linux_{architecture}/{architecture}");
+        assert_eq!(fs::read_to_string(at(&path)).expect("a file"), "content\n");
+    }
+    let (told, said) = build(&["-o", &format!("type=docker,dest={}", at("out.tar"))]);
+    said.fails(1);
+    assert!(told.contains("manifest lists"), "{told}");
+}

@@ -21,6 +21,7 @@ pub struct BuildRequest {
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub tags: Vec<String>,
+    /// Several are separated by commas; the host's when empty.
     pub platform: String,
     pub no_cache: bool,
     /// Stages whose steps are done again.
@@ -51,7 +52,7 @@ pub struct BuildRequest {
 impl BuildRequest {
     /// Whether an image is made: who gives names wants one, whatever else becomes of the files.
     pub fn wants_image(&self) -> bool {
-        let files_alone = self.outputs.iter().all(|output| *output == BuildOutput::Files);
+        let files_alone = self.outputs.iter().all(|output| matches!(output, BuildOutput::Files(_)));
         !self.tags.is_empty() || self.outputs.is_empty() || !files_alone
     }
 }
@@ -73,8 +74,9 @@ pub enum BuildOutput {
     Push(Vec<String>),
     /// The image with these names as an archive, to the client.
     Archive(Vec<String>),
-    /// The files alone as a tar archive, to the client.
-    Files,
+    /// The files alone as a tar archive, to the client. Whether each platform's are below a directory of their own is what suits their
+    /// number where it isn't said.
+    Files(Option<bool>),
 }
 
 /// The Dockerfile, and what it leaves out of its context.
@@ -231,10 +233,11 @@ pub struct BuildFailed {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildImage {
+    /// Of the configuration; empty where the image is an index.
     pub id: String,
     /// Canonical.
     pub names: Vec<String>,
-    /// Of the manifest, with its kind and its length in bytes.
+    /// Of the manifest or the index, with its kind and its length in bytes.
     pub digest: String,
     pub media_type: String,
     pub size: u64,

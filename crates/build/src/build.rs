@@ -2,17 +2,21 @@
 
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_image::build::{BuildSession, Graft, StepLayer};
-use corten_image::{Digest, Image, Platform, Reference};
-use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
+use corten_image::build::{BuildSession, Graft, Part, StepLayer};
+use corten_image::config::ImageConfig;
+use corten_image::manifest::Descriptor;
+use corten_image::{Digest, Image, ImageId, Platform, Reference};
+use futures_util::future::{BoxFuture, FutureExt, join_all, pending, try_join_all};
 use tokio::sync::OnceCell;
 
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile, Stage};
 use crate::error::{Error, Result};
+use crate::material::Material;
 use crate::progress::{Event, Teller, Warning};
 use crate::request::{Asker, NamedContext, NoCache, Options, Tree};
 use crate::stage::Running;
@@ -23,12 +27,33 @@ use crate::worker::Worker;
 
 /// What a build has made.
 pub struct Built {
-    pub state: State,
-    /// The image, where one was asked for.
+    /// At least one, in the order in which the platforms were asked for.
+    pub outcomes: Vec<Outcome>,
+    /// The image, where one was asked for; of several platforms the one that suits this host best.
     pub image: Option<Arc<Image>>,
+    /// What the image's names stand for: its manifest, or the index of all platforms.
+    pub target: Option<Descriptor>,
+    /// Whether it was asked for as one of several platforms, or as several.
+    pub is_of_several: bool,
     pub session: Arc<BuildSession>,
+}
+
+impl Built {
+    /// The image's id; none where its names stand for an index, which has one for each platform.
+    pub fn id(&self) -> Option<ImageId> {
+        let image = self.image.as_ref()?;
+        self.target.as_ref().filter(|target| target.digest == image.manifest).map(|_| image.id)
+    }
+}
+
+/// What a build has made for one platform.
+pub struct Outcome {
+    pub platform: Platform,
+    pub state: State,
     /// All stages that were done, by name or number, in the order of the Dockerfile.
     pub stages: Vec<(String, Arc<State>)>,
+    /// What went in from outside.
+    pub materials: Vec<Material>,
 }
 
 /// Builds what the Dockerfile says, and an image of it unless `only_files`.
@@ -42,53 +67,46 @@ pub async fn build(
     let session = worker.session();
     let source = crate::context::definition(asker.as_ref(), &options, &teller).await?;
     let dockerfile = dockerfile::parse(&source.text).map_err(|error| Error::Invalid(error.to_string()))?;
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let globals = Globals::new(&dockerfile.global_args, &options, dockerfile.directives.escape, &platform)?;
     let target = target(&dockerfile, &options.target)?;
-    warn(&teller, &dockerfile, &options, &platform, source.ignore.as_deref()).await?;
+    warn(&teller, &dockerfile, &options, &options.first_target(), source.ignore.as_deref()).await?;
     let names: Vec<Reference> = options
         .tags
         .iter()
         .map(|tag| Reference::parse(tag).map_err(|error| Error::Invalid(error.to_string())))
         .collect::<Result<_>>()?;
-    let build = Build {
-        stages: dockerfile.stages.iter().map(|_| OnceCell::new()).collect(),
+    let targets = options.targets();
+    let shared = Shared {
         epoch: epoch(&options)?,
         context: Context::new(source.ignore.as_deref())?,
+        is_of_several: options.wants_index || targets.len() > 1,
         used: Mutex::default(),
         trees: tokio::sync::Mutex::default(),
-        images: tokio::sync::Mutex::default(),
+        images: Mutex::default(),
         worker,
         asker,
         options,
         teller,
         session,
         dockerfile,
-        globals,
-        platform,
     };
-    let mut state = State::clone(&*build.stage(target).await?);
-    for (name, value) in &build.options.labels {
-        state.config().labels.insert(name.clone(), value.clone());
-    }
-    let mut image = None;
+    let shared = Arc::new(shared);
+    let builds: Vec<Build> =
+        targets.into_iter().map(|platform| Build::new(&shared, platform)).collect::<Result<_>>()?;
+    let outcomes = try_join_all(builds.iter().map(|build| build.run(target))).await?;
+    let (mut image, mut made_as) = (None, None);
     if !only_files {
         let mut told =
-            Told::new(&build.teller, Digest::of(b"export"), "exporting to image".to_owned(), Vec::new());
+            Told::new(&shared.teller, Digest::of(b"export"), "exporting to image".to_owned(), Vec::new());
         told.start().await?;
-        let composed = build.compose(&state, &names);
-        image = Some(told.end(composed).await?);
+        let composed = told.end(shared.compose(&outcomes, names).await).await?;
+        (image, made_as) = (Some(composed.0), Some(composed.1));
     }
-    let used = std::mem::take(&mut *build.used.lock().unwrap_or_else(PoisonError::into_inner));
+    let used = std::mem::take(&mut *shared.used.lock().unwrap_or_else(PoisonError::into_inner));
     if !used.is_empty() {
-        build.session.note_used(&used)?;
+        shared.session.note_used(&used)?;
     }
-    let stages = build.stages.iter().zip(&build.dockerfile.stages).enumerate();
-    let stages = stages.filter_map(|(number, (done, stage))| {
-        let name = stage.name().map_or_else(|| number.to_string(), str::to_owned);
-        Some((name, done.get()?.clone()))
-    });
-    Ok(Built { state, image, stages: stages.collect(), session: build.session })
+    let (session, is_of_several) = (shared.session.clone(), shared.is_of_several);
+    Ok(Built { outcomes, image, target: made_as, is_of_several, session })
 }
 
 /// Tells what could be better in the Dockerfile; an error where that is to be one.
@@ -151,27 +169,125 @@ pub enum Claim {
     Ours(Option<Box<dyn Any + Send + Sync>>),
 }
 
-/// A build on its way.
-pub struct Build {
+/// What the platforms of a build have in common.
+pub struct Shared {
     pub worker: Arc<dyn Worker>,
     pub asker: Arc<dyn Asker>,
     pub options: Options,
     pub teller: Teller,
     pub session: Arc<BuildSession>,
     pub dockerfile: Dockerfile,
-    pub globals: Globals,
-    pub platform: Platform,
     pub epoch: Option<i64>,
     pub context: Context,
+    /// Whether there are other platforms, or might be: steps then say theirs.
+    is_of_several: bool,
     /// The keys that were found, to be noted at the end.
     pub used: Mutex<Vec<Digest>>,
-    stages: Vec<OnceCell<Arc<State>>>,
     /// The trees of the asker's, each asked for once.
     pub trees: tokio::sync::Mutex<HashMap<String, Tree>>,
-    images: tokio::sync::Mutex<HashMap<String, Arc<Image>>>,
+    /// The images that were asked for, each once.
+    images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
+}
+
+impl Shared {
+    /// Makes an image of what all platforms have become.
+    async fn compose(&self, outcomes: &[Outcome], names: Vec<Reference>) -> Result<(Arc<Image>, Descriptor)> {
+        let config = |state: &State| ImageConfig {
+            created: Some(crate::state::time(state.newest)),
+            ..state.image.clone()
+        };
+        if let ([Outcome { state, .. }], false) = (outcomes, self.is_of_several) {
+            let image = self.session.compose(&state.stack, config(state), state.base, &names)?;
+            // The same image may be part of an index, too.
+            let row = self.session.manifest(&image)?;
+            return Ok((image, row));
+        }
+        let part = |outcome: &Outcome| Part {
+            stack: outcome.state.stack.clone(),
+            config: config(&outcome.state),
+            parent: outcome.state.base,
+            platform: outcome.platform.clone(),
+        };
+        let (session, parts) = (self.session.clone(), outcomes.iter().map(part).collect());
+        crate::blocking(move || session.compose_index(parts, &names, |_, _| Ok(Vec::new()))).await
+    }
+}
+
+/// A build for one platform on its way.
+pub struct Build {
+    shared: Arc<Shared>,
+    pub globals: Globals,
+    pub platform: Platform,
+    stages: Vec<OnceCell<Arc<State>>>,
+    materials: Mutex<BTreeSet<Material>>,
+}
+
+impl Deref for Build {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl Build {
+    fn new(shared: &Arc<Shared>, platform: Platform) -> Result<Build> {
+        let Dockerfile { global_args, directives, stages, .. } = &shared.dockerfile;
+        Ok(Build {
+            shared: shared.clone(),
+            globals: Globals::new(global_args, &shared.options, directives.escape, &platform)?,
+            platform,
+            stages: stages.iter().map(|_| OnceCell::new()).collect(),
+            materials: Mutex::default(),
+        })
+    }
+
+    /// Does the target stage, and all that it needs.
+    async fn run(&self, target: usize) -> Result<Outcome> {
+        let mut state = State::clone(&*self.stage(target).await?);
+        for (name, value) in &self.options.labels {
+            state.config().labels.insert(name.clone(), value.clone());
+        }
+        let stages = self.stages.iter().zip(&self.dockerfile.stages).enumerate();
+        let stages = stages.filter_map(|(number, (done, stage))| {
+            let name = stage.name().map_or_else(|| number.to_string(), str::to_owned);
+            Some((name, done.get()?.clone()))
+        });
+        let materials = self.materials.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Outcome {
+            platform: self.platform.clone(),
+            state,
+            stages: stages.collect(),
+            materials: materials.into_iter().collect(),
+        })
+    }
+
+    /// Notes what went in from outside.
+    pub fn note(&self, material: Material) {
+        self.materials.lock().unwrap_or_else(PoisonError::into_inner).insert(material);
+    }
+
+    /// What stands in front of the names of steps on a platform: `linux/amd64->arm64 `; nothing where the build is for one platform.
+    pub fn place(&self, platform: &Platform) -> String {
+        if !self.is_of_several {
+            return String::new();
+        }
+        let (platform, target) = (platform.clone().normalised(), &self.platform);
+        if platform == *target {
+            return format!("{platform} ");
+        }
+        let variant = target.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        format!("{platform}->{}{variant} ", target.architecture)
+    }
+
+    /// An id for what this build tells of that other platforms' have too.
+    pub fn id(&self, name: &str) -> Digest {
+        match self.is_of_several {
+            true => Digest::of(format!("{} {name}", self.platform).as_bytes()),
+            false => Digest::of(name.as_bytes()),
+        }
+    }
+
     /// What a stage becomes; done by the first that asks.
     pub fn stage(&self, index: usize) -> BoxFuture<'_, Result<Arc<State>>> {
         async move {
@@ -260,12 +376,17 @@ impl Build {
 
     async fn image(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
         let id = format!("{name} {platform}");
-        let mut images = self.images.lock().await;
-        if let Some(image) = images.get(&id) {
-            return Ok(image.clone());
-        }
+        let cell =
+            self.images.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone();
+        let image = cell.get_or_try_init(|| self.load(name, platform, &id)).await?.clone();
+        self.note(Material::image(name, platform, &image));
+        Ok(image)
+    }
+
+    async fn load(&self, name: &str, platform: &Platform, id: &str) -> Result<Arc<Image>> {
         let canonical = Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
-        let label = format!("[internal] load metadata for {canonical}");
+        let place = if self.is_of_several { format!("{platform} ") } else { String::new() };
+        let label = format!("[{place}internal] load metadata for {canonical}");
         let mut told = Told::new(&self.teller, Digest::of(id.as_bytes()), label, Vec::new());
         told.start().await?;
         let vertex = told.id();
@@ -274,9 +395,7 @@ impl Build {
             self.session.hold_image(&image)?;
             Ok(image)
         });
-        let image = told.end(held).await?;
-        images.insert(id, image.clone());
-        Ok(image)
+        told.end(held).await
     }
 
     /// Whether steps of a stage are to be done again although they are known.
@@ -334,11 +453,5 @@ impl Build {
             Ok(layer?)
         })
         .await
-    }
-
-    fn compose(&self, state: &State, names: &[Reference]) -> Result<Arc<Image>> {
-        let mut config = state.image.clone();
-        config.created = Some(crate::state::time(state.newest));
-        Ok(self.session.compose(&state.stack, config, state.base, names)?)
     }
 }

@@ -51,7 +51,7 @@ enum PutSource {
     Path { path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     Archive { path: Vec<u8> },
     Document { bytes: Vec<u8> },
-    Remote { remote: Remote, unpacks: bool, exclude: Vec<String> },
+    Remote { remote: Box<Remote>, unpacks: bool, exclude: Vec<String> },
 }
 
 impl Running<'_> {
@@ -99,7 +99,7 @@ impl Running<'_> {
             let mut puts = Vec::new();
             for (source, origin) in sources.iter().zip(origins) {
                 if let Some(origin) = origin {
-                    let remote = self.remote(origin, &told).await?;
+                    let remote = Box::new(self.remote(origin, &told).await?);
                     let (unpacks, exclude) = (add.unpack == Some(true), transfer.exclude.clone());
                     let source = PutSource::Remote { remote, unpacks, exclude };
                     puts.push(Put { source, target: target.clone() });

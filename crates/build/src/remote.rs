@@ -6,6 +6,7 @@ use corten_image::Digest;
 
 use crate::dockerfile::Add;
 use crate::error::{Error, Result};
+use crate::material::Material;
 use crate::pattern;
 use crate::repository::{Repository, decoded};
 use crate::stage::Running;
@@ -54,10 +55,15 @@ impl Running<'_> {
 
     async fn fetch(&self, origin: &Origin, wants_files: bool) -> Result<Fetched> {
         let worker = &self.build.worker;
-        match origin {
-            Origin::File { url, expected, .. } => worker.fetch(url, expected.as_ref(), wants_files).await,
-            Origin::Repository(repository) => worker.repository(repository, wants_files).await,
-        }
+        let fetched = match origin {
+            Origin::File { url, expected, .. } => worker.fetch(url, expected.as_ref(), wants_files).await?,
+            Origin::Repository(repository) => worker.repository(repository, wants_files).await?,
+        };
+        self.build.note(match origin {
+            Origin::File { url, .. } => Material::file(url, &fetched.digest),
+            Origin::Repository(repository) => Material::git(repository, &fetched),
+        });
+        Ok(fetched)
     }
 
     /// What a source of ADD means; none where it is no URL.

@@ -22,8 +22,10 @@ pub struct Options {
     pub target: String,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// None: the host's. Another one wants an emulator for its programs where a step runs any.
-    pub platform: Option<Platform>,
+    /// What to build for; the host's where there is none. Another one wants an emulator for its programs where a step runs any.
+    pub platforms: Vec<Platform>,
+    /// The image is an index, even of one platform.
+    pub wants_index: bool,
     pub no_cache: NoCache,
     /// Asks the registry for a newer base image although there is one.
     pub pull: bool,
@@ -44,6 +46,28 @@ pub struct Options {
 pub struct Debug {
     /// By a terminal; else by streams alone.
     pub has_terminal: bool,
+}
+
+impl Options {
+    /// What to build for: at least one platform, and each once.
+    pub fn targets(&self) -> Vec<Platform> {
+        let mut targets: Vec<Platform> = Vec::new();
+        for platform in &self.platforms {
+            let platform = platform.clone().normalised();
+            if !targets.contains(&platform) {
+                targets.push(platform);
+            }
+        }
+        if targets.is_empty() {
+            targets.push(Platform::host());
+        }
+        targets
+    }
+
+    /// The platform that questions about the Dockerfile are answered for.
+    pub fn first_target(&self) -> Platform {
+        self.platforms.first().cloned().unwrap_or_else(Platform::host)
+    }
 }
 
 /// A Dockerfile and what it leaves out of its context.

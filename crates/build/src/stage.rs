@@ -1,7 +1,5 @@
 //! One stage: its instructions one after the other, each on the state that those before it have made.
 
-use corten_image::Digest;
-
 use crate::build::Build;
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::{self, Instruction, Located, Pairs};
@@ -224,13 +222,14 @@ impl<'b> Running<'b> {
             None if self.build.dockerfile.stages.len() > 1 => format!("stage-{} ", self.index),
             None => String::new(),
         };
+        let place = self.build.place(&self.state.platform);
         let name = format!(
-            "[{stage}{:>width$}/{}] {text}",
+            "[{place}{stage}{:>width$}/{}] {text}",
             self.told,
             self.total,
             width = self.total.to_string().len()
         );
-        let id = |step: usize| Digest::of(format!("stage {} step {step}", self.index).as_bytes());
+        let id = |step: usize| self.build.id(&format!("stage {} step {step}", self.index));
         let inputs = if self.told > 1 { vec![id(self.told - 1)] } else { Vec::new() };
         Told::new(&self.build.teller, id(self.told), name, inputs)
     }

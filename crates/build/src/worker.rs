@@ -66,6 +66,8 @@ pub trait Worker: Send + Sync {
 pub struct Fetched {
     /// Of a file's contents; of the commit and of what is meant of it.
     pub digest: Digest,
+    /// Of a repository: the commit, in hexadecimal digits.
+    pub commit: Option<String>,
     pub bytes: u64,
     /// When it was changed, as its host says; Unix seconds.
     pub modified: Option<i64>,

@@ -108,9 +108,9 @@ impl Asker {
         self.session.send_file(output, about).await.map_err(|status| failed(&status))
     }
 
-    /// Fills the directory that the client has for an output; without a root it stays empty.
-    pub async fn send_directory(&self, output: usize, root: Option<OwnedFd>) -> Result<()> {
-        self.session.send_directory(output, root).await.map_err(|status| failed(&status))
+    /// Fills the directory that the client has for an output, or one with the name `below` in it; without a root it stays empty.
+    pub async fn send_directory(&self, output: usize, below: &str, root: Option<OwnedFd>) -> Result<()> {
+        self.session.send_directory(output, below, root).await.map_err(|status| failed(&status))
     }
 
     /// The Dockerfile, and what it leaves out of its context.

@@ -92,14 +92,17 @@ impl Attributes {
             "filename" => value.clone_into(&mut options.dockerfile),
             "target" => value.clone_into(&mut options.target),
             "platform" if value.is_empty() => {}
-            "platform" if value.contains(',') => {
-                return unsupported("building for several platforms at once");
+            "platform" => {
+                let platforms: Result<_, _> = value.split(',').map(str::parse::<Platform>).collect();
+                options.platforms = platforms.map_err(|_| invalid())?;
             }
-            "platform" => options.platform = Some(value.parse::<Platform>().map_err(|_| invalid())?),
-            "multi-platform" => match value {
-                "" | "0" | "f" | "false" => {}
-                _ => return unsupported("an index of several platforms"),
-            },
+            "multi-platform" => {
+                options.wants_index = match value {
+                    "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+                    "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                    _ => return Err(invalid()),
+                };
+            }
             "no-cache" if value.is_empty() => options.no_cache = NoCache::All,
             "no-cache" => options.no_cache = NoCache::Stages(list(value)),
             "image-resolve-mode" => match value {
@@ -224,7 +227,8 @@ mod tests {
             ("image-resolve-mode", "pull"),
             ("label:a.b", "c"),
             ("no-cache", "one,two"),
-            ("platform", "linux/amd64"),
+            ("platform", "linux/amd64,linux/arm/v7"),
+            ("multi-platform", "true"),
             ("shm-size", "1024"),
             ("target", "last"),
             ("ulimit", "nofile=10:20"),
@@ -235,6 +239,8 @@ mod tests {
         assert_eq!(options.extra_hosts, ["db:10.0.0.1", "v6:::1"]);
         assert_eq!(options.build_args["V"], "1=2");
         assert_eq!(options.labels["a.b"], "c");
+        let platforms: Vec<String> = options.platforms.iter().map(ToString::to_string).collect();
+        assert_eq!((platforms.join(" "), options.wants_index), ("linux/amd64 linux/arm/v7".into(), true));
         assert_eq!(options.contexts["base"], NamedContext::Image("debian:12".into()));
         assert_eq!(options.contexts["other"], NamedContext::Tree("other".into()));
         assert_eq!((options.network, options.pull), (Network::None, true));
@@ -247,8 +253,6 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused() {
         for (name, value) in [
-            ("platform", "linux/amd64,linux/arm64"),
-            ("multi-platform", "true"),
             ("attest:sbom", ""),
             ("context", "https://example.org/a.git"),
             ("context:a", "target:b"),
@@ -259,7 +263,13 @@ mod tests {
             assert!(matches!(refusal, Err(AttributeError::Unsupported(_))), "{name}");
         }
         assert!(matches!(parse(&[("wings", "2")]), Err(AttributeError::Unknown(_))));
-        for (name, value) in [("shm-size", "much"), ("force-network-mode", "x"), ("add-hosts", "a")] {
+        for (name, value) in [
+            ("platform", "a/b/c/d"),
+            ("multi-platform", "x"),
+            ("shm-size", "much"),
+            ("force-network-mode", "x"),
+            ("add-hosts", "a"),
+        ] {
             assert!(matches!(parse(&[(name, value)]), Err(AttributeError::Value { .. })), "{name}");
         }
         parse(&[("attest:provenance", "mode=min,inline-only=true"), ("attest:sbom", "disabled=true")])

@@ -49,10 +49,10 @@ pub struct Built {
 
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Of its configuration: what Docker calls an image's id.
-    pub id: Digest,
-    /// Of its manifest, where it has one.
-    pub manifest: Option<Manifest>,
+    /// Of its configuration: what Docker calls an image's id. None where the names stand for an index.
+    pub id: Option<Digest>,
+    /// Of its manifest or index.
+    pub manifest: Manifest,
     pub names: Vec<String>,
 }
 

@@ -18,10 +18,13 @@ pub enum OutputError {
 pub enum Output {
     /// The image store; and from there to the registry.
     Store { names: Vec<String>, push: bool },
-    /// A file that the client writes.
-    File { number: usize, form: Form, names: Vec<String> },
+    /// An image as a file that the client writes.
+    Image { number: usize, form: Form, names: Vec<String> },
+    /// The files alone, as a tar archive that the client writes. `split`, here and below: whether each platform's are below a directory
+    /// of their own; what suits their number where it isn't said.
+    Archive { number: usize, split: Option<bool> },
     /// A directory that the client fills.
-    Directory { number: usize },
+    Directory { number: usize, split: Option<bool> },
     /// Nothing but the cache.
     Nothing,
 }
@@ -32,8 +35,6 @@ pub enum Form {
     Docker,
     /// An image as an OCI layout.
     Oci,
-    /// The files alone.
-    Tar,
 }
 
 impl Output {
@@ -47,7 +48,8 @@ impl Output {
         let names: Vec<String> =
             text("name").split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let push = is_true(text("push"));
-        let file = |form| Self::File { number, form, names: names.clone() };
+        let file = |form| Self::Image { number, form, names: names.clone() };
+        let split = attributes.get("platform-split").map(|text| is_true(text));
         let (output, known): (_, fn(&str, &str) -> bool) = match exporter {
             // What the docker driver calls the image store, and what all others do.
             "moby" | "image" => (Self::Store { names: names.clone(), push }, |name, value| match name {
@@ -67,12 +69,8 @@ impl Output {
                 "tar" => is_true(value),
                 _ => is_default(name, value),
             }),
-            "tar" => (file(Form::Tar), |_, _| false),
-            "local" => (Self::Directory { number }, |name, value| match name {
-                // There is but one platform.
-                "platform-split" => !is_true(value),
-                _ => false,
-            }),
+            "tar" => (Self::Archive { number, split }, |name, _| name == "platform-split"),
+            "local" => (Self::Directory { number, split }, |name, _| name == "platform-split"),
             "cacheonly" => (Self::Nothing, |_, _| false),
             other => return Err(OutputError::Unknown(other.to_owned())),
         };
@@ -95,9 +93,14 @@ impl Output {
     pub fn names(&self) -> &[String] {
         match self {
             // An archive is written from the store.
-            Self::Store { names, .. } | Self::File { names, .. } => names,
-            Self::Directory { .. } | Self::Nothing => &[],
+            Self::Store { names, .. } | Self::Image { names, .. } => names,
+            Self::Archive { .. } | Self::Directory { .. } | Self::Nothing => &[],
         }
+    }
+
+    /// Whether an image is made for it.
+    pub fn wants_image(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Image { .. })
     }
 }
 
@@ -135,11 +138,11 @@ mod tests {
             parse("image", &[("name", "r.example/a"), ("push", "true"), ("unpack", "false")]).unwrap(),
             Output::Store { names: vec!["r.example/a".into()], push: true }
         );
+        assert_eq!(parse("tar", &[("dest", "x.tar")]).unwrap(), Output::Archive { number: 0, split: None });
         assert_eq!(
-            parse("tar", &[("dest", "x.tar")]).unwrap(),
-            Output::File { number: 0, form: Form::Tar, names: vec![] }
+            parse("local", &[("dest", "out"), ("platform-split", "false")]).unwrap(),
+            Output::Directory { number: 0, split: Some(false) }
         );
-        assert_eq!(parse("local", &[("dest", "out")]).unwrap(), Output::Directory { number: 0 });
         assert_eq!(parse("cacheonly", &[]).unwrap(), Output::Nothing);
     }
 
@@ -151,8 +154,6 @@ mod tests {
             ("image", "compression", "zstd"),
             ("oci", "tar", "false"),
             ("moby", "annotation.a", "b"),
-            ("tar", "platform-split", "true"),
-            ("local", "platform-split", "true"),
             ("local", "mode", "delete"),
         ] {
             let refusal = parse(exporter, &[(name, value)]);

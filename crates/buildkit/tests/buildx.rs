@@ -5,7 +5,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use corten_build::{Error, Event, Log, Result, Stream, Vertex};
-use corten_buildkit::{Builder, Built, Controller, Image, Job, Output, Prune, Store, Usage, Worker};
+use corten_buildkit::{
+    Builder, Built, Controller, Image, Job, Manifest, Output, Prune, Store, Usage, Worker,
+};
 use corten_image::{Digest, Platform};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -100,7 +102,9 @@ impl Builder for Reader {
             }
             ("file", _) => {
                 for output in &job.outputs {
-                    let Output::File { number, .. } = output else { continue };
+                    let (Output::Image { number, .. } | Output::Archive { number, .. }) = output else {
+                        continue;
+                    };
                     let mut file = job.asker.send_file(*number, &BTreeMap::new()).await?;
                     let sent = file.write(Bytes::from_static(&[7; 3 << 20])).await;
                     sent.map_err(|status| Error::Internal(status.to_string()))?;
@@ -112,7 +116,8 @@ impl Builder for Reader {
         vertex.completed = Some(SystemTime::now());
         tell(Event::Vertex(vertex)).await?;
         self.note(format!("{:?} {:?}", job.options.tags, job.options.build_args));
-        Ok(Built { image: Some(Image { id, manifest: None, names: job.options.tags }) })
+        let manifest = Manifest { media_type: String::new(), digest: id, bytes: 0 };
+        Ok(Built { image: Some(Image { id: Some(id), manifest, names: job.options.tags }) })
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {

@@ -4,12 +4,13 @@
 use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
-use corten_build::{Error, Result, Teller, Told};
+use corten_build::{Error, Options, Result, Teller, Told};
 use corten_buildkit::{
     Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Prune, Store, Usage, Worker,
 };
 use corten_engine::{
     BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine, ErrorKind,
+    check_split,
 };
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
@@ -47,12 +48,10 @@ impl Builder for EngineBuilder {
 
     async fn build(&self, job: Job) -> Result<Built> {
         let Job { options, outputs, asker, teller } = job;
-        let wants_image = |output: &Output| match output {
-            Output::Store { .. } => true,
-            Output::File { form, .. } => matches!(form, Form::Docker | Form::Oci),
-            Output::Directory { .. } | Output::Nothing => false,
-        };
-        let only_files = !outputs.iter().any(wants_image);
+        let only_files = !outputs.iter().any(Output::wants_image);
+        for output in &outputs {
+            check(output, &options)?;
+        }
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
         let built = self.engine.build(wish, asker.clone(), teller.clone()).await?;
         for output in &outputs {
@@ -63,27 +62,34 @@ impl Builder for EngineBuilder {
                     }
                 }
                 Output::Store { push: false, .. } | Output::Nothing => {}
-                Output::Directory { number } => {
+                Output::Directory { number, split } => {
                     let mut step = export(&teller, *number, "exporting to client directory");
                     step.start().await?;
                     let sent = async {
-                        let root = self.engine.build_root_of(&built).await.map_err(internal)?;
-                        asker.send_directory(*number, root).await
+                        let trees = self.engine.build_trees(&built, *split).await.map_err(internal)?;
+                        if trees.is_empty() {
+                            return asker.send_directory(*number, "", None).await;
+                        }
+                        for tree in trees {
+                            asker.send_directory(*number, &tree.below, Some(tree.root)).await?;
+                        }
+                        Ok(())
                     };
                     let sent = sent.await;
                     step.end(sent).await?;
                 }
-                Output::File { number, form: Form::Tar, .. } => {
+                Output::Archive { number, split } => {
                     let mut step = export(&teller, *number, "exporting to client tarball");
                     step.start().await?;
                     let (writer, pieces) = body_writer();
-                    let sent = send(&asker, *number, pieces, self.engine.build_files(&built, writer)).await;
+                    let files = self.engine.build_files(&built, *split, writer);
+                    let sent = send(&asker, *number, pieces, files).await;
                     step.end(sent).await?;
                 }
-                Output::File { number, names, .. } => {
-                    let Some(image) = &built.image else { continue };
+                Output::Image { number, names, .. } => {
+                    let Some(target) = &built.target else { continue };
                     let names = match names.as_slice() {
-                        [] => vec![image.id.to_string()],
+                        [] => vec![target.digest.to_string()],
                         names => names.to_vec(),
                     };
                     let (writer, pieces) = body_writer();
@@ -92,14 +98,15 @@ impl Builder for EngineBuilder {
                 }
             }
         }
-        let image = built.image.as_ref().map(|image| Image {
-            id: image.id,
-            manifest: Some(corten_buildkit::Manifest {
-                media_type: image.descriptor.media_type.clone(),
-                digest: image.descriptor.digest,
-                bytes: image.descriptor.size,
-            }),
-            names: image.repo_tags.clone(),
+        let names = built.image.as_ref().map(|image| image.repo_tags.clone()).unwrap_or_default();
+        let image = built.target.as_ref().map(|target| Image {
+            id: built.id(),
+            manifest: corten_buildkit::Manifest {
+                media_type: target.media_type.clone(),
+                digest: target.digest,
+                bytes: target.size,
+            },
+            names,
         });
         Ok(Built { image })
     }
@@ -121,6 +128,18 @@ impl Builder for EngineBuilder {
         };
         let (removed, _) = self.engine.build_cache_prune(wanted).await.map_err(internal)?;
         Ok(removed.iter().map(usage).collect())
+    }
+}
+
+/// Refuses an output that could not hold what is built.
+fn check(output: &Output, options: &Options) -> Result<()> {
+    let is_index = options.wants_index || options.targets().len() > 1;
+    match output {
+        Output::Archive { split, .. } | Output::Directory { split, .. } => check_split(options, *split),
+        Output::Image { form: Form::Docker, .. } if is_index => Err(Error::Invalid(
+            "docker exporter does not currently support exporting manifest lists: use type=oci".to_owned(),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -43,7 +43,8 @@ use corten_sys::private;
 use tokio::sync::watch;
 
 pub use build::{
-    BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule, Callback,
+    BuildWish, BuiltTree, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule,
+    Callback, check_split,
 };
 pub use container::{Archive, AttachTicket, Connection, Export, LogStream, Upload};
 pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};

@@ -20,6 +20,8 @@ pub struct Image {
     pub config_bytes: Arc<[u8]>,
     /// The digest of the manifest.
     pub manifest: Digest,
+    /// The index that a build made with it, whatever its names point to.
+    pub made_as: Option<Digest>,
     /// What the image's names point to: its manifest, or the index that the manifest was chosen from.
     pub descriptor: Descriptor,
     /// Bottom first.
@@ -114,7 +116,9 @@ impl Catalogue {
             list.sort();
             list.dedup();
         }
-        self.targets.insert(image.manifest, image.id);
+        for digest in [image.manifest].into_iter().chain(image.made_as) {
+            self.targets.insert(digest, image.id);
+        }
         (image.repo_tags, image.repo_digests) = (tags, digests);
         image.tagged_at = names.iter().map(|row| row.tagged_at).max();
         self.images.insert(image.id, Arc::new(image));

@@ -198,6 +198,13 @@ impl Document {
     }
 }
 
+/// Writes an index of manifests, always to the same bytes.
+pub fn compose_index(manifests: Vec<Descriptor>) -> Vec<u8> {
+    let media_type = Some(media::OCI_INDEX.to_owned());
+    let index = Index { schema_version: 2, media_type, manifests, annotations: None };
+    serde_json::to_vec(&index).expect("an index has string keys only")
+}
+
 /// Writes the manifest for a configuration and layers, always to the same bytes.
 pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
     let manifest = Manifest {

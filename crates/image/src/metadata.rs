@@ -128,7 +128,7 @@ impl Database {
         let step = "list images";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT id, manifest, parent, stored_at FROM images ORDER BY id")
+            .prepare_cached("SELECT id, manifest, parent, stored_at, made_as FROM images ORDER BY id")
             .step(step)?;
         let rows = statement
             .query_map([], |row| {
@@ -137,14 +137,22 @@ impl Database {
                     row.get::<_, String>(1)?,
                     row.get::<_, Option<String>>(2)?,
                     row.get(3)?,
+                    row.get::<_, Option<String>>(4)?,
                 ))
             })
             .step(step)?;
         let mut images = Vec::new();
         for row in rows {
-            let (id, manifest, parent, stored_at) = row.step(step)?;
+            let (id, manifest, parent, stored_at, made_as) = row.step(step)?;
             let parent = parent.map(|text| digest(&text)).transpose()?;
-            images.push(ImageRow { id: digest(&id)?, manifest: digest(&manifest)?, parent, stored_at });
+            let made_as = made_as.map(|text| digest(&text)).transpose()?;
+            images.push(ImageRow {
+                id: digest(&id)?,
+                manifest: digest(&manifest)?,
+                parent,
+                made_as,
+                stored_at,
+            });
         }
         Ok(images)
     }
@@ -153,16 +161,22 @@ impl Database {
         let step = "read an image";
         let row = self
             .connection
-            .prepare_cached("SELECT manifest, parent, stored_at FROM images WHERE id = ?1")
+            .prepare_cached("SELECT manifest, parent, stored_at, made_as FROM images WHERE id = ?1")
             .step(step)?
             .query_row([id.to_string()], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?))
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, Option<String>>(1)?,
+                    row.get(2)?,
+                    row.get::<_, Option<String>>(3)?,
+                ))
             })
             .optional()
             .step(step)?;
-        let Some((manifest, parent, stored_at)) = row else { return Ok(None) };
+        let Some((manifest, parent, stored_at, made_as)) = row else { return Ok(None) };
         let parent = parent.map(|text| digest(&text)).transpose()?;
-        Ok(Some(ImageRow { id: *id, manifest: digest(&manifest)?, parent, stored_at }))
+        let made_as = made_as.map(|text| digest(&text)).transpose()?;
+        Ok(Some(ImageRow { id: *id, manifest: digest(&manifest)?, parent, made_as, stored_at }))
     }
 
     /// The names of one image, or of all.

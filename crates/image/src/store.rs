@@ -313,6 +313,7 @@ impl Store {
             id: image.id,
             manifest: image.manifest,
             parent: image.parent,
+            made_as: None,
             stored_at: image.stored_at,
         };
         let documents = vec![top];
@@ -358,7 +359,9 @@ fn read_image(database: &Database, row: &ImageRow) -> Result<(Image, Vec<NameRow
     }
     // What was pushed from here under a digest of its own is not what the image is here.
     let given = names.iter().filter(|name| name.tagged_at > 0);
-    let target = given.max_by_key(|name| name.tagged_at).map_or(row.manifest, |name| name.target);
+    let target = given
+        .max_by_key(|name| name.tagged_at)
+        .map_or(row.made_as.unwrap_or(row.manifest), |name| name.target);
     let target = database.document(&target)?.ok_or(Error::NoContent(target))?;
     let image = Image {
         id: row.id,
@@ -366,6 +369,7 @@ fn read_image(database: &Database, row: &ImageRow) -> Result<(Image, Vec<NameRow
         config,
         config_bytes: document.bytes.into(),
         manifest: row.manifest,
+        made_as: row.made_as,
         descriptor: Descriptor::new(&target.media_type, target.digest, target.bytes.len() as u64),
         layers: stack.into_iter().map(|(diff_id, _)| diff_id).collect(),
         blobs,

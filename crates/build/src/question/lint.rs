@@ -102,7 +102,7 @@ pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
 /// What is found; the error is what building would begin with.
 fn look(definition: &Definition, options: &Options) -> Result<Vec<check::Warning>> {
     let dockerfile = parse(definition)?;
-    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let platform = options.first_target();
     Globals::new(&dockerfile.global_args, options, dockerfile.directives.escape, &platform)?;
     target(&dockerfile, &options.target)?;
     Ok(findings(&dockerfile, options, &platform, definition.ignore.as_deref())?.0)

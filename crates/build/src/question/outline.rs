@@ -57,7 +57,7 @@ struct Cache {
 
 pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
     let dockerfile = parse(definition)?;
-    let platform = options.platform.clone().unwrap_or_else(corten_image::Platform::host);
+    let platform = options.first_target();
     let escape = dockerfile.directives.escape;
     let globals = Globals::new(&dockerfile.global_args, options, escape, &platform)?;
     let target = target(&dockerfile, &options.target)?;

@@ -226,18 +226,16 @@ fn outputs(request: &SolveRequest) -> Result<Vec<Output>, Status> {
 fn response(built: &Built) -> BTreeMap<String, String> {
     let mut response = BTreeMap::new();
     let Some(Image { id, manifest, names }) = &built.image else { return response };
-    response.insert("containerimage.config.digest".into(), id.to_string());
-    // Without a manifest the id is what names the image.
-    let digest = manifest.as_ref().map_or(id, |manifest| &manifest.digest);
-    response.insert("containerimage.digest".into(), digest.to_string());
-    if let Some(manifest) = manifest {
-        let descriptor = serde_json::json!({
-            "mediaType": manifest.media_type,
-            "digest": manifest.digest.to_string(),
-            "size": manifest.bytes,
-        });
-        response.insert("containerimage.descriptor".into(), base64(descriptor.to_string().as_bytes()));
+    if let Some(id) = id {
+        response.insert("containerimage.config.digest".into(), id.to_string());
     }
+    response.insert("containerimage.digest".into(), manifest.digest.to_string());
+    let descriptor = serde_json::json!({
+        "mediaType": manifest.media_type,
+        "digest": manifest.digest.to_string(),
+        "size": manifest.bytes,
+    });
+    response.insert("containerimage.descriptor".into(), base64(descriptor.to_string().as_bytes()));
     if !names.is_empty() {
         response.insert("image.name".into(), names.join(","));
     }

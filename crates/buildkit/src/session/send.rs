@@ -72,8 +72,14 @@ impl Session {
 }
 
 impl Session {
-    /// Fills the directory of the output with that number with what is in another one; none is an empty one.
-    pub async fn send_directory(&self, output: usize, root: Option<OwnedFd>) -> Result<(), Status> {
+    /// Fills the directory of the output with that number, or one with the name `below` in it, with what is in another one; none is an
+    /// empty one.
+    pub async fn send_directory(
+        &self,
+        output: usize,
+        below: &str,
+        root: Option<OwnedFd>,
+    ) -> Result<(), Status> {
         if !self.serves(DIFF_COPY) {
             return Err(Status::failed_precondition("method FileSend.DiffCopy not supported by the client"));
         }
@@ -82,7 +88,9 @@ impl Session {
         let (requests, mut heard) = mpsc::unbounded_channel();
         let mut call = Request::new(poll_fn(move |context| queue.poll_recv(context)));
         call.metadata_mut().insert(EXPORTER, MetadataValue::from(output));
-        let sender = tokio::task::spawn_blocking(move || tree::send(root.as_ref(), &packets, &mut heard));
+        let below = below.to_owned();
+        let sender =
+            tokio::task::spawn_blocking(move || tree::send(&below, root.as_ref(), &packets, &mut heard));
         let listening = async move {
             let mut incoming = self.channel.streaming::<_, Packet, _>(DIFF_COPY, call).await?;
             for _ in 0..REQUESTS_MAX {

@@ -27,14 +27,15 @@ pub enum SendError {
     Disk { path: String, source: io::Error },
 }
 
-/// Sends what is in a directory; none is an empty one.
+/// Sends what is in a directory as what is in one with the name `below`, or at the top; none is an empty one.
 pub fn send(
+    below: &str,
     root: Option<&OwnedFd>,
     packets: &Sender<Packet>,
     requests: &mut UnboundedReceiver<Packet>,
 ) -> Result<(), SendError> {
     let mut sending = Sending { packets, files: HashMap::new(), told: 0 };
-    let outcome = sending.run(root, requests);
+    let outcome = sending.run(below, root, requests);
     if let Err(error @ (SendError::Disk { .. } | SendError::Unknown(_))) = &outcome {
         // It must not take the part that it has for the whole.
         let data = Bytes::from(error.to_string());
@@ -53,16 +54,32 @@ struct Sending<'s> {
 impl Sending<'_> {
     fn run(
         &mut self,
+        below: &str,
         root: Option<&OwnedFd>,
         requests: &mut UnboundedReceiver<Packet>,
     ) -> Result<(), SendError> {
+        if !below.is_empty() {
+            self.take(
+                "",
+                stat(Entry::new(Kind::Directory, below, 0o755))
+                    .map_err(|source| SendError::Disk { path: below.to_owned(), source })?,
+            )?;
+        }
         if let Some(root) = root {
             let mut broken_off = false;
             let mut last = String::from("/");
             let described = describe(root, &mut |entry| {
                 last = format!("/{}", String::from_utf8_lossy(&entry.path));
-                let stat = stat(entry)?;
-                self.take(stat).map_err(|_| {
+                let is_link = entry.kind == Kind::HardLink;
+                let mut stat = stat(entry)?;
+                let path = stat.path.clone();
+                if !below.is_empty() {
+                    stat.path = format!("{below}/{path}");
+                    if is_link {
+                        stat.linkname = format!("{below}/{}", stat.linkname);
+                    }
+                }
+                self.take(&path, stat).map_err(|_| {
                     broken_off = true;
                     io::ErrorKind::BrokenPipe.into()
                 })
@@ -88,10 +105,11 @@ impl Sending<'_> {
         }
     }
 
-    fn take(&mut self, stat: Stat) -> Result<(), SendError> {
+    /// Tells of a file; `path` is its own below the root.
+    fn take(&mut self, path: &str, stat: Stat) -> Result<(), SendError> {
         // Of the kinds only regular files have no bit above.
         if stat.mode & super::entry::GO_KINDS == 0 && stat.linkname.is_empty() {
-            self.files.insert(self.told, stat.path.clone());
+            self.files.insert(self.told, path.to_owned());
         }
         self.told += 1;
         self.tell(Packet { r#type: PacketType::Stat as i32, stat: Some(stat), ..Packet::default() })
@@ -156,14 +174,14 @@ mod tests {
     use tokio::sync::mpsc::{channel, unbounded_channel};
 
     /// Both sides of the protocol, each on a thread.
-    fn exchange(from: &std::path::Path) -> tempfile::TempDir {
+    fn exchange(below: &'static str, from: &std::path::Path) -> tempfile::TempDir {
         let root: OwnedFd = fs::File::open(from).unwrap().into();
         let scratch = tempfile::tempdir().unwrap();
         let mut place = Store::new(scratch.path().to_owned()).hold(None).unwrap();
         let (packets, mut incoming) = channel(4);
         let (asked, mut asking) = channel::<Packet>(128);
         let (requests, mut heard) = unbounded_channel();
-        let sender = std::thread::spawn(move || send(Some(&root), &packets, &mut heard));
+        let sender = std::thread::spawn(move || send(below, Some(&root), &packets, &mut heard));
         let relay = std::thread::spawn(move || {
             while let Some(request) = asking.blocking_recv() {
                 requests.send(request).unwrap();
@@ -191,12 +209,14 @@ mod tests {
         fs::set_permissions(at("empty"), fs::Permissions::from_mode(0o4750)).unwrap();
         fs::hard_link(at("deep.txt"), at("linked")).unwrap();
         symlink("/etc/passwd", at("link")).unwrap();
-        let copied = exchange(from.path());
-        let at = |name: &str| copied.path().join("files").join(name);
-        assert_eq!(fs::read(at("deep/er/large")).unwrap(), vec![7; 3 * PIECE + 1]);
-        assert_eq!(fs::read_to_string(at("linked")).unwrap(), "beside");
-        assert_eq!(fs::read_link(at("link")).unwrap(), std::path::Path::new("/etc/passwd"));
-        assert_eq!(fs::metadata(at("empty")).unwrap().permissions().mode() & 0o7777, 0o4750);
+        for below in ["", "linux_arm64"] {
+            let copied = exchange(below, from.path());
+            let at = |name: &str| copied.path().join("files").join(below).join(name);
+            assert_eq!(fs::read(at("deep/er/large")).unwrap(), vec![7; 3 * PIECE + 1]);
+            assert_eq!(fs::read_to_string(at("linked")).unwrap(), "beside");
+            assert_eq!(fs::read_link(at("link")).unwrap(), std::path::Path::new("/etc/passwd"));
+            assert_eq!(fs::metadata(at("empty")).unwrap().permissions().mode() & 0o7777, 0o4750);
+        }
     }
 
     #[test]
@@ -208,7 +228,7 @@ mod tests {
             let (packets, mut incoming) = channel(16);
             let (requests, mut heard) = unbounded_channel();
             requests.send(Packet { r#type: PacketType::Req as i32, id, ..Packet::default() }).unwrap();
-            assert!(matches!(send(Some(&root), &packets, &mut heard), Err(SendError::Unknown(_))));
+            assert!(matches!(send("", Some(&root), &packets, &mut heard), Err(SendError::Unknown(_))));
             drop(packets);
             let mut last = None;
             while let Some(packet) = incoming.blocking_recv() {

@@ -133,7 +133,7 @@ impl Engine {
 
 impl Known {
     pub fn fetched(&self, tree: Option<Tree>) -> Fetched {
-        Fetched { digest: self.digest, bytes: self.bytes, modified: self.modified, tree }
+        Fetched { digest: self.digest, commit: None, bytes: self.bytes, modified: self.modified, tree }
     }
 }
 

@@ -35,6 +35,7 @@ use crate::image::{PullWish, failed};
 pub(crate) use cache::{Builds, CacheMounts};
 pub use cache::{CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule};
 pub use callbacks::Callback;
+pub use outputs::{BuiltTree, check_split};
 
 /// What a client wants to have built, and with whose names at registries.
 pub struct BuildWish {

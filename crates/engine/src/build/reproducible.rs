@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use corten_build::{Built, State};
+use corten_build::{Built, Outcome, State};
 use corten_image::build::{BuildSession, Stack, open_file};
 use corten_image::files::describe;
 use corten_image::tar::{Entry, Kind};
@@ -20,7 +21,22 @@ const PIECE: usize = 64 << 10;
 impl Engine {
     /// Where two runs of the same build differ first, in words; none when they made the same.
     pub async fn build_difference(&self, first: &Built, second: &Built) -> Result<Option<String>> {
-        let stages = first.stages.iter().zip(&second.stages);
+        let stages = |built: &Built| -> Vec<(String, Arc<State>)> {
+            let platform = |outcome: &Outcome| match built.is_of_several {
+                true => format!("{} ", outcome.platform),
+                false => String::new(),
+            };
+            let named = |outcome: &Outcome| {
+                let place = platform(outcome);
+                outcome
+                    .stages
+                    .iter()
+                    .map(move |(name, state)| (format!("{place}{name}"), state.clone()))
+                    .collect::<Vec<_>>()
+            };
+            built.outcomes.iter().flat_map(named).collect()
+        };
+        let stages = stages(first).into_iter().zip(stages(second));
         // A stage needs none behind it: the first that differs is where it began.
         for ((name, one), (_, other)) in stages {
             let (ids, others) = (one.stack.ids(), other.stack.ids());
@@ -31,7 +47,7 @@ impl Engine {
                 }
                 continue;
             };
-            let step = step(one, at);
+            let step = step(&one, at);
             let place = format!("stage {name}, layer {}: {step}", at + 1);
             let (Some(one), Some(other)) = (one.stack.only(at), other.stack.only(at)) else {
                 return Ok(Some(format!("{place}\n  only one of the runs made a layer")));

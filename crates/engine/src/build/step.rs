@@ -175,6 +175,7 @@ fn image(step: &RunStep) -> Image {
         id,
         config,
         config_bytes: Arc::from(Vec::new()),
+        made_as: None,
         manifest: id,
         descriptor: Descriptor::new("", id, 0),
         layers: step.stack.ids(),

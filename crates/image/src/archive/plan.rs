@@ -263,7 +263,7 @@ impl<'a> Planner<'a> {
     fn start(&self, id: Digest, config: &[u8], media_type: &str) -> Result<NewImage, LoadError> {
         self.charge(config.len())?;
         Ok(NewImage {
-            image: ImageRow { id, manifest: id, parent: None, stored_at: self.now_ns },
+            image: ImageRow { id, manifest: id, parent: None, made_as: None, stored_at: self.now_ns },
             documents: vec![document(media_type, config.to_vec())],
             blobs: Vec::new(),
             layers: Vec::new(),

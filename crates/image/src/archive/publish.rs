@@ -206,7 +206,7 @@ impl Store {
         }
     }
 
-    fn write_layer(&self, diff_id: &DiffId, output: &mut dyn Write) -> Result<(), Error> {
+    pub(crate) fn write_layer(&self, diff_id: &DiffId, output: &mut dyn Write) -> Result<(), Error> {
         let failed = |source| SaveError::Layer { digest: *diff_id, source: Box::new(source) };
         self.layers.reproduce(diff_id, output).map(drop).map_err(|error| failed(error).into())
     }

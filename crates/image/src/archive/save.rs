@@ -39,6 +39,8 @@ struct Saved {
     image: Arc<Image>,
     /// With the manifest or index each name stands for.
     names: Vec<(Reference, Digest)>,
+    /// What it is saved as where it has no name: the index that was asked for by its digest.
+    unnamed: Digest,
     /// Those of its platforms that are wished for; empty: all.
     platforms: Vec<ManifestInfo>,
 }
@@ -83,8 +85,9 @@ impl Store {
         let mut documents: BTreeMap<Digest, DocumentRow> = BTreeMap::new();
         let mut blobs: BTreeMap<Digest, BlobRow> = BTreeMap::new();
         for one in &saved {
-            let Saved { image, names, platforms } = one;
-            let whole = names.iter().any(|(_, target)| *target != image.manifest);
+            let Saved { image, names, unnamed, platforms } = one;
+            let mut targets = names.iter().map(|(_, target)| target).chain([unnamed]);
+            let whole = targets.any(|target| *target != image.manifest);
             let wanted: Vec<Digest> = if !platforms.is_empty() {
                 self.content_of(image, platforms)?
             } else if whole {
@@ -163,7 +166,9 @@ impl Store {
                 let at = match saved.iter().position(|known| known.image.id == image.id) {
                     Some(at) => at,
                     None => {
-                        saved.push(Saved { image, names: Vec::new(), platforms: chosen });
+                        let index = name.parse().ok().filter(|digest| image.made_as == Some(*digest));
+                        let unnamed = index.unwrap_or(image.manifest);
+                        saved.push(Saved { image, names: Vec::new(), unnamed, platforms: chosen });
                         saved.len() - 1
                     }
                 };
@@ -259,7 +264,7 @@ fn listings(saved: &[Saved], documents: &BTreeMap<Digest, DocumentRow>) -> Vec<(
     let mut items = Vec::new();
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for one in saved {
-        let Saved { image, names, platforms } = one;
+        let Saved { image, names, unnamed, platforms } = one;
         let items_of = one.items();
         for (name, target) in names {
             let tag = name.tag().unwrap_or("latest").to_owned();
@@ -273,7 +278,7 @@ fn listings(saved: &[Saved], documents: &BTreeMap<Digest, DocumentRow>) -> Vec<(
         }
         if names.is_empty() {
             let target = match &platforms[..] {
-                [] => image.manifest,
+                [] => *unnamed,
                 [only] => only.descriptor.digest,
                 _ => image.descriptor.digest,
             };

@@ -5,6 +5,7 @@
 
 mod fingerprint;
 mod graft;
+mod index;
 mod mode;
 mod steps;
 mod walk;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use graft::{Graft, GraftError, Item, Owner, Source};
+pub use index::{Part, Statement};
 pub use mode::{ModeChange, ModeEdit};
 pub use steps::{BuildSession, StepInfo};
 pub use walk::{Filter, TakeAll, Verdict, list, open_file, open_path, read_file};

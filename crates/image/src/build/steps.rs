@@ -11,6 +11,7 @@ use crate::diff::Changes;
 use crate::digest::{Digest, ImageId};
 use crate::error::Error;
 use crate::layer::ImportedLayer;
+use crate::manifest::Descriptor;
 use crate::metadata::{DatabaseError, StepRow, StepUse};
 use crate::mounts::LayerMounts;
 use crate::reference::Reference;
@@ -56,7 +57,7 @@ impl BuildSession {
         BuildSession { store, mounts, holder }
     }
 
-    fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Store {
         &self.store
     }
 
@@ -146,6 +147,12 @@ impl BuildSession {
             row.layer.iter().try_for_each(|layer| change.hold(self.holder, &layer.diff_id))
         })?;
         Ok(layer.map(StepLayer))
+    }
+
+    /// The manifest of an image itself, whatever its names stand for.
+    pub fn manifest(&self, image: &Image) -> Result<Descriptor, Error> {
+        let document = self.store().document(&image.manifest)?;
+        Ok(Descriptor::new(&document.media_type, document.digest, document.bytes.len() as u64))
     }
 
     /// Makes an image of layers and a configuration, whose layers are filled in.

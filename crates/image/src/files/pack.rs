@@ -135,6 +135,23 @@ pub fn pack(source: Source, output: &mut dyn Output) -> Result<(), PackError> {
     packing.finish()
 }
 
+/// Writes what is in directories, each below a name of its own; directories with the same one follow each other.
+pub fn pack_below(directories: Vec<(String, OwnedFd)>, output: &mut dyn Output) -> Result<(), PackError> {
+    let mut packing = Packing::new(output);
+    let mut last = String::new();
+    for (name, directory) in directories {
+        let readable = open(&directory, b".", DIRECTORY).map_err(|e| read_error(b"/")(e.into()))?;
+        let path = if name.is_empty() { String::new() } else { format!("{name}/") };
+        if last != name {
+            let entry = Entry::new(Kind::Directory, path.as_str(), 0o755);
+            packing.writer.append_header(&entry).map_err(PackError::Write)?;
+            last = name;
+        }
+        packing.tree(readable, path.into_bytes())?;
+    }
+    packing.finish()
+}
+
 /// Writes what is in a directory, without the directory itself: names begin with those of its entries.
 pub fn pack_contents(directory: OwnedFd, output: &mut dyn Output) -> Result<(), PackError> {
     let readable = open(&directory, b".", DIRECTORY).map_err(|e| read_error(b"/")(e.into()))?;

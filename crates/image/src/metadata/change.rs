@@ -30,11 +30,12 @@ impl<'a> Change<'a> {
     pub fn add_image(&self, new: &NewImage) -> Result<(), DatabaseError> {
         let image = new.image.id.to_string();
         let parent = new.image.parent.map(|parent| parent.to_string());
+        let made_as = new.image.made_as.map(|index| index.to_string());
         self.execute(
             "add an image",
-            "INSERT INTO images (id, manifest, parent, stored_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (id) DO NOTHING",
-            params![image, new.image.manifest.to_string(), parent, new.image.stored_at],
+            "INSERT INTO images (id, manifest, parent, stored_at, made_as) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET made_as = coalesce(excluded.made_as, made_as)",
+            params![image, new.image.manifest.to_string(), parent, new.image.stored_at, made_as],
         )?;
         for document in &new.documents {
             let digest = document.digest.to_string();

@@ -46,6 +46,8 @@ pub struct ImageRow {
     pub id: ImageId,
     pub manifest: Digest,
     pub parent: Option<ImageId>,
+    /// The index that a build made with it: what it is known by without a name.
+    pub made_as: Option<Digest>,
     /// When it came into the store, Unix nanoseconds.
     pub stored_at: i64,
 }

@@ -101,6 +101,9 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX steps_by_layer ON steps (diff_id);
 ",
+    "
+    ALTER TABLE images ADD COLUMN made_as TEXT;
+",
 ];
 
 /// Applies what the file lacks, all of it in one transaction.

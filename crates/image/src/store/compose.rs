@@ -41,7 +41,7 @@ impl Store {
         };
         let name = |name: &Reference| NameRow { name: name.to_string(), image: id, target, tagged_at: now };
         let new = NewImage {
-            image: ImageRow { id, manifest: target, parent, stored_at: now },
+            image: ImageRow { id, manifest: target, parent, made_as: None, stored_at: now },
             documents: vec![
                 document(id, media::OCI_CONFIG, config),
                 document(target, media::OCI_MANIFEST, manifest),

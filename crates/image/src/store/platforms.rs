@@ -171,7 +171,13 @@ impl Store {
         let manifest_row = self.document(&manifest.descriptor.digest)?;
         let config_row = DocumentRow { digest: id, media_type: media::OCI_CONFIG.to_owned(), bytes };
         let mut new = NewImage {
-            image: ImageRow { id, manifest: manifest_row.digest, parent: None, stored_at: now_ns() },
+            image: ImageRow {
+                id,
+                manifest: manifest_row.digest,
+                parent: None,
+                made_as: None,
+                stored_at: now_ns(),
+            },
             documents: vec![config_row, manifest_row],
             blobs: Vec::new(),
             layers: Vec::new(),

@@ -295,7 +295,7 @@ fn databases_of_the_future_are_left_alone() {
     let error =
         Store::open(&root.path().join("image"), &root.path().join("snapshots"), StoreOptions::default())
             .unwrap_err();
-    assert!(error.to_string().contains("has schema version 99; this program knows up to 4"), "{error}");
+    assert!(error.to_string().contains("has schema version 99; this program knows up to 5"), "{error}");
 }
 
 const CHILD_ROOT: &str = "CORTEN_TEST_IMAGE_ROOT";

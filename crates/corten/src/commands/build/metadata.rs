@@ -10,9 +10,8 @@ use crate::commands::archive::Target;
 
 pub fn write(path: &Path, image: &BuildImage) -> Result<(), Failure> {
     let mut document = json!({});
-    if !image.id.is_empty() {
+    if !image.digest.is_empty() {
         document = json!({
-            "containerimage.config.digest": image.id,
             "containerimage.descriptor": {
                 "mediaType": image.media_type,
                 "digest": image.digest,
@@ -20,6 +19,9 @@ pub fn write(path: &Path, image: &BuildImage) -> Result<(), Failure> {
             },
             "containerimage.digest": image.digest,
         });
+    }
+    if !image.id.is_empty() {
+        document["containerimage.config.digest"] = image.id.as_str().into();
     }
     if !image.names.is_empty() {
         document["image.name"] = image.names.join(",").into();

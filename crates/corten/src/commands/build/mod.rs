@@ -75,9 +75,9 @@ pub struct Build {
     /// Output destination (format: "type=local,dest=path", "path" or "-")
     #[arg(short, long, value_name = "type=TYPE,...")]
     output: Vec<String>,
-    /// Set target platform for build
-    #[arg(long)]
-    platform: Option<String>,
+    /// Set target platforms for build (several make an index of their images)
+    #[arg(long, value_name = "OS/ARCH[,...]")]
+    platform: Vec<String>,
     /// Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")
     #[arg(long, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     progress: Mode,
@@ -140,11 +140,13 @@ impl Verb for Build {
         let client = context.client()?;
         let image = context.block_on(run(&client, &mut asked, mode, sinks))??;
         let has_stdout = asked.places.contains(&Place::Stdout);
-        if mode == Mode::Quiet && !image.id.is_empty() && !has_stdout {
-            output::line(&image.id)?;
+        // As buildx has it: an index is known by its digest.
+        let id = if image.id.is_empty() { &image.digest } else { &image.id };
+        if mode == Mode::Quiet && !id.is_empty() && !has_stdout {
+            output::line(id)?;
         }
         if let Some(path) = iidfile {
-            metadata::put(&path, &image.id)?;
+            metadata::put(&path, id)?;
         }
         if let Some(path) = metadata_file {
             metadata::write(&path, &image)?;

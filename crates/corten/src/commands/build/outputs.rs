@@ -17,6 +17,8 @@ use crate::options::csv;
 pub struct Wish {
     pub output: BuildOutput,
     pub place: Place,
+    /// Its form has room for one platform's image alone.
+    pub is_for_one: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -62,10 +64,10 @@ fn wish(text: &str, tags: &[String]) -> Result<(Wish, Vec<String>), Failure> {
             "-" => Place::Stdout,
             path => Place::Directory(path.into()),
         };
-        return Ok((Wish { output: BuildOutput::Files, place }, Vec::new()));
+        return Ok((Wish { output: BuildOutput::Files(None), place, is_for_one: false }, Vec::new()));
     }
     let (mut kind, mut dest, mut names) = (None, None, Vec::new());
-    let (mut push, mut tar) = (None, None);
+    let (mut push, mut tar, mut split) = (None, None, None);
     for field in &fields {
         let (key, value) = field.split_once('=').ok_or_else(|| wrong("write KEY=VALUE"))?;
         let flag = || match value {
@@ -79,6 +81,7 @@ fn wish(text: &str, tags: &[String]) -> Result<(Wish, Vec<String>), Failure> {
             "name" => names.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned)),
             "push" => push = flag()?,
             "tar" => tar = flag()?,
+            "platform-split" => split = flag()?,
             _ => return Err(wrong(&format!("{key} is not supported"))),
         }
     }
@@ -90,6 +93,7 @@ fn wish(text: &str, tags: &[String]) -> Result<(Wish, Vec<String>), Failure> {
     takes("dest", dest.is_some(), &["local", "tar", "oci", "docker"])?;
     takes("name", !names.is_empty(), &["image", "registry", "oci", "docker"])?;
     takes("push", push.is_some(), &["image", "registry"])?;
+    takes("platform-split", split.is_some(), &["local", "tar"])?;
     takes("tar", tar.is_some(), &["oci", "docker"])?;
     let own = if names.is_empty() { tags.to_vec() } else { names.clone() };
     let file = || match dest {
@@ -102,8 +106,8 @@ fn wish(text: &str, tags: &[String]) -> Result<(Wish, Vec<String>), Failure> {
         Some(path) => Ok(Place::Directory(path.into())),
     };
     let (output, place) = match kind {
-        "local" => (BuildOutput::Files, directory()?),
-        "tar" => (BuildOutput::Files, file()),
+        "local" => (BuildOutput::Files(split), directory()?),
+        "tar" => (BuildOutput::Files(split), file()),
         "oci" | "docker" if tar == Some(false) => (BuildOutput::Archive(own), directory()?),
         "docker" if dest.is_none() => (BuildOutput::Store, Place::Engine),
         "oci" | "docker" => (BuildOutput::Archive(own), file()),
@@ -114,7 +118,8 @@ fn wish(text: &str, tags: &[String]) -> Result<(Wish, Vec<String>), Failure> {
         "image" | "registry" => (BuildOutput::Store, Place::Engine),
         _ => return Err(wrong("type is local, tar, oci, docker, image or registry")),
     };
-    Ok((Wish { output, place }, names))
+    let is_for_one = kind == "docker" && matches!(output, BuildOutput::Archive(_));
+    Ok((Wish { output, place, is_for_one }, names))
 }
 
 /// Takes what comes from the engine for one output.
@@ -218,11 +223,12 @@ mod tests {
     fn outputs_are_read() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         for (text, output, place) in [
-            ("out", BuildOutput::Files, Place::Directory("out".into())),
-            ("-", BuildOutput::Files, Place::Stdout),
-            ("type=local,dest=a b", BuildOutput::Files, Place::Directory("a b".into())),
-            ("type=tar", BuildOutput::Files, Place::Stdout),
-            ("type=tar,dest=x.tar", BuildOutput::Files, Place::File("x.tar".into())),
+            ("out", BuildOutput::Files(None), Place::Directory("out".into())),
+            ("-", BuildOutput::Files(None), Place::Stdout),
+            ("type=local,dest=a b", BuildOutput::Files(None), Place::Directory("a b".into())),
+            ("type=tar", BuildOutput::Files(None), Place::Stdout),
+            ("type=tar,platform-split=true", BuildOutput::Files(Some(true)), Place::Stdout),
+            ("type=tar,dest=x.tar", BuildOutput::Files(None), Place::File("x.tar".into())),
             ("type=oci,dest=-", BuildOutput::Archive(names(&["t:1"])), Place::Stdout),
             (
                 "type=oci,tar=false,dest=l",
@@ -239,7 +245,8 @@ mod tests {
             ("type=image,\"name=a,b\",push=true", BuildOutput::Push(names(&["a", "b"])), Place::Engine),
             ("type=registry", BuildOutput::Push(names(&["t:1"])), Place::Engine),
         ] {
-            assert_eq!(one(text), Ok(Wish { output, place }), "{text}");
+            let is_for_one = text.starts_with("type=docker,");
+            assert_eq!(one(text), Ok(Wish { output, place, is_for_one }), "{text}");
         }
         let (wishes, more) = wishes(&["type=docker,name=n".to_owned()], true, true, &names(&["t"])).unwrap();
         assert_eq!((wishes.len(), more), (3, names(&["n"])));
@@ -253,6 +260,7 @@ mod tests {
             ("type=local", "dest is required"),
             ("type=local,dest=-", "standard output"),
             ("type=tar,name=x", "takes no name"),
+            ("type=oci,platform-split=true", "takes no platform-split"),
             ("type=image,dest=x", "takes no dest"),
             ("type=image,compression=zstd", "compression is not supported"),
             ("type=image,push=perhaps", "true or false"),

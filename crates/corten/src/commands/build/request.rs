@@ -14,7 +14,7 @@ use corten_image::files::{Buffered, pack_contents};
 use super::Build;
 use super::agents::Agents;
 use super::debug;
-use super::outputs::{Place, Wish, wishes};
+use super::outputs::{Place, wishes};
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
 use crate::commands::login::auth_for;
@@ -48,8 +48,17 @@ impl Asked {
         }
         let directory = (!is_stdin).then(|| PathBuf::from(&flags.path));
         let (wishes, more_tags) = wishes(&flags.output, flags.push, flags.load, &flags.tag)?;
+        let platform = flags.platform.join(",");
+        let platform = match platform.is_empty() {
+            true => std::env::var(DEFAULT_PLATFORM).unwrap_or_default(),
+            false => platform,
+        };
+        if platform.contains(',') && wishes.iter().any(|wish| wish.is_for_one) {
+            return Err(Failure::new("an archive of type=docker holds one platform's image")
+                .hint("use type=oci, or build for one platform"));
+        }
         let (outputs, places): (Vec<_>, Vec<_>) =
-            wishes.into_iter().map(|Wish { output, place }| (output, place)).unzip();
+            wishes.into_iter().map(|wish| (wish.output, wish.place)).unzip();
         let tags = [flags.tag, more_tags].concat();
         let definition = definition(directory.as_deref(), flags.file.as_deref())?;
         let agents = Agents::new(&flags.ssh)?;
@@ -63,7 +72,7 @@ impl Asked {
             target: flags.target,
             build_args: pairs(&flags.build_arg, true),
             labels: pairs(&flags.label, false),
-            platform: flags.platform.or_else(|| std::env::var(DEFAULT_PLATFORM).ok()).unwrap_or_default(),
+            platform,
             no_cache: flags.no_cache,
             no_cache_stages: flags.no_cache_filter,
             pull: flags.pull,

@@ -179,9 +179,9 @@ fn options(call: &Call) -> Result<Options, ApiError> {
     let ulimits: Option<Vec<corten_api::container::Ulimit>> = document(call, "ulimits")?;
     let ulimits = ulimits.unwrap_or_default();
     let hosts = query.all("extrahosts").flat_map(|hosts| hosts.split(',')).filter(|host| !host.is_empty());
-    let platform = match query.text("platform") {
-        "" => None,
-        text => Some(text.to_lowercase().parse().map_err(|error| ApiError::bad_request(format!("{error}")))?),
+    let platforms = match query.text("platform") {
+        "" => Vec::new(),
+        text => vec![text.to_lowercase().parse().map_err(|error| ApiError::bad_request(format!("{error}")))?],
     };
     Ok(Options {
         dockerfile: query.text("dockerfile").to_owned(),
@@ -189,7 +189,7 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         // A name without a value is one that the client's environment doesn't have.
         build_args: build_args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         labels: labels.unwrap_or_default(),
-        platform,
+        platforms,
         no_cache: if query.flag("nocache") { NoCache::All } else { NoCache::None },
         pull: query.flag("pull"),
         network: network(query.text("networkmode")).map_err(ApiError::bad_request)?,

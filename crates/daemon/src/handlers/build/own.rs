@@ -17,8 +17,8 @@ use corten_build::{
     Answer, Asker, Built, Debug, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network,
     NoCache, Options, Question, Stream, Teller, Told, Tree,
 };
-use corten_engine::{BuildWish, Engine};
-use corten_image::{Digest, Reference};
+use corten_engine::{BuildWish, Engine, check_split};
+use corten_image::{Digest, Platform, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
 use std::collections::{BTreeMap, HashMap};
@@ -103,6 +103,11 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         let verifies = request.verify_reproducible;
         let (mut wish, sent) = prepared(&engine, request, reader.clone(), &answer).await?;
         let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
+        for output in &outputs {
+            if let BuildOutput::Files(split) = output {
+                check_split(&wish.options, *split).map_err(refused)?;
+            }
+        }
         let mut second = None;
         if verifies {
             wish.options.no_cache = NoCache::All;
@@ -131,12 +136,12 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
     let (outcome, ()) = tokio::join!(outcome, forwarded);
     let last = match outcome {
         Ok((built, names)) => {
-            BuildEvent::Image(built.image.as_ref().map_or_else(BuildImage::default, |image| BuildImage {
-                id: image.id.to_string(),
+            BuildEvent::Image(built.target.as_ref().map_or_else(BuildImage::default, |target| BuildImage {
+                id: built.id().map(|id| id.to_string()).unwrap_or_default(),
                 names,
-                digest: image.manifest.to_string(),
-                media_type: image.descriptor.media_type.clone(),
-                size: image.descriptor.size,
+                digest: target.digest.to_string(),
+                media_type: target.media_type.clone(),
+                size: target.size,
             }))
         }
         Err(error) => BuildEvent::Error(error),
@@ -215,19 +220,21 @@ impl Outcome<'_> {
                 return Ok(());
             }
             BuildOutput::Archive(_) => "sending the image",
-            BuildOutput::Files => "sending the files",
+            BuildOutput::Files(_) => "sending the files",
         };
         let id = Digest::of(format!("output {number}").as_bytes());
         let mut step = Told::new(&self.teller, id, name.to_owned(), Vec::new());
         step.start().await?;
         let (writer, pieces) = body_writer();
         let written = async {
-            match (output, &self.built.image) {
-                (BuildOutput::Archive(names), Some(image)) => {
-                    let names = if names.is_empty() { vec![image.id.to_string()] } else { names.clone() };
+            match (output, &self.built.target) {
+                (BuildOutput::Archive(names), Some(target)) => {
+                    let names =
+                        if names.is_empty() { vec![target.digest.to_string()] } else { names.clone() };
                     self.engine.image_save(names, Vec::new(), Box::new(writer)).await
                 }
-                _ => self.engine.build_files(self.built, writer).await,
+                (BuildOutput::Files(split), _) => self.engine.build_files(self.built, *split, writer).await,
+                _ => Ok(()),
             }
         };
         let (written, sent) = tokio::join!(written, self.send(number, pieces));
@@ -320,10 +327,9 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
         (false, stages) if stages.is_empty() => NoCache::None,
         (false, stages) => NoCache::Stages(stages),
     };
-    let platform = match request.platform.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|error| invalid(format!("{error}")))?),
-    };
+    let platforms = request.platform.split(',').filter(|platform| !platform.is_empty());
+    let platforms: Result<_, _> = platforms.map(|text| text.trim().parse::<Platform>()).collect();
+    let platforms = platforms.map_err(|error| invalid(error.to_string()))?;
     let definition = request.definition;
     Ok(Options {
         definition: Some(Definition {
@@ -334,7 +340,7 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
         target: request.target,
         build_args: request.build_args,
         labels: request.labels,
-        platform,
+        platforms,
         no_cache,
         pull: request.pull,
         network: network(&request.network).map_err(invalid)?,

@@ -92,7 +92,7 @@ impl Engine {
         let identity = identity(repository, &commit);
         let note = format!("git:{identity}");
         if !wants_files && let Some(known) = self.known_url(&note) {
-            return Ok(known.fetched(None));
+            return Ok(Fetched { commit: Some(commit.id().to_owned()), ..known.fetched(None) });
         }
         let (bytes, modified) = self.check_out(asker, visit, &commit, &scratch).await?;
         let known =
@@ -105,7 +105,8 @@ impl Engine {
                 repository.subdir
             ))
         })?;
-        Ok(known.fetched(Some(Tree { root: Arc::new(root), keep: Some(Arc::new(scratch)) })))
+        let tree = Tree { root: Arc::new(root), keep: Some(Arc::new(scratch)) };
+        Ok(Fetched { commit: Some(commit.id().to_owned()), ..known.fetched(Some(tree)) })
     }
 
     /// Readies git for a repository; `main` is the one that was asked for, itself or what this one is a part of.

@@ -1,0 +1,289 @@
+//! Images of several platforms under one index, and beside each what is said of it: attestation manifests, in the form that BuildKit
+//! gives them (docs/attestations/attestation-storage.md there), which registries and clients know.
+//!
+//! What is said of an image names its manifest by digest, and so that holds wherever the image goes, its layers are compressed here and
+//! not when they are sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::json;
+
+use super::{BuildSession, Stack};
+use crate::blobs::BlobWriter;
+use crate::catalogue::Image;
+use crate::compress::{Format, compress};
+use crate::config::ImageConfig;
+use crate::digest::{DiffId, Digest, ImageId};
+use crate::error::Error;
+use crate::manifest::{self, Descriptor, Document, media};
+use crate::metadata::{BlobRow, CompressedRow, DocumentRow, ImageRow, NameRow, NewImage};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::{Session, Store, now_ns};
+
+/// An in-toto statement (github.com/in-toto/attestation).
+const STATEMENT: &str = "application/vnd.in-toto+json";
+
+/// One platform's image.
+pub struct Part {
+    pub stack: Stack,
+    /// Its layers are filled in.
+    pub config: ImageConfig,
+    pub parent: Option<ImageId>,
+    /// What it is listed as.
+    pub platform: Platform,
+}
+
+/// What is said of an image.
+pub struct Statement {
+    pub predicate_type: String,
+    /// An in-toto statement as JSON.
+    pub bytes: Vec<u8>,
+}
+
+/// An image whose bytes are settled.
+struct Settled {
+    id: ImageId,
+    parent: Option<ImageId>,
+    /// With its platform.
+    descriptor: Descriptor,
+    documents: Vec<DocumentRow>,
+    stack: Vec<(DiffId, BlobRow)>,
+}
+
+impl BuildSession {
+    /// Makes an image whose names stand for an index of all parts, and of what `said` says of each by its number and its manifest. Gives
+    /// the part that suits this host best, and the index.
+    pub fn compose_index<E: From<Error>>(
+        &self,
+        parts: Vec<Part>,
+        names: &[Reference],
+        mut said: impl FnMut(usize, &Descriptor) -> Result<Vec<Statement>, E>,
+    ) -> Result<(Arc<Image>, Descriptor), E> {
+        let store = self.store();
+        let session = store.session();
+        let mut settled = Vec::new();
+        for part in parts {
+            settled.push(store.settle(&session, part)?);
+        }
+        let mut manifests: Vec<Descriptor> = settled.iter().map(|image| image.descriptor.clone()).collect();
+        let mut documents = Vec::new();
+        for (number, image) in settled.iter().enumerate() {
+            let statements = said(number, &image.descriptor)?;
+            if !statements.is_empty() {
+                let (descriptor, brought) = attestation(&image.descriptor, statements);
+                manifests.push(descriptor);
+                documents.extend(brought);
+            }
+        }
+        let index = document(media::OCI_INDEX, manifest::compose_index(manifests));
+        let target = Descriptor::new(&index.media_type, index.digest, index.bytes.len() as u64);
+        documents.push(index);
+        Ok(store.add_index(settled, documents, target, names)?)
+    }
+}
+
+impl Store {
+    fn settle(&self, session: &Session<'_>, part: Part) -> Result<Settled, Error> {
+        let Part { stack, mut config, parent, platform } = part;
+        config.rootfs.kind = "layers".to_owned();
+        config.rootfs.diff_ids = stack.ids();
+        let stack: Vec<(DiffId, BlobRow)> = stack
+            .layers
+            .into_iter()
+            .map(|layer| Ok((layer.id, self.transported(session, layer.blob)?)))
+            .collect::<Result<_, Error>>()?;
+        let config =
+            document(media::OCI_CONFIG, serde_json::to_vec(&config).expect("it has string keys only"));
+        let layers =
+            stack.iter().map(|(_, blob)| Descriptor::new(&blob.media_type, blob.digest, blob.size)).collect();
+        let bytes = manifest::compose(Descriptor::of(media::OCI_CONFIG, &config.bytes), layers);
+        let descriptor =
+            Descriptor { platform: Some(platform), ..Descriptor::of(media::OCI_MANIFEST, &bytes) };
+        let id = config.digest;
+        let documents = vec![config, document(media::OCI_MANIFEST, bytes)];
+        Ok(Settled { id, parent, descriptor, documents, stack })
+    }
+
+    /// A layer as it is sent to others: compressed, and kept so.
+    fn transported(&self, session: &Session<'_>, blob: BlobRow) -> Result<BlobRow, Error> {
+        let Some(diff_id) = blob.diff_id.filter(|_| !blob.stored && blob.media_type == media::OCI_LAYER)
+        else {
+            return Ok(blob);
+        };
+        let (format, kept) = (Format::default(), |digest, size| BlobRow {
+            digest,
+            media_type: Format::default().layer_media_type().to_owned(),
+            size,
+            diff_id: Some(diff_id),
+            stored: true,
+        });
+        let known = self.writer().compressed(&diff_id, format.layer_media_type())?;
+        if let Some(known) = known
+            && self.blobs.contains(&known.digest)
+        {
+            // Its row may be gone, and the file about to follow it: this session is open, so it stays.
+            session.brought_blob(known.digest);
+            return Ok(kept(known.digest, known.size));
+        }
+        let mut writer = Writing(self.blobs.create()?);
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut unread = Ok(());
+        let compressed = compress(format, threads, &mut writer, |sink| {
+            unread = self.write_layer(&diff_id, sink);
+            unread.as_ref().map(drop).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
+        if let Err(source) = compressed {
+            unread?;
+            return Err(Error::Save(crate::archive::SaveError::Write(source)));
+        }
+        let staged = writer.0.finish();
+        session.brought_blob(staged.digest);
+        self.blobs.commit(&staged)?;
+        let media_type = format.layer_media_type().to_owned();
+        let row = CompressedRow { diff_id, media_type, digest: staged.digest, size: staged.size };
+        self.writer().change(|change| change.note_compressed(&row))?;
+        Ok(kept(staged.digest, staged.size))
+    }
+
+    fn add_index(
+        &self,
+        settled: Vec<Settled>,
+        mut documents: Vec<DocumentRow>,
+        target: Descriptor,
+        names: &[Reference],
+    ) -> Result<(Arc<Image>, Descriptor), Error> {
+        let (host, now) = (Platform::host(), now_ns());
+        let unfit = |image: &&Settled| {
+            let platform = image.descriptor.platform.as_ref();
+            platform.and_then(|platform| platform.fitness(&host)).unwrap_or(u32::MAX)
+        };
+        // Of several that are as good it is the first.
+        let Some(first) = settled.iter().min_by_key(unfit) else {
+            return Err(Error::Conflict("an index of no images was asked for".to_owned()));
+        };
+        let id = first.id;
+        let image = ImageRow {
+            id,
+            manifest: first.descriptor.digest,
+            parent: first.parent,
+            made_as: Some(target.digest),
+            stored_at: now,
+        };
+        let name = |name: &Reference| NameRow {
+            name: name.to_string(),
+            image: id,
+            target: target.digest,
+            tagged_at: now,
+        };
+        let stack = first.stack.iter().map(|(layer, blob)| (*layer, blob.digest)).collect();
+        let mut blobs = BTreeMap::new();
+        for part in settled {
+            documents.extend(part.documents);
+            blobs.extend(part.stack.into_iter().map(|(_, blob)| (blob.digest, blob)));
+        }
+        let new = NewImage {
+            image,
+            documents,
+            blobs: blobs.into_values().collect(),
+            layers: Vec::new(),
+            stack,
+            names: names.iter().map(name).collect(),
+        };
+        self.add(&[new])?;
+        self.trim(&id)?;
+        let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        Ok((image, target))
+    }
+
+    /// Lets go of what earlier indexes of an image have brought that none leads to any more: its other platforms, and what was said.
+    fn trim(&self, image: &ImageId) -> Result<(), Error> {
+        let mut database = self.writer();
+        let Some(row) = database.image(image)? else { return Ok(()) };
+        let mut reached: BTreeSet<Digest> =
+            database.stack(image)?.into_iter().map(|(_, blob)| blob).collect();
+        reached.insert(*image);
+        let mut ahead = vec![row.manifest];
+        ahead.extend(row.made_as);
+        ahead.extend(database.names(Some(image))?.into_iter().map(|name| name.target));
+        while let Some(digest) = ahead.pop() {
+            if !reached.insert(digest) {
+                continue;
+            }
+            let Some(found) = database.document(&digest)? else { continue };
+            match Document::parse(&found.bytes, &found.media_type) {
+                Ok(Document::Index(index)) => ahead.extend(index.manifests.iter().map(|below| below.digest)),
+                Ok(Document::Manifest(manifest)) => {
+                    reached.extend(manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest));
+                }
+                Err(_) => {}
+            }
+        }
+        let mut left = database.content(image)?;
+        left.retain(|digest| !reached.contains(digest));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let garbage = database.remove_synced(|change| {
+            left.iter().try_for_each(|digest| change.disown_content(image, digest))?;
+            change.collect()
+        });
+        let garbage = garbage.map_err(|error: crate::metadata::DatabaseError| Error::from(error))?;
+        drop(database);
+        self.discard(garbage);
+        Ok(())
+    }
+}
+
+/// The manifest of what is said of an image, and the documents that it is made of.
+fn attestation(subject: &Descriptor, statements: Vec<Statement>) -> (Descriptor, Vec<DocumentRow>) {
+    let mut documents = Vec::new();
+    let mut layers = Vec::new();
+    for Statement { predicate_type, bytes } in statements {
+        let annotations = BTreeMap::from([("in-toto.io/predicate-type".to_owned(), predicate_type)]);
+        layers.push(Descriptor { annotations: Some(annotations), ..Descriptor::of(STATEMENT, &bytes) });
+        documents.push(document(STATEMENT, bytes));
+    }
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let config = json!({
+        "architecture": "unknown",
+        "os": "unknown",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    let config = document(media::OCI_CONFIG, config.to_string().into_bytes());
+    let bytes = manifest::compose(Descriptor::of(media::OCI_CONFIG, &config.bytes), layers);
+    let unknown = Platform { architecture: "unknown".into(), os: "unknown".into(), ..Platform::default() };
+    let annotation = |name: &str, value: String| (format!("vnd.docker.reference.{name}"), value);
+    let descriptor = Descriptor {
+        platform: Some(unknown),
+        annotations: Some(BTreeMap::from([
+            annotation("type", "attestation-manifest".to_owned()),
+            annotation("digest", subject.digest.to_string()),
+        ])),
+        ..Descriptor::of(media::OCI_MANIFEST, &bytes)
+    };
+    documents.extend([config, document(media::OCI_MANIFEST, bytes)]);
+    (descriptor, documents)
+}
+
+fn document(media_type: &str, bytes: Vec<u8>) -> DocumentRow {
+    DocumentRow { digest: Digest::of(&bytes), media_type: media_type.to_owned(), bytes }
+}
+
+/// A blob that is being written, for who writes to files.
+struct Writing(BlobWriter);
+
+impl Write for Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
