@@ -243,6 +243,34 @@ pub struct BuildImage {
     pub size: u64,
 }
 
+/// A build that is under way, or one that was: `GET /corten/builds`. Times in Unix nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildRecord {
+    pub reference: String,
+    /// For people: what was built.
+    pub name: String,
+    pub dockerfile: String,
+    pub target: String,
+    pub platform: String,
+    pub started: i64,
+    /// None as long as it goes on.
+    pub completed: Option<i64>,
+    /// Empty where nothing went wrong.
+    pub error: String,
+    /// Given up by its client.
+    pub canceled: bool,
+    pub steps: usize,
+    pub completed_steps: usize,
+    pub cached_steps: usize,
+    pub warnings: usize,
+    /// The digest of the image's manifest, where one was made, and its names.
+    pub image: String,
+    pub image_names: Vec<String>,
+    /// It stays however many come after it.
+    pub pinned: bool,
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildError {

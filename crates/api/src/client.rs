@@ -4,6 +4,7 @@
 
 mod archive;
 mod body;
+mod builds;
 mod connection;
 mod containers;
 mod error;

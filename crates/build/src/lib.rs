@@ -7,6 +7,7 @@ mod accounts;
 mod archive;
 mod base64;
 mod build;
+mod clip;
 mod context;
 mod copy;
 pub mod dockerfile;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use base64::base64;
 pub use build::{Built, Outcome, build};
+pub use clip::Clip;
 pub use context::definition;
 pub use error::{Error, Result};
 pub use material::{Material, MaterialKind};

@@ -4,16 +4,11 @@
 use crate::failure::Source;
 use crate::wire::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 use crate::wire::ops::{Position, Range, SourceInfo};
-use corten_build::{Event, Stream as Output};
+use corten_build::{Clip, Event, Stream as Output};
 use futures_util::Stream;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// What is kept of a step's output, as BuildKit has it; and of all steps.
-const STEP_BYTES_MAX: usize = 2 << 20;
-const BUILD_BYTES_MAX: usize = 32 << 20;
-const CLIPPED: &[u8] = b"\n[output clipped, log limit reached]\n";
 /// Events besides the output: states of steps and transfers.
 const EVENTS_MAX: usize = 1 << 20;
 
@@ -28,8 +23,7 @@ pub struct Board {
 #[derive(Default)]
 struct Known {
     responses: Vec<Arc<StatusResponse>>,
-    printed: HashMap<String, usize>,
-    printed_bytes: usize,
+    clip: Clip,
 }
 
 impl Board {
@@ -46,7 +40,7 @@ impl Board {
             // Nobody asks for it this way.
             Event::Failed(_) => return,
             Event::Log(log) => {
-                let Some(bytes) = self.known().clip(&log.vertex.to_string(), log.bytes) else { return };
+                let Some(bytes) = self.known().clip.keep(log.vertex, log.bytes) else { return };
                 let line = VertexLog {
                     vertex: log.vertex.to_string(),
                     timestamp: Some(log.at.into()),
@@ -89,26 +83,6 @@ impl Board {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    /// What of a step's output is kept.
-    fn clip(&mut self, step: &str, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let printed = self.printed.entry(step.to_owned()).or_default();
-        let room =
-            STEP_BYTES_MAX.saturating_sub(*printed).min(BUILD_BYTES_MAX.saturating_sub(self.printed_bytes));
-        if room == 0 {
-            return None;
-        }
-        if bytes.len() > room {
-            bytes.truncate(room);
-            bytes.extend_from_slice(CLIPPED);
-            *printed = STEP_BYTES_MAX;
-        }
-        *printed += bytes.len();
-        self.printed_bytes += bytes.len();
-        Some(bytes)
     }
 }
 

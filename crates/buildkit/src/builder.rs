@@ -4,11 +4,12 @@ use crate::asker::Asker;
 use crate::filters::Filters;
 use crate::output::Output;
 use async_trait::async_trait;
-use corten_build::{Options, Result, Teller};
+use corten_build::{Event, Options, Result, Teller};
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 #[async_trait]
 pub trait Builder: Send + Sync + 'static {
@@ -18,11 +19,60 @@ pub trait Builder: Send + Sync + 'static {
     /// Builds. Ends early when it is dropped, or when the teller's other end is.
     async fn build(&self, job: Job) -> Result<Built>;
 
+    /// Begins to record a build in the history; who tells of it tells the new teller.
+    fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller);
+
+    /// Builds under way, and the last ones that were; newest first.
+    async fn history(&self) -> Result<Vec<Past>>;
+
+    /// Changes with the history.
+    fn history_changes(&self) -> watch::Receiver<u64>;
+
+    /// What a build has told that is over.
+    async fn told(&self, reference: &str) -> Result<Vec<Event>>;
+
+    /// Keeps a build in the history, or no longer.
+    async fn pin(&self, reference: &str, pinned: bool) -> Result<()>;
+
+    /// Removes a build from the history.
+    async fn forget(&self, reference: &str) -> Result<()>;
+
     /// What the cache holds, clients' contexts included.
     async fn usage(&self) -> Result<Vec<Usage>>;
 
     /// Removes from the cache; what was removed.
     async fn prune(&self, wanted: Prune) -> Result<Vec<Usage>>;
+}
+
+/// A build that is being recorded. Dropped before its end is told, it was canceled.
+#[async_trait]
+pub trait Recording: Send {
+    /// All has been told, and nobody tells any more; the error where it failed.
+    async fn end(self: Box<Self>, outcome: std::result::Result<Built, String>);
+}
+
+/// A build of the history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    pub reference: String,
+    /// What was built, for people.
+    pub name: String,
+    pub dockerfile: String,
+    pub target: String,
+    pub platform: String,
+    pub started: Option<SystemTime>,
+    /// None as long as it goes on.
+    pub completed: Option<SystemTime>,
+    /// Empty where nothing went wrong.
+    pub error: String,
+    pub steps: usize,
+    pub completed_steps: usize,
+    pub cached_steps: usize,
+    pub warnings: usize,
+    /// The digest of the image, where one was made, and its names.
+    pub image: String,
+    pub image_names: Vec<String>,
+    pub is_pinned: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! is said by a header.
 
 mod answers;
+mod history;
 mod solve;
 
 use crate::builder::Builder;
@@ -10,8 +11,8 @@ use crate::jobs::{Job, Jobs};
 use crate::session::{Hello, SessionError, Sessions};
 use crate::tree::Store;
 use crate::wire::control::{
-    BuildHistoryEvent, BuildHistoryRequest, DiskUsageRequest, InfoRequest, ListWorkersRequest, PruneRequest,
-    SolveRequest, StatusRequest, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
+    BuildHistoryRequest, DiskUsageRequest, InfoRequest, ListWorkersRequest, PruneRequest, SolveRequest,
+    StatusRequest, UpdateBuildHistoryRequest,
 };
 use crate::wire::gateway::{self, EvaluateRequest, InputsRequest, InputsResponse, PingRequest};
 use crate::wire::session::{BytesMessage, HealthCheckRequest, HealthCheckResponse};
@@ -83,8 +84,16 @@ impl Handler for Controller {
             }
             ("/moby.buildkit.v1.Control", "Status") => {
                 let answer = |call: tonic::Request<StatusRequest>| async move {
-                    let job = this.jobs.find(&call.get_ref().r#ref).await?;
-                    Ok(job.board.clone().watch().map(Ok))
+                    let reference = &call.get_ref().r#ref;
+                    let board = match this.jobs.known_now(reference) {
+                        Some(job) => Some(job.board.clone()),
+                        None => this.told_by(reference).await,
+                    };
+                    let board = match board {
+                        Some(board) => board,
+                        None => this.jobs.find(reference).await?.board.clone(),
+                    };
+                    Ok(board.watch().map(Ok))
                 };
                 grpc::server_streaming(request, answer).await
             }
@@ -111,17 +120,13 @@ impl Handler for Controller {
                 grpc::server_streaming(request, answer).await
             }
             ("/moby.buildkit.v1.Control", "ListenBuildHistory") => {
-                let answer = |_: tonic::Request<BuildHistoryRequest>| async {
-                    let refusal = Status::unimplemented("this engine keeps no history of builds");
-                    Err::<futures_util::stream::Empty<Result<BuildHistoryEvent, Status>>, _>(refusal)
-                };
+                let answer =
+                    |call: tonic::Request<BuildHistoryRequest>| this.listen_history(call.into_inner());
                 grpc::server_streaming(request, answer).await
             }
             ("/moby.buildkit.v1.Control", "UpdateBuildHistory") => {
-                let answer = |_: tonic::Request<UpdateBuildHistoryRequest>| async {
-                    let refusal = Status::unimplemented("this engine keeps no history of builds");
-                    Err::<UpdateBuildHistoryResponse, _>(refusal)
-                };
+                let answer =
+                    |call: tonic::Request<UpdateBuildHistoryRequest>| this.update_history(call.into_inner());
                 grpc::unary(request, answer).await
             }
             ("/moby.buildkit.v1.frontend.LLBBridge", "Ping") => {

@@ -52,6 +52,11 @@ impl Jobs {
         Ok(Running { jobs: self.clone(), reference: reference.to_owned(), job })
     }
 
+    /// The build with that reference, if it has begun.
+    pub fn known_now(&self, reference: &str) -> Option<Arc<Job>> {
+        self.known().get(reference).cloned()
+    }
+
     /// The build with that reference.
     pub async fn find(&self, reference: &str) -> Result<Arc<Job>, Status> {
         let mut begun = self.begun.subscribe();

@@ -23,7 +23,7 @@ mod tree;
 mod wire;
 
 pub use asker::Asker;
-pub use builder::{Builder, Built, Image, Job, Manifest, Prune, Usage, Worker};
+pub use builder::{Builder, Built, Image, Job, Manifest, Past, Prune, Recording, Usage, Worker};
 pub use controller::Controller;
 pub use filters::Filters;
 pub use output::{Form, Output};

@@ -4,9 +4,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use corten_build::{Error, Event, Log, Result, Stream, Vertex};
+use corten_build::{Error, Event, Log, Result, Stream, Teller, Vertex};
 use corten_buildkit::{
-    Builder, Built, Controller, Image, Job, Manifest, Output, Prune, Store, Usage, Worker,
+    Builder, Built, Controller, Image, Job, Manifest, Output, Past, Prune, Recording, Store, Usage, Worker,
 };
 use corten_image::{Digest, Platform};
 use http_body_util::Full;
@@ -30,6 +30,18 @@ use tokio::runtime::Runtime;
 /// What the builder was given, as text.
 type Seen = Arc<Mutex<Vec<String>>>;
 
+/// A build that is in no history.
+struct Noted(Past);
+
+#[async_trait]
+impl Recording for Noted {
+    async fn end(self: Box<Self>, outcome: std::result::Result<Built, String>) {
+        if let Err(error) = outcome {
+            assert!(!error.is_empty(), "{}", self.0.reference);
+        }
+    }
+}
+
 /// Reads the context, and does what the Dockerfile's first line says after `#`.
 struct Reader {
     seen: Seen,
@@ -51,6 +63,30 @@ impl Builder for Reader {
             platforms: vec![Platform::new("linux", "amd64", None)],
             version: "0.1.0".into(),
         }
+    }
+
+    fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller) {
+        (Box::new(Noted(about)), teller)
+    }
+
+    async fn history(&self) -> Result<Vec<Past>> {
+        Ok(Vec::new())
+    }
+
+    fn history_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+
+    async fn told(&self, reference: &str) -> Result<Vec<Event>> {
+        Err(Error::NotFound(reference.to_owned()))
+    }
+
+    async fn pin(&self, reference: &str, _: bool) -> Result<()> {
+        Err(Error::NotFound(reference.to_owned()))
+    }
+
+    async fn forget(&self, reference: &str) -> Result<()> {
+        Err(Error::NotFound(reference.to_owned()))
     }
 
     async fn build(&self, job: Job) -> Result<Built> {

@@ -4,19 +4,22 @@
 use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
-use corten_build::{Error, Options, Result, Teller, Told};
+use corten_api::build::BuildRecord;
+use corten_build::{Error, Event, Options, Result, Teller, Told};
 use corten_buildkit::{
-    Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Prune, Store, Usage, Worker,
+    Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Past, Prune, Recording, Store, Usage,
+    Worker,
 };
 use corten_engine::{
-    BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine, ErrorKind,
-    check_split,
+    BuildEnd, BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine,
+    ErrorKind, check_split,
 };
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tonic::Status;
 
 /// The engine's side of the protocol.
@@ -111,6 +114,33 @@ impl Builder for EngineBuilder {
         Ok(Built { image })
     }
 
+    fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller) {
+        let Past { reference, name, dockerfile, target, platform, .. } = about;
+        let about = BuildRecord { reference, name, dockerfile, target, platform, ..BuildRecord::default() };
+        let (recording, teller) = self.engine.record_build(about, teller);
+        (Box::new(EngineRecording(recording)), teller)
+    }
+
+    async fn history(&self) -> Result<Vec<Past>> {
+        Ok(self.engine.build_history().await.map_err(internal)?.into_iter().map(past).collect())
+    }
+
+    fn history_changes(&self) -> watch::Receiver<u64> {
+        self.engine.build_history_changes()
+    }
+
+    async fn told(&self, reference: &str) -> Result<Vec<Event>> {
+        self.engine.build_history_events(reference).await.map_err(internal)
+    }
+
+    async fn pin(&self, reference: &str, pinned: bool) -> Result<()> {
+        self.engine.build_history_pin(reference, pinned).await.map_err(internal)
+    }
+
+    async fn forget(&self, reference: &str) -> Result<()> {
+        self.engine.build_history_remove(reference).await.map_err(internal)
+    }
+
     async fn usage(&self) -> Result<Vec<Usage>> {
         Ok(self.engine.build_cache().await.map_err(internal)?.iter().map(usage).collect())
     }
@@ -140,6 +170,47 @@ fn check(output: &Output, options: &Options) -> Result<()> {
             "docker exporter does not currently support exporting manifest lists: use type=oci".to_owned(),
         )),
         _ => Ok(()),
+    }
+}
+
+struct EngineRecording(corten_engine::Recording);
+
+#[async_trait]
+impl Recording for EngineRecording {
+    async fn end(self: Box<Self>, outcome: std::result::Result<Built, String>) {
+        let end = match outcome {
+            Err(error) => BuildEnd::Failed(error),
+            Ok(built) => {
+                let image = built.image.as_ref();
+                BuildEnd::Done {
+                    image: image.map(|image| image.manifest.digest.to_string()).unwrap_or_default(),
+                    names: image.map(|image| image.names.clone()).unwrap_or_default(),
+                }
+            }
+        };
+        self.0.end(end).await;
+    }
+}
+
+fn past(record: BuildRecord) -> Past {
+    let time =
+        |nanoseconds: i64| UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or_default());
+    Past {
+        reference: record.reference,
+        name: record.name,
+        dockerfile: record.dockerfile,
+        target: record.target,
+        platform: record.platform,
+        started: Some(time(record.started)),
+        completed: record.completed.map(time),
+        error: record.error,
+        steps: record.steps,
+        completed_steps: record.completed_steps,
+        cached_steps: record.cached_steps,
+        warnings: record.warnings,
+        image: record.image,
+        image_names: record.image_names,
+        is_pinned: record.pinned,
     }
 }
 

@@ -131,6 +131,10 @@ fn core() -> Vec<Route> {
         GET "/corten/stats" 24 Works resources::batch_stats, "the use of resources of all containers at once, every second";
         POST "/corten/build" 24 Works build::own_build, "build an image: request and events as JSON (crates/api/src/build.rs)";
         POST "/corten/build/agents/{connection}" 24 Works build::agent, "connect the SSH agent that a build has asked for";
+        GET "/corten/builds" 24 Works build::history, "builds under way, and the last ones that were";
+        GET "/corten/builds/{reference}/log" 24 Works build::log, "what a build told, an event per line";
+        POST "/corten/builds/{reference}/pin" 24 Works build::pin, "keep a build in the history, or no longer (`pinned`)";
+        DELETE "/corten/builds/{reference}" 24 Works build::forget, "remove a build from the history";
         POST "/corten/images/create-base" 24 Works own::create_base, "a base image from the host's distribution";
         POST "/corten/volumes/{name}/clone" 24 Works volumes::clone, "another volume (`to`) with the same files; `live`";
         GET "/corten/volumes/{name}/export" 24 Works volumes::export, "its files as a tar archive";

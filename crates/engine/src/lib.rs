@@ -43,8 +43,8 @@ use corten_sys::private;
 use tokio::sync::watch;
 
 pub use build::{
-    BuildWish, BuiltTree, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule,
-    Callback, check_split,
+    BuildEnd, BuildWish, BuiltTree, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval,
+    CacheRule, Callback, Recording, build_event, check_split,
 };
 pub use container::{Archive, AttachTicket, Connection, Export, LogStream, Upload};
 pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};
@@ -188,7 +188,8 @@ impl Engine {
         let collector = Collector::start(store.clone(), images.clone(), places)
             .map_err(|e| Error::internal(format!("start the collector: {e}")))?;
         let mounts = build::CacheMounts::new(root.join("build/caches"), store.clone());
-        let builds = build::Builds::new(mounts, images.clone());
+        let history = build::History::new(root.join("build/history"), store.clone());
+        let builds = build::Builds::new(mounts, images.clone(), history);
         Ok(Self {
             inner: Arc::new(Inner {
                 instance,

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 /// What each version adds to the one before it: the first makes a new database, and one of an older version gets the rest.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     "
 CREATE TABLE container (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE volume (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -29,6 +29,8 @@ CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     "ALTER TABLE garbage ADD COLUMN volumes TEXT NOT NULL DEFAULT '[]';",
     // The directories of builds' cache mounts.
     "CREATE TABLE cache_mount (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;",
+    // Builds that are over.
+    "CREATE TABLE build (reference TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;",
 ];
 
 pub struct StateStore {
@@ -188,6 +190,18 @@ impl StateStore {
 
     pub fn remove_cache_mount(&self, name: &str) -> Result<()> {
         self.remove("DELETE FROM cache_mount WHERE name = ?1", name)
+    }
+
+    pub fn builds<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.records("SELECT record FROM build")
+    }
+
+    pub fn put_build(&self, reference: &str, record: &impl Serialize) -> Result<()> {
+        self.put("INSERT OR REPLACE INTO build (reference, record) VALUES (?1, ?2)", reference, record)
+    }
+
+    pub fn remove_build(&self, reference: &str) -> Result<()> {
+        self.remove("DELETE FROM build WHERE reference = ?1", reference)
     }
 
     pub fn networks<T: DeserializeOwned>(&self) -> Result<Vec<T>> {

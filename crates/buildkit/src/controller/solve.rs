@@ -4,7 +4,7 @@ use super::Controller;
 use crate::asker::Asker;
 use crate::attributes::Attributes;
 use crate::bridge;
-use crate::builder::{self, Built, Image};
+use crate::builder::{self, Built, Image, Past};
 use crate::failure::{Failure, Source, status};
 use crate::jobs::Job;
 use crate::output::Output;
@@ -127,6 +127,7 @@ impl Controller {
         let session = self.sessions.find(&job.session).await.map_err(Failure::from)?;
         let source = Arc::new(OnceLock::new());
         let (teller, pass_on) = watched(job, source.clone());
+        let (recording, teller) = self.builder.record(about(reference, &attributes), teller);
         let client = session.clone();
         let work = async {
             let asker =
@@ -142,12 +143,27 @@ impl Controller {
         let built = async {
             // Both to their ends: what was told last is passed on before the build counts as done.
             let (built, ()) = tokio::join!(work, pass_on);
+            let told = |failure: &Failure| failure.0.message().to_owned();
+            recording.end(built.as_ref().map(Built::clone).map_err(told)).await;
             built
         };
         tokio::select! {
             built = built => Ok(SolveResponse { exporter_response: response(&built?) }),
             () = session.closed() => Err(status(&Error::Canceled, None)),
         }
+    }
+}
+
+/// What is known of a build when it begins.
+fn about(reference: &str, attributes: &Attributes) -> Past {
+    let options = &attributes.options;
+    Past {
+        reference: reference.to_owned(),
+        name: options.tags.first().cloned().unwrap_or_default(),
+        dockerfile: options.dockerfile.clone(),
+        target: options.target.clone(),
+        platform: options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        ..Past::default()
     }
 }
 

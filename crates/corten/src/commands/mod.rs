@@ -107,8 +107,20 @@ const ARTIFACT: &[Entry] = &[
     verb::<artifact::PushArtifact>("push"),
 ];
 
-const BUILDER: &[Entry] =
-    &[verb::<build::Build>("build"), verb::<builder::Du>("du"), verb::<builder::Prune>("prune")];
+const BUILDER: &[Entry] = &[
+    verb::<build::Build>("build"),
+    verb::<builder::Du>("du"),
+    group("history", "Look at builds that were", BUILDER_HISTORY),
+    verb::<builder::Prune>("prune"),
+];
+
+const BUILDER_HISTORY: &[Entry] = &[
+    verb::<builder::history::Logs>("logs"),
+    verb::<builder::history::Ls>("ls").or(&["list"]),
+    verb::<builder::history::Pin>("pin"),
+    verb::<builder::history::Rm>("rm").or(&["remove"]),
+    verb::<builder::history::Unpin>("unpin"),
+];
 
 const CONTAINER: &[Entry] = &[
     verb::<container::Attach>("attach"),

@@ -3,8 +3,10 @@
 mod agents;
 mod asker;
 mod classic;
+mod history;
 mod own;
 
 pub use agents::agent;
 pub use classic::{build, prune};
+pub use history::{forget, history, log, pin};
 pub use own::build as own_build;

@@ -5,8 +5,10 @@ mod agent;
 mod cache;
 mod callbacks;
 mod context;
+mod events;
 mod fetch;
 mod git;
+mod history;
 mod outputs;
 mod progress;
 mod reproducible;
@@ -35,6 +37,9 @@ use crate::image::{PullWish, failed};
 pub(crate) use cache::{Builds, CacheMounts};
 pub use cache::{CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule};
 pub use callbacks::Callback;
+pub use events::told as build_event;
+pub(crate) use history::History;
+pub use history::{BuildEnd, Recording};
 pub use outputs::{BuiltTree, check_split};
 
 /// What a client wants to have built, and with whose names at registries.

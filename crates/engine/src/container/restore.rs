@@ -45,6 +45,7 @@ impl Engine {
         }
         self.sweep_directories();
         self.sweep_unpacked_archives();
+        self.sweep_build_history();
         let endpoints: Vec<RestoredSandbox> = living.iter().map(|c| restored(&c.read())).collect();
         let mut found = Vec::new();
         for container in living {

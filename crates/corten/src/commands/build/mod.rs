@@ -23,7 +23,7 @@ use crate::output;
 use call::Call;
 use outputs::{Place, Sink};
 use request::Asked;
-use show::{Mode, Show};
+pub use show::{Mode, Show};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Build {

@@ -1,6 +1,7 @@
 //! What builds leave for the next ones: listed and pruned.
 
 mod du;
+pub mod history;
 mod prune;
 pub mod record;
 

@@ -7,10 +7,11 @@ use crate::handlers::transfer::with_progress;
 use crate::http::body::ok;
 use crate::http::{ApiError, Call, Reply};
 use corten_api::auth::AuthConfig;
+use corten_api::build::BuildRecord;
 use corten_api::stream::JsonMessage;
 use corten_api::{base64, json};
 use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Vertex};
-use corten_engine::{BuildWish, CacheBounds, Engine};
+use corten_engine::{BuildEnd, BuildWish, CacheBounds, Engine};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -53,6 +54,14 @@ async fn run(
     drop(tree);
     let sent = Sent { trees: HashMap::from(trees), secrets: BTreeMap::new(), agents: HashMap::new() };
     let (teller, mut told) = mpsc::channel(EVENTS_MAX);
+    let about = BuildRecord {
+        name: wish.options.tags.first().cloned().unwrap_or_else(|| "-".to_owned()),
+        dockerfile: wish.options.dockerfile.clone(),
+        target: wish.options.target.clone(),
+        platform: wish.options.platforms.first().map(ToString::to_string).unwrap_or_default(),
+        ..BuildRecord::default()
+    };
+    let (recording, teller) = engine.record_build(about, teller);
     let shown = {
         let progress = progress.clone();
         async move {
@@ -73,6 +82,14 @@ async fn run(
         }
     };
     let (built, ()) = tokio::join!(engine.build(wish, Arc::new(sent), teller), shown);
+    let end = match &built {
+        Ok(built) => BuildEnd::Done {
+            image: built.target.as_ref().map(|target| target.digest.to_string()).unwrap_or_default(),
+            names: tags.clone(),
+        },
+        Err(error) => BuildEnd::Failed(error.to_string()),
+    };
+    recording.end(end).await;
     let built = match built {
         Ok(built) => built,
         Err(error) => {

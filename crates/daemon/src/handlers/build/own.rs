@@ -10,14 +10,14 @@ use bytes::Bytes;
 use corten_api::auth::AuthConfig;
 use corten_api::base64;
 use corten_api::build::{
-    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildFailed, BuildImage,
-    BuildLog, BuildNamedContext, BuildOutput, BuildRequest, BuildStatus, BuildVertex, BuildWarning,
+    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildImage,
+    BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
 };
 use corten_build::{
     Answer, Asker, Built, Debug, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network,
-    NoCache, Options, Question, Stream, Teller, Told, Tree,
+    NoCache, Options, Question, Teller, Told, Tree,
 };
-use corten_engine::{BuildWish, Engine, check_split};
+use corten_engine::{BuildEnd, BuildWish, Engine, check_split};
 use corten_image::{Digest, Platform, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
@@ -25,7 +25,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// A request holds a Dockerfile and secrets.
@@ -79,6 +78,7 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         return end(reader, &answer, answered).await;
     }
     let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
+    let (recording, teller) = engine.record_build(about(&request), teller);
     let forwarded = {
         let answer = answer.clone();
         async move {
@@ -86,7 +86,7 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
                 tokio::select! {
                     event = told.recv() => {
                         let Some(event) = event else { return };
-                        if answer.send(wire(event).into()).await.is_err() {
+                        if answer.send(corten_engine::build_event(event).into()).await.is_err() {
                             return;
                         }
                     }
@@ -136,6 +136,8 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
     let (outcome, ()) = tokio::join!(outcome, forwarded);
     let last = match outcome {
         Ok((built, names)) => {
+            let image = built.target.as_ref().map(|target| target.digest.to_string()).unwrap_or_default();
+            recording.end(BuildEnd::Done { image, names: names.clone() }).await;
             BuildEvent::Image(built.target.as_ref().map_or_else(BuildImage::default, |target| BuildImage {
                 id: built.id().map(|id| id.to_string()).unwrap_or_default(),
                 names,
@@ -144,9 +146,27 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
                 size: target.size,
             }))
         }
-        Err(error) => BuildEvent::Error(error),
+        Err(error) => {
+            recording.end(BuildEnd::Failed(error.message.clone())).await;
+            BuildEvent::Error(error)
+        }
     };
     end(reader, &answer, last).await;
+}
+
+/// What is known of a build when it begins.
+fn about(request: &BuildRequest) -> BuildRecord {
+    let name = match &request.context {
+        BuildContext::Directory(directory) => Path::new(&directory.path).file_name(),
+        _ => None,
+    };
+    BuildRecord {
+        name: name.map_or_else(|| "-".to_owned(), |name| name.to_string_lossy().into_owned()),
+        dockerfile: request.definition.name.clone(),
+        target: request.target.clone(),
+        platform: request.platform.clone(),
+        ..BuildRecord::default()
+    }
 }
 
 /// Sends the last event, when the client has nothing more to send: else the connection would break under it.
@@ -367,42 +387,4 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
             Err(format!("network mode {other:?} is not supported for a build: use default, none or host"))
         }
     }
-}
-
-fn wire(event: Event) -> BuildEvent {
-    match event {
-        Event::Vertex(vertex) => BuildEvent::Vertex(BuildVertex {
-            digest: vertex.id.to_string(),
-            inputs: vertex.inputs.iter().map(ToString::to_string).collect(),
-            name: vertex.name,
-            started: vertex.started.map(nanoseconds),
-            completed: vertex.completed.map(nanoseconds),
-            cached: vertex.is_cached,
-            error: vertex.error,
-        }),
-        Event::Log(log) => BuildEvent::Log(BuildLog {
-            vertex: log.vertex.to_string(),
-            stream: if log.stream == Stream::Stderr { 2 } else { 1 },
-            data: base64::encode(&log.bytes),
-            timestamp: nanoseconds(log.at),
-        }),
-        Event::Status(status) => BuildEvent::Status(BuildStatus {
-            vertex: status.vertex.to_string(),
-            id: status.id,
-            current: status.current_bytes,
-            total: status.total_bytes,
-            started: nanoseconds(status.started),
-            completed: status.completed.map(nanoseconds),
-        }),
-        Event::Failed(container) => BuildEvent::Failed(BuildFailed { container }),
-        Event::Warning(warning) => {
-            let (first_line, last_line) = warning.lines.unwrap_or_default();
-            let (rule, short, detail, url) = (warning.rule, warning.short, warning.detail, warning.url);
-            BuildEvent::Warning(BuildWarning { rule, short, detail, url, first_line, last_line })
-        }
-    }
-}
-
-fn nanoseconds(time: SystemTime) -> i64 {
-    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
 }

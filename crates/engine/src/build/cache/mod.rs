@@ -15,6 +15,7 @@ use corten_api::disk::{BuildCache, BuildCachePruneReport};
 use corten_api::filters::Filters;
 
 use super::callbacks::Callbacks;
+use super::history::History;
 use super::turns::Turns;
 use crate::Engine;
 use crate::error::Result;
@@ -37,10 +38,11 @@ pub(crate) struct Builds {
     contexts: OnceLock<Arc<dyn CachePart>>,
     turn: budget::Turn,
     pub callbacks: Callbacks,
+    pub history: Arc<History>,
 }
 
 impl Builds {
-    pub fn new(mounts: CacheMounts, images: Arc<corten_image::Store>) -> Builds {
+    pub fn new(mounts: CacheMounts, images: Arc<corten_image::Store>, history: History) -> Builds {
         Builds {
             fingerprints: Arc::default(),
             mounts: Arc::new(mounts),
@@ -50,6 +52,7 @@ impl Builds {
             contexts: OnceLock::new(),
             turn: budget::Turn::default(),
             callbacks: Callbacks::default(),
+            history: Arc::new(history),
         }
     }
 
