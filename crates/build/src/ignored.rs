@@ -1,6 +1,6 @@
 //! What of a tree is left out, as [`Filter`]s: by `.dockerignore`, and by `--exclude`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_image::build::{Filter, Verdict};
 
@@ -10,16 +10,39 @@ use crate::ignore::{Ignore, Matches};
 /// What patterns leave out.
 pub struct Ignored {
     patterns: Ignore,
+    /// The directories on the way to the one that was asked about last, and what matches them: walks go directory by directory.
+    way: Mutex<Vec<(String, Matches)>>,
 }
 
 impl Ignored {
     /// Of a `.dockerignore`.
     pub fn parse(text: &str) -> Result<Ignored> {
         let patterns = Ignore::parse(text);
-        Ok(Ignored {
-            patterns: patterns
-                .map_err(|error| Error::Invalid(format!("error reading .dockerignore: {error}")))?,
-        })
+        let patterns =
+            patterns.map_err(|error| Error::Invalid(format!("error reading .dockerignore: {error}")))?;
+        Ok(Ignored::new(patterns))
+    }
+
+    fn new(patterns: Ignore) -> Ignored {
+        Ignored { patterns, way: Mutex::default() }
+    }
+
+    /// What matches a path, by what matches the directories above it.
+    fn matches(&self, path: &str) -> Matches {
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_above =
+            |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        while way.last().is_some_and(|(directory, _)| !is_above(directory)) {
+            way.pop();
+        }
+        let known = way.last().map_or(0, |(directory, _)| directory.len() + 1);
+        for end in path[known..].match_indices('/').map(|(end, _)| known + end) {
+            let above = way.last().map(|(_, matches)| matches);
+            let matches = self.patterns.below(above.unwrap_or(&Matches::default()), &path[..end]);
+            way.push((path[..end].to_owned(), matches));
+        }
+        let above = way.last().map(|(_, matches)| matches);
+        self.patterns.below(above.unwrap_or(&Matches::default()), path)
     }
 }
 
@@ -30,11 +53,7 @@ impl Filter for Ignored {
             return Verdict::Take;
         }
         let path = String::from_utf8_lossy(path);
-        let mut matches = Matches::default();
-        for (end, _) in path.match_indices('/') {
-            matches = self.patterns.below(&matches, &path[..end]);
-        }
-        matches = self.patterns.below(&matches, &path);
+        let matches = self.matches(&path);
         match matches.excluded() {
             false => Verdict::Take,
             true if is_directory && self.patterns.may_include_below(&matches, &path) => Verdict::Look,
@@ -67,7 +86,7 @@ impl Excluding {
             true => [source, b"/"].concat(),
             false => above().to_vec(),
         };
-        Ok(Excluding { inner, patterns: Ignored { patterns }, base })
+        Ok(Excluding { inner, patterns: Ignored::new(patterns), base })
     }
 }
 

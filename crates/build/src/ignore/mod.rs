@@ -5,10 +5,12 @@
 //! walks the files asks, directory by directory.
 
 mod glob;
+mod index;
 mod pattern;
 
 pub use glob::{BadPattern, Glob, has_wildcards};
 
+use index::Index;
 use pattern::Pattern;
 
 /// Docker's bound for one line.
@@ -39,6 +41,7 @@ impl IgnoreError {
 #[derive(Clone, Debug, Default)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
+    index: Index,
 }
 
 /// Which patterns match a path, for deciding about what lies below it.
@@ -56,12 +59,6 @@ impl Matches {
 
     fn get(&self, index: usize) -> bool {
         self.bits.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
-    }
-
-    fn set(&mut self, index: usize) {
-        if let Some(word) = self.bits.get_mut(index / 64) {
-            *word |= 1 << (index % 64);
-        }
     }
 }
 
@@ -95,7 +92,7 @@ impl Ignore {
             let text = if inverts && (text == "/" || line == "!") { "" } else { text };
             patterns.extend(pattern(text, inverts, number)?);
         }
-        Ok(Ignore { patterns })
+        Ok(Ignore::new(patterns))
     }
 
     /// Takes patterns that stand in no file, as `COPY --exclude` does: no comments, and a leading slash stays.
@@ -112,7 +109,11 @@ impl Ignore {
                 known.extend(pattern(text, inverts, 0)?);
             }
         }
-        Ok(Ignore { patterns: known })
+        Ok(Ignore::new(known))
+    }
+
+    fn new(patterns: Vec<Pattern>) -> Ignore {
+        Ignore { index: Index::new(&patterns), patterns }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -141,17 +142,26 @@ impl Ignore {
     /// What matches `path`, whose directory's matches are `parent`. Walkers carry this along instead of asking
     /// [`Ignore::excludes`] about each path from the root on; they start with `Matches::default()`.
     pub fn below(&self, parent: &Matches, path: &str) -> Matches {
-        let mut matches = Matches { bits: vec![0; self.patterns.len().div_ceil(64)], excluded: false };
-        for (index, pattern) in self.patterns.iter().enumerate() {
-            // What would change nothing isn't looked at, and counts as no match for what lies below, either. A pattern
-            // that takes back a directory thus does so only if it was excluded by then.
-            let matched = parent.get(index) || (pattern.inverts == matches.excluded && pattern.matches(path));
-            if matched {
-                matches.set(index);
-                matches.excluded = !pattern.inverts;
+        let mut excluded = false;
+        let mut bits = self.index.candidates(path, &parent.bits);
+        for (number, word) in bits.iter_mut().enumerate() {
+            let mut candidates = *word;
+            while candidates != 0 {
+                let (at, bit) =
+                    (candidates.trailing_zeros() as usize, candidates & candidates.wrapping_neg());
+                candidates ^= bit;
+                let index = number * 64 + at;
+                let pattern = &self.patterns[index];
+                // What would change nothing isn't looked at, and counts as no match for what lies below, either. A pattern
+                // that takes back a directory thus does so only if it was excluded by then.
+                if parent.get(index) || (pattern.inverts == excluded && pattern.matches(path)) {
+                    excluded = !pattern.inverts;
+                } else {
+                    *word ^= bit;
+                }
             }
         }
-        matches
+        Matches { bits, excluded }
     }
 
     /// Whether anything below an excluded directory can be included, so that it must be looked into.

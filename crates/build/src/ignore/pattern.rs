@@ -44,6 +44,28 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), inverts, kind })
     }
 
+    /// The name with which every path begins that it matches, if there is one.
+    pub fn first_name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Exact => self.text.split('/').next(),
+            Kind::Prefix(prefix) | Kind::States { prefix, .. } => {
+                prefix.split_once('/').map(|(first, _)| first)
+            }
+            Kind::Suffix(_) => None,
+        }
+    }
+
+    /// The name with which every path ends that it matches, if there is one.
+    pub fn last_name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Exact => self.text.rsplit('/').next(),
+            Kind::Suffix(suffix) | Kind::States { suffix, .. } => {
+                suffix.rsplit_once('/').map(|(_, last)| last)
+            }
+            Kind::Prefix(_) => None,
+        }
+    }
+
     pub fn matches(&self, path: &str) -> bool {
         match &self.kind {
             Kind::Exact => path == self.text,
