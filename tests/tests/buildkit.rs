@@ -234,3 +234,42 @@ fn several_platforms_make_one_index() {
     said.fails(1);
     assert!(told.contains("manifest lists"), "{told}");
 }
+
+#[test]
+fn a_cache_travels_by_a_registry() {
+    let site = Site::new(
+        "FROM busybox\nRUN --mount=type=cache,target=/count echo x >>/count/runs && echo one >/one\n",
+    );
+    let place = TempDir::new().expect("a place");
+    let registry = corten_tests::registry::TestRegistry::start(&place.path().join("data"), &[]);
+    let name = format!("{}/cache:ci", registry.address());
+    let runs = || {
+        let mounts =
+            fs::read_dir(site.engine.data_root().join("build/caches")).expect("cache mounts").flatten();
+        let texts = mounts.filter_map(|mount| fs::read_to_string(mount.path().join("runs")).ok());
+        texts.map(|text| text.lines().count()).sum::<usize>()
+    };
+    let export = ["--cache-to", &format!("type=registry,ref={name},mode=max"), "-t", "t"];
+    let said = site.docker(&[&["buildx", "build", "--progress=plain"], &export[..], &[site.path()]].concat());
+    assert!(said.stderr.contains("exporting build cache to"), "{}", said.stderr);
+    said.ok();
+    site.docker(&["buildx", "prune", "-f", "--filter", "type=regular"]).ok();
+    let forget = || {
+        site.engine.docker(&["rmi", "-f", "t"]).ok();
+        site.docker(&["buildx", "prune", "-a", "-f", "--filter", "type=regular"]).ok();
+    };
+    forget();
+    let said = site.build(&["-t", "t", "--cache-from", &name]);
+    assert!(
+        said.stderr.contains("CACHED") && said.stderr.contains("importing build cache from"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
+    assert_eq!((runs(), site.print(&["cat", "/one"])), (1, "one".to_owned()));
+    // One that is not there is told of, and no more.
+    forget();
+    let nothing = format!("type=registry,ref={}/nothing", registry.address());
+    site.build(&["-t", "t", "--cache-from", &nothing]).ok();
+    assert_eq!(runs(), 2);
+}

@@ -40,6 +40,9 @@ pub struct BuildRequest {
     pub agents: Vec<String>,
     /// By the registry's address.
     pub auths: BTreeMap<String, AuthConfig>,
+    /// Caches whose steps count as done, and where this build's steps go as one.
+    pub cache_from: Vec<BuildCachePlace>,
+    pub cache_to: Vec<BuildCachePlace>,
     /// Builds twice without remembered steps, and fails where the two differ.
     pub verify_reproducible: bool,
     /// The client looks into the container of a step that fails ([`BuildEvent::Failed`]).
@@ -62,6 +65,16 @@ impl BuildRequest {
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildDebug {
     pub tty: bool,
+}
+
+/// Where a build cache is, in the keys of BuildKit's clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildCachePlace {
+    /// `registry`
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub keys: BTreeMap<String, String>,
 }
 
 /// One thing that becomes of the outcome.

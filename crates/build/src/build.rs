@@ -6,13 +6,14 @@ use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_image::build::{BuildSession, Graft, Part, StepLayer};
+use corten_image::build::{BuildSession, Graft, Part, Stack, StepLayer};
 use corten_image::config::ImageConfig;
 use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Image, ImageId, Platform, Reference};
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending, try_join_all};
 use tokio::sync::OnceCell;
 
+use crate::cache::DoneStep;
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile, Stage};
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Built {
     /// Whether it was asked for as one of several platforms, or as several.
     pub is_of_several: bool,
     pub session: Arc<BuildSession>,
+    /// Who has done it, and knows of layers that are not here.
+    pub worker: Arc<dyn Worker>,
 }
 
 impl Built {
@@ -54,6 +57,8 @@ pub struct Outcome {
     pub stages: Vec<(String, Arc<State>)>,
     /// What went in from outside.
     pub materials: Vec<Material>,
+    /// The steps that were done or found.
+    pub steps: Vec<DoneStep>,
 }
 
 /// Builds what the Dockerfile says, and an image of it unless `only_files`.
@@ -90,9 +95,9 @@ pub async fn build(
         dockerfile,
     };
     let shared = Arc::new(shared);
-    let builds: Vec<Build> =
+    let mut builds: Vec<Build> =
         targets.into_iter().map(|platform| Build::new(&shared, platform)).collect::<Result<_>>()?;
-    let outcomes = try_join_all(builds.iter().map(|build| build.run(target))).await?;
+    let outcomes = try_join_all(builds.iter_mut().map(|build| build.run(target))).await?;
     let (mut image, mut made_as) = (None, None);
     if !only_files {
         let mut told =
@@ -105,8 +110,9 @@ pub async fn build(
     if !used.is_empty() {
         shared.session.note_used(&used)?;
     }
-    let (session, is_of_several) = (shared.session.clone(), shared.is_of_several);
-    Ok(Built { outcomes, image, target: made_as, is_of_several, session })
+    let (session, worker, is_of_several) =
+        (shared.session.clone(), shared.worker.clone(), shared.is_of_several);
+    Ok(Built { outcomes, image, target: made_as, is_of_several, session, worker })
 }
 
 /// Tells what could be better in the Dockerfile; an error where that is to be one.
@@ -220,6 +226,8 @@ pub struct Build {
     pub platform: Platform,
     stages: Vec<OnceCell<Arc<State>>>,
     materials: Mutex<BTreeSet<Material>>,
+    /// What a cache of this build would have.
+    done: Mutex<Vec<DoneStep>>,
 }
 
 impl Deref for Build {
@@ -239,12 +247,13 @@ impl Build {
             platform,
             stages: stages.iter().map(|_| OnceCell::new()).collect(),
             materials: Mutex::default(),
+            done: Mutex::default(),
         })
     }
 
     /// Does the target stage, and all that it needs.
-    async fn run(&self, target: usize) -> Result<Outcome> {
-        let mut state = State::clone(&*self.stage(target).await?);
+    async fn run(&mut self, target: usize) -> Result<Outcome> {
+        let mut state = self.finished(target).await?;
         for (name, value) in &self.options.labels {
             state.config().labels.insert(name.clone(), value.clone());
         }
@@ -259,6 +268,7 @@ impl Build {
             state,
             stages: stages.collect(),
             materials: materials.into_iter().collect(),
+            steps: self.done.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
     }
 
@@ -286,6 +296,47 @@ impl Build {
             true => Digest::of(format!("{} {name}", self.platform).as_bytes()),
             false => Digest::of(name.as_bytes()),
         }
+    }
+
+    /// What the target becomes, with all its layers here. Where a cache has promised what it doesn't have the build begins anew: what
+    /// was found on top of it counts no more.
+    async fn finished(&mut self, target: usize) -> Result<State> {
+        loop {
+            self.stages = self.dockerfile.stages.iter().map(|_| OnceCell::new()).collect();
+            self.done = Mutex::default();
+            match self.whole(target).await {
+                Err(error) if matches!(error.cause(), Error::Lost) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn whole(&self, target: usize) -> Result<State> {
+        let state = State::clone(&*self.stage(target).await?);
+        if !state.stack.absent().is_empty() {
+            let (id, place) = (self.id("import"), self.place(&self.platform));
+            let name = format!("{place}importing layers of the build cache");
+            let mut told = Told::new(&self.teller, id, name, Vec::new());
+            told.start().await?;
+            let brought = self.bring(&state.stack, &told).await;
+            told.end(brought).await?;
+        }
+        Ok(state)
+    }
+
+    /// Sees to it that the layers of a stack are here, as a part of a step.
+    pub async fn bring(&self, stack: &Stack, told: &Told) -> Result<()> {
+        let absent = stack.absent();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        self.worker.bring(&self.session, &absent, &self.teller, told.id()).await
+    }
+
+    /// Notes a step for those to whom this build's cache goes. The description is for everybody: of ARG it has no values.
+    pub fn note_step(&self, key: Digest, layer: Option<StepLayer>, description: String) {
+        let step = DoneStep { key, layer: layer.map(|layer| layer.id()), description };
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
 
     /// What a stage becomes; done by the first that asks.
@@ -417,6 +468,17 @@ impl Build {
         if let Some(layer) = self.find(key)? {
             return Ok(Claim::Known(layer));
         }
+        match self.worker.imported(&self.session, key)? {
+            Some(layer) => Ok(Claim::Known(layer)),
+            None => self.claim_here(key).await,
+        }
+    }
+
+    /// The same by what this host remembers alone.
+    pub async fn claim_here(&self, key: &Digest) -> Result<Claim> {
+        if let Some(layer) = self.find(key)? {
+            return Ok(Claim::Known(layer));
+        }
         let turn = self.worker.step_turn(key).await;
         // It may have been done meanwhile.
         Ok(self.find(key)?.map_or(Claim::Ours(Some(turn)), Claim::Known))
@@ -431,10 +493,11 @@ impl Build {
     }
 
     /// The layers of a state, merged.
-    pub fn merged(&self, state: &State) -> Result<Option<OwnedFd>> {
+    pub async fn merged(&self, state: &State, told: &Told) -> Result<Option<OwnedFd>> {
         if state.stack.is_empty() {
             return Ok(None);
         }
+        self.bring(&state.stack, told).await?;
         Ok(Some(self.session.merged(&state.stack)?))
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use corten_image::Digest;
-use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, TakeAll, Verdict};
+use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, StepLayer, TakeAll, Verdict};
 
 use crate::archive;
 use crate::build::Claim;
@@ -60,7 +60,7 @@ impl Running<'_> {
         let mut told = self.told(&self.shown(instruction));
         let from = match &copy.from {
             None => self.context().await?,
-            Some(name) => self.elsewhere(name).await?,
+            Some(name) => self.elsewhere(name, &mut told).await?,
         };
         told.start().await?;
         let done = async {
@@ -141,23 +141,29 @@ impl Running<'_> {
             let key = key.digest();
             let _turn = match self.claim(&key).await? {
                 Claim::Known(layer) => {
-                    self.state.take(layer, shown)?;
+                    self.take(key, layer, shown)?;
                     return Ok(true);
                 }
                 Claim::Ours(turn) => turn,
             };
-            let base = self.build.merged(&self.state)?;
+            let base = self.build.merged(&self.state, &told).await?;
             let (uid, gid) = crate::accounts::lookup(base.as_ref(), &user, true)?;
             let target = path.trim_start_matches('/').as_bytes().to_vec();
             let (source, owner, mode) = (Source::Directory, Owner::Is(uid, gid), ModeChange::Keep);
             let item = Item { source, owner, mode, target };
             let graft = Graft { base, items: vec![item], newest: self.state.newest };
             let layer = self.build.graft(key, graft, shown.clone(), Vec::new()).await?;
-            self.state.take(layer, shown)?;
+            self.take(key, layer, shown)?;
             Ok(false)
         };
         let outcome = done.await;
         self.finish(told, outcome).await
+    }
+
+    /// Takes what a step made that put files.
+    fn take(&mut self, key: Digest, layer: Option<StepLayer>, shown: String) -> Result<()> {
+        self.build.note_step(key, layer, shown.trim_end_matches(" # buildkit").to_owned());
+        self.state.take(layer, shown)
     }
 
     /// Ends a step of which is known whether it was found in the cache.
@@ -195,7 +201,7 @@ impl Running<'_> {
         Ok(From::tree(tree, self.build.context.filter()))
     }
 
-    async fn elsewhere(&self, name: &str) -> Result<From> {
+    async fn elsewhere(&self, name: &str, told: &mut Told) -> Result<From> {
         let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
             None => match self.build.named_tree(name).await? {
@@ -203,7 +209,10 @@ impl Running<'_> {
                 None => Arc::new(self.build.outside(name, &self.build.platform).await?),
             },
         };
-        let root = match self.build.merged(&state)? {
+        if !state.stack.absent().is_empty() {
+            told.start().await?;
+        }
+        let root = match self.build.merged(&state, told).await? {
             Some(root) => root,
             None => archive::nothing()?,
         };
@@ -331,7 +340,7 @@ impl Running<'_> {
             let key = key.digest();
             let turn = match self.claim(&key).await? {
                 Claim::Known(layer) => {
-                    self.state.take(layer, shown)?;
+                    self.take(key, layer, shown)?;
                     return Ok(true);
                 }
                 Claim::Ours(turn) => turn,
@@ -341,7 +350,7 @@ impl Running<'_> {
                 break (key, turn);
             }
         };
-        let base = self.build.merged(&self.state)?;
+        let base = self.build.merged(&self.state, told).await?;
         let owner = match &chown {
             Some(text) => {
                 let (uid, gid) = crate::accounts::lookup(base.as_ref(), text, false)?;
@@ -361,7 +370,7 @@ impl Running<'_> {
         }
         let graft = Graft { base, items, newest: self.state.newest };
         let layer = self.build.graft(key, graft, shown.clone(), keep).await?;
-        self.state.take(layer, shown)?;
+        self.take(key, layer, shown)?;
         Ok(false)
     }
 

@@ -13,6 +13,9 @@ pub enum Error {
     NotFound(String),
     #[error("{0}")]
     Internal(String),
+    /// A layer that a cache has promised can't be had: the build begins anew without it.
+    #[error("a layer of a build cache can't be had")]
+    Lost,
     /// Nobody wants it any more.
     #[error("the build was canceled")]
     Canceled,

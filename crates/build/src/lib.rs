@@ -7,6 +7,7 @@ mod accounts;
 mod archive;
 mod base64;
 mod build;
+mod cache;
 mod clip;
 mod context;
 mod copy;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use base64::base64;
 pub use build::{Built, Outcome, build};
+pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep};
 pub use clip::Clip;
 pub use context::definition;
 pub use error::{Error, Result};
@@ -45,7 +47,8 @@ pub use request::{Asker, Debug, Definition, Limits, Login, NamedContext, Network
 pub use state::State;
 pub use vertex::Told;
 pub use worker::{
-    Agent, AgentLine, CacheWish, FETCHED, Fetched, MountSource, Output, Ran, RunStep, StepMount, Worker,
+    Agent, AgentLine, CacheWish, Elsewhere, FETCHED, Fetched, MountSource, Output, Ran, RunStep, StepMount,
+    Worker,
 };
 
 /// Runs what takes the disk or the processor for a while, off the threads that serve everybody.

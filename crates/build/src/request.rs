@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_image::Platform;
 
+use crate::cache::{CacheSource, CacheTarget};
 use crate::error::Result;
 use crate::worker::Agent;
 
@@ -37,6 +38,9 @@ pub struct Options {
     pub limits: Limits,
     /// The names that the image gets.
     pub tags: Vec<String>,
+    /// Caches whose steps count as done, and where this build's steps go as one.
+    pub cache_from: Vec<CacheSource>,
+    pub cache_to: Vec<CacheTarget>,
     /// The asker looks into the container of a program that fails.
     pub debug: Option<Debug>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corten_image::Changes;
-use corten_image::build::{Stack, TakeAll};
+use corten_image::build::{Stack, StepLayer, TakeAll};
 
 use crate::build::Claim;
 use crate::context::CONTEXT;
@@ -17,6 +17,7 @@ use crate::progress::Stream;
 use crate::request::Network;
 use crate::stage::Running;
 use crate::variables::is_undeclared;
+use crate::vertex::Told;
 use crate::worker::{CacheWish, MountSource, Ran, RunStep, StepMount};
 
 /// Where scripts of here-documents lie while they run.
@@ -33,6 +34,14 @@ struct Program {
 struct Failed {
     ran: Ran,
     _turns: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+/// What is known of a mount before the step is done.
+enum Prepared {
+    Source(MountSource),
+    Cache(CacheWish),
+    /// The asker is asked for it when the step is done.
+    Later,
 }
 
 impl Running<'_> {
@@ -79,14 +88,16 @@ impl Running<'_> {
         }
         told.start().await?;
         let key = key.digest();
+        let description = format!("RUN {}", program.command.join(" "));
         let turn = match self.claim(&key).await? {
             Claim::Known(layer) => {
+                self.build.note_step(key, layer, description);
                 self.state.take(layer, program.shown)?;
                 return told.cached().await;
             }
             Claim::Ours(turn) => turn,
         };
-        let mut failed = None;
+        let (mut failed, shown) = (None, program.shown.clone());
         let outcome = self.execute(&told, program, network, sourced, key, &mut failed).await;
         // Another build that waits for this step does it itself.
         drop(turn);
@@ -94,7 +105,9 @@ impl Running<'_> {
         if let Some(failed) = failed {
             self.look_into(failed).await?;
         }
-        outcome
+        let layer = outcome?;
+        self.build.note_step(key, layer, description);
+        self.state.take(layer, shown)
     }
 
     /// Shows the asker what a failed program has left, where that is wanted.
@@ -106,13 +119,14 @@ impl Running<'_> {
 
     async fn execute(
         &mut self,
-        told: &crate::vertex::Told,
+        told: &Told,
         program: Program,
         network: Network,
-        mounts: Vec<(Mount, Option<MountSource>)>,
+        mounts: Vec<(Mount, Prepared)>,
         key: corten_image::Digest,
         failed: &mut Option<Failed>,
-    ) -> Result<()> {
+    ) -> Result<Option<StepLayer>> {
+        self.build.bring(&self.state.stack, told).await?;
         let mut config = self.state.image.config.clone();
         config.env = self.environment();
         self.undeclared(&mut config.env);
@@ -127,6 +141,7 @@ impl Running<'_> {
             turns.push(self.build.worker.cache_turn(id).await);
         }
         for (mount, source) in mounts {
+            let source = self.bring_source(source, told).await?;
             self.add_mount(mount, source, &mut config.env, &mut secret_env, &mut step_mounts).await?;
         }
         let stubs = stubs(&step_mounts);
@@ -155,15 +170,32 @@ impl Running<'_> {
         }
         drop(turns);
         let changes = Changes { newest: Some(self.state.newest), stubs };
-        let (session, snapshot, shown) =
-            (self.build.session.clone(), ran.snapshot.clone(), program.shown.clone());
+        let (session, snapshot, shown) = (self.build.session.clone(), ran.snapshot.clone(), program.shown);
         let layer = crate::blocking(move || {
             let layer = session.commit(&key, &snapshot, &changes, &shown);
             drop(ran);
             Ok(layer?)
         });
-        let layer = layer.await?;
-        self.state.take(layer, program.shown)
+        layer.await
+    }
+
+    /// What a mount brings, here and made: not before it is known that the step is to be done.
+    async fn bring_source(&self, source: Prepared, told: &Told) -> Result<Option<MountSource>> {
+        match source {
+            Prepared::Later => Ok(None),
+            Prepared::Cache(wish) => {
+                if let Some((stack, _)) = &wish.origin {
+                    self.build.bring(stack, told).await?;
+                }
+                self.build.worker.cache_directory(wish).await.map(Some)
+            }
+            Prepared::Source(source) => {
+                if let MountSource::Layers { stack, .. } = &source {
+                    self.build.bring(stack, told).await?;
+                }
+                Ok(Some(source))
+            }
+        }
     }
 
     fn program(&self, run: &Run) -> Result<Program> {
@@ -245,7 +277,7 @@ impl Running<'_> {
     }
 
     /// What a mount brings, as far as the key depends on it.
-    async fn source(&self, mount: &Mount, key: &mut Key) -> Result<Option<MountSource>> {
+    async fn source(&self, mount: &Mount, key: &mut Key) -> Result<Prepared> {
         let target = self.target_of(mount)?;
         key.text(mount.kind.name()).text(&target).number(mount.read_only.into());
         let path = pattern::relative(mount.source.as_deref().unwrap_or(""));
@@ -258,7 +290,7 @@ impl Running<'_> {
                     }
                     Some(name) => self.mounted_from(name, path, key).await?,
                 };
-                Ok(Some(MountSource::Layers { stack, path }))
+                Ok(Prepared::Source(MountSource::Layers { stack, path }))
             }
             MountType::Cache => {
                 key.text(&cache_id(mount));
@@ -280,16 +312,16 @@ impl Running<'_> {
                     is_private: private,
                     origin,
                 };
-                Ok(Some(self.build.worker.cache_directory(wish).await?))
+                Ok(Prepared::Cache(wish))
             }
             MountType::Tmpfs => {
                 let bytes = mount.size_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-                Ok(Some(MountSource::Tmpfs { bytes }))
+                Ok(Prepared::Source(MountSource::Tmpfs { bytes }))
             }
             // What they hold is no part of any key.
             MountType::Secret | MountType::Ssh => {
                 key.text(mount.id.as_deref().unwrap_or("")).text(mount.env.as_deref().unwrap_or(""));
-                Ok(None)
+                Ok(Prepared::Later)
             }
         }
     }

@@ -85,7 +85,8 @@ impl Build {
         description: String,
     ) -> Result<Option<StepLayer>> {
         let key = key.digest();
-        match self.claim(&key).await? {
+        // It travels with no cache: who has the files needs none for it.
+        match self.claim_here(&key).await? {
             Claim::Known(layer) => Ok(layer),
             Claim::Ours(_turn) => {
                 let graft = Graft { base: None, items: vec![item], newest };

@@ -40,6 +40,12 @@ impl Told {
     }
 
     pub async fn end<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome
+            && matches!(error.cause(), Error::Lost)
+        {
+            // It is not over: it will be told of again.
+            return outcome;
+        }
         self.vertex.completed = Some(SystemTime::now());
         self.vertex.error = outcome.as_ref().err().map(ToString::to_string);
         tell(&self.teller, Event::Vertex(self.vertex.clone())).await?;

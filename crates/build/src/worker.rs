@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use corten_image::build::{BuildSession, Fingerprints, Stack};
+use corten_image::build::{BuildSession, Fingerprints, Stack, StepLayer};
 use corten_image::config::RunConfig;
-use corten_image::{Digest, Image, ImageId, Platform};
+use corten_image::manifest::Descriptor;
+use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Result;
@@ -44,6 +45,24 @@ pub trait Worker: Send + Sync {
     /// What is in a tar archive, compressed or not.
     async fn unpack(&self, archive: File) -> Result<Tree>;
 
+    /// What the step with that key made, as a cache says that the asker has named; its layer may not be here.
+    fn imported(&self, session: &BuildSession, key: &Digest) -> Result<Option<Option<StepLayer>>>;
+
+    /// Brings layers here that caches have. `vertex` is what progress is told of.
+    ///
+    /// # Errors
+    /// [`crate::Error::Lost`] when one can't be had; it is named by no cache from then on.
+    async fn bring(
+        &self,
+        session: &Arc<BuildSession>,
+        layers: &[DiffId],
+        teller: &Teller,
+        vertex: Digest,
+    ) -> Result<()>;
+
+    /// Where a layer is that a cache has and that is not here.
+    fn elsewhere(&self, layer: &DiffId) -> Option<Elsewhere>;
+
     /// Runs a program to its end in a container of its own. What it prints goes to `output` as it comes. Dropped in the middle, the
     /// container ends with it.
     async fn run(&self, step: RunStep, output: Output<'_>) -> Result<Ran>;
@@ -60,6 +79,13 @@ pub trait Worker: Send + Sync {
 
     /// Waits until nobody else, of this build or another, does the step with that key.
     async fn step_turn(&self, key: &Digest) -> Box<dyn Any + Send + Sync>;
+}
+
+/// A layer at a registry.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    pub repository: Reference,
+    pub blob: Descriptor,
 }
 
 /// A file or a repository of another host.

@@ -1,7 +1,7 @@
 //! What a client wants of the front end `dockerfile.v0`: attributes, as texts by name, become a build's options. An attribute that would
 //! change the outcome and isn't known is refused; those that only describe the client's side are read over.
 
-use corten_build::{NamedContext, Network, NoCache, Options};
+use corten_build::{CacheOptionError, CacheSource, NamedContext, Network, NoCache, Options};
 use corten_image::Platform;
 use std::collections::BTreeMap;
 
@@ -28,6 +28,17 @@ pub enum AttributeError {
     Syntax(String),
     #[error("unknown frontend: {0:?}")]
     Frontend(String),
+    #[error(transparent)]
+    Cache(#[from] CacheOptionError),
+}
+
+/// A cache as Go's JSON has it.
+#[derive(serde::Deserialize)]
+struct CachePlace {
+    #[serde(rename = "Type", default)]
+    kind: String,
+    #[serde(rename = "Attrs", default)]
+    keys: BTreeMap<String, String>,
 }
 
 /// What a client wants, read.
@@ -145,9 +156,20 @@ impl Attributes {
                     return unsupported(&format!("the front end's capability {cap:?}"));
                 }
             }
-            // Cache imports come with the solve too; the rest describes the client's side.
-            "cache-imports" | "cache-from" | "source" | "cmdline" | "hostname" | "requestid"
-            | "localsessionid" => {}
+            "cache-imports" => {
+                let places: Vec<CachePlace> = serde_json::from_str(value).map_err(|_| invalid())?;
+                for place in places {
+                    options.cache_from.push(CacheSource::parse(&place.kind, &place.keys)?);
+                }
+            }
+            "cache-from" => {
+                for name in list(value) {
+                    let keys = BTreeMap::from([("ref".to_owned(), name)]);
+                    options.cache_from.push(CacheSource::parse("registry", &keys)?);
+                }
+            }
+            // They describe the client's side.
+            "source" | "cmdline" | "hostname" | "requestid" | "localsessionid" => {}
             _ if ["vcs:", "sharedkey:", "localsessionid:"].iter().any(|p| name.starts_with(p)) => {}
             _ => return Err(AttributeError::Unknown(name.to_owned())),
         }
@@ -247,6 +269,13 @@ mod tests {
         assert_eq!(options.no_cache, NoCache::Stages(vec!["one".into(), "two".into()]));
         assert_eq!((options.limits.shm_bytes, options.limits.ulimits), (1024, vec!["nofile=10:20".into()]));
         assert_eq!((options.dockerfile.as_str(), options.target.as_str()), ("Dockerfile", "last"));
+        let caches = parse(&[
+            ("cache-from", "old.example/a"),
+            ("cache-imports", r#"[{"Type":"registry","Attrs":{"ref":"new.example/b:1"}}]"#),
+        ]);
+        let name = |name: &str| CacheSource::Registry(corten_image::Reference::parse(name).unwrap());
+        let expected = [name("old.example/a"), name("new.example/b:1")];
+        assert_eq!(caches.unwrap().options.cache_from, expected);
         assert_eq!(parse(&[("no-cache", "")]).unwrap().options.no_cache, NoCache::All);
     }
 
@@ -262,6 +291,10 @@ mod tests {
             let refusal = parse(&[(name, value)]).map(|_| ());
             assert!(matches!(refusal, Err(AttributeError::Unsupported(_))), "{name}");
         }
+        assert!(matches!(
+            parse(&[("cache-imports", r#"[{"Type":"gha"}]"#)]),
+            Err(AttributeError::Cache(CacheOptionError::Type(_)))
+        ));
         assert!(matches!(parse(&[("wings", "2")]), Err(AttributeError::Unknown(_))));
         for (name, value) in [
             ("platform", "a/b/c/d"),

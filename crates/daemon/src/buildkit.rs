@@ -50,11 +50,12 @@ impl Builder for EngineBuilder {
     }
 
     async fn build(&self, job: Job) -> Result<Built> {
-        let Job { options, outputs, asker, teller } = job;
+        let Job { mut options, outputs, asker, teller } = job;
         let only_files = !outputs.iter().any(Output::wants_image);
         for output in &outputs {
             check(output, &options)?;
         }
+        let (caches, names) = (std::mem::take(&mut options.cache_to), options.tags.clone());
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
         let built = self.engine.build(wish, asker.clone(), teller.clone()).await?;
         for output in &outputs {
@@ -101,6 +102,10 @@ impl Builder for EngineBuilder {
                 }
             }
         }
+        let auths = BTreeMap::new();
+        let exported =
+            self.engine.build_cache_export(&built, &caches, &names, &auths, asker.as_ref(), &teller);
+        exported.await?;
         let names = built.image.as_ref().map(|image| image.repo_tags.clone()).unwrap_or_default();
         let image = built.target.as_ref().map(|target| Image {
             id: built.id(),

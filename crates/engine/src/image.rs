@@ -28,7 +28,10 @@ mod search;
 use platforms::descriptor;
 pub(crate) use platforms::runs_here;
 pub use pull::PullWish;
+pub(crate) use pull::{RemoteSource, tell_received};
 pub use push::PushWish;
+pub(crate) use push::{RemoteTarget, refused, tell_sent};
+pub(crate) use report::Report;
 
 /// Names of the filters of a list.
 const FILTERS: [&str; 9] =
@@ -248,7 +251,7 @@ impl Engine {
     }
 
     /// Work that takes much memory, which is given back soon after, and the time that its client takes.
-    async fn heavily<T: Send + 'static>(
+    pub(crate) async fn heavily<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -27,8 +27,10 @@ mod plan;
 mod publish;
 mod save;
 
-pub use fetch::{Fetch, Source, Stage, Watch};
-pub use publish::{Outgoing, Place, Publish, Published, SendStage, SendWatch, Target};
+pub use fetch::{Fetch, RemoteLayer, Source, Stage, Watch};
+pub use publish::{
+    Artifact, ArtifactLayer, Outgoing, Place, Publish, Published, SendStage, SendWatch, Target,
+};
 pub use save::SaveError;
 
 pub(crate) use intake::TakenLayer;

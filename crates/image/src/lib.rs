@@ -35,8 +35,8 @@ pub mod tar;
 mod zeros;
 
 pub use archive::{
-    Fetch, LoadError, LoadLimits, LoadOptions, Loaded, Outgoing, Place, Progress, Publish, Published,
-    SaveError, SendStage, SendWatch, Source, Stage, Target, Watch,
+    Artifact, ArtifactLayer, Fetch, LoadError, LoadLimits, LoadOptions, Loaded, Outgoing, Place, Progress,
+    Publish, Published, RemoteLayer, SaveError, SendStage, SendWatch, Source, Stage, Target, Watch,
 };
 pub use base::{BaseError, BaseOptions};
 pub use catalogue::Image;

@@ -8,10 +8,12 @@ use crate::builder::{self, Built, Image, Past};
 use crate::failure::{Failure, Source, status};
 use crate::jobs::Job;
 use crate::output::Output;
-use crate::wire::control::{SolveRequest, SolveResponse};
+use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
-use corten_build::{EVENTS_MAX, Error, Question, Teller, base64};
+use corten_build::{
+    CacheOptionError, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question, Teller, base64,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
@@ -24,11 +26,14 @@ impl Controller {
         let running = self.jobs.begin(&request.r#ref, &request.session)?;
         refuse_unsupported(&request)?;
         let outputs = outputs(&request)?;
+        let (imports, exports) = caches(request.cache.unwrap_or_default())?;
         let attributes = match request.frontend.as_str() {
             "" => self.returned(&running.job).await?,
             frontend => Some(parse(frontend, &request.frontend_attrs)?),
         };
-        let Some(attributes) = attributes else { return Ok(SolveResponse::default()) };
+        let Some(mut attributes) = attributes else { return Ok(SolveResponse::default()) };
+        add_sources(&mut attributes.options, imports);
+        attributes.options.cache_to = exports;
         if let Some(question) = attributes.question.clone() {
             let answer = self.ask(&request.r#ref, &running.job, &question, attributes).await?;
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -50,13 +55,11 @@ impl Controller {
         {
             return Err(no_llb());
         }
-        if !request.cache_imports.is_empty() {
-            return Err(Status::unimplemented("importing a build cache is not supported"));
-        }
         if request.frontend.is_empty() {
             return Ok(answer(&request, String::new()));
         }
-        let attributes = parse(&request.frontend, &request.frontend_opt)?;
+        let mut attributes = parse(&request.frontend, &request.frontend_opt)?;
+        add_sources(&mut attributes.options, sources(&request.cache_imports)?);
         if let Some(question) = attributes.question.clone() {
             let metadata = self.ask(build, job, &question, attributes).await?;
             let result = Some(gateway::Outcome { refs: None, metadata });
@@ -199,11 +202,6 @@ fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
     if is_there(request.definition.as_ref()) || request.frontend_inputs.values().any(|d| is_there(Some(d))) {
         return Err(no_llb());
     }
-    let cache = request.cache.clone().unwrap_or_default();
-    if let Some(entry) = cache.exports.iter().chain(&cache.imports).next() {
-        let message = format!("a build cache of type {:?} is not supported", entry.r#type);
-        return Err(Status::unimplemented(message));
-    }
     if let Some(entitlement) = request.entitlements.first() {
         return Err(Status::permission_denied(format!("{entitlement} is not allowed")));
     }
@@ -214,6 +212,40 @@ fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
         return Err(Status::unimplemented("exporters of a session and proxied networks are not supported"));
     }
     Ok(())
+}
+
+/// The caches that a client names; clients of before 2019 have one to export to, and names at registries alone.
+fn caches(options: CacheOptions) -> Result<(Vec<CacheSource>, Vec<CacheTarget>), Status> {
+    let CacheOptions { mut exports, mut imports, .. } = options;
+    let registry = |name: String, mut attrs: BTreeMap<String, String>| {
+        attrs.insert("ref".to_owned(), name);
+        CacheOptionsEntry { r#type: "registry".to_owned(), attrs }
+    };
+    if !options.export_ref_deprecated.is_empty() {
+        exports.push(registry(options.export_ref_deprecated, options.export_attrs_deprecated));
+    }
+    imports.extend(options.import_refs_deprecated.into_iter().map(|name| registry(name, BTreeMap::new())));
+    let export = |entry: &CacheOptionsEntry| CacheTarget::parse(&entry.r#type, &entry.attrs);
+    let exports = exports.iter().map(export).collect::<Result<_, _>>();
+    Ok((sources(&imports)?, exports.map_err(refused_cache)?))
+}
+
+fn sources(entries: &[CacheOptionsEntry]) -> Result<Vec<CacheSource>, Status> {
+    let sources = entries.iter().map(|entry| CacheSource::parse(&entry.r#type, &entry.attrs));
+    sources.collect::<Result<_, _>>().map_err(refused_cache)
+}
+
+fn refused_cache(error: CacheOptionError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Clients say the same in several places.
+fn add_sources(options: &mut Options, more: Vec<CacheSource>) {
+    for source in more {
+        if !options.cache_from.contains(&source) {
+            options.cache_from.push(source);
+        }
+    }
 }
 
 fn no_llb() -> Status {

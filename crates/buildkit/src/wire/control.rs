@@ -146,6 +146,12 @@ pub struct Policy {}
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CacheOptions {
+    #[prost(string, tag = "1")]
+    pub export_ref_deprecated: String,
+    #[prost(string, repeated, tag = "2")]
+    pub import_refs_deprecated: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub export_attrs_deprecated: BTreeMap<String, String>,
     #[prost(message, repeated, tag = "4")]
     pub exports: Vec<CacheOptionsEntry>,
     #[prost(message, repeated, tag = "5")]

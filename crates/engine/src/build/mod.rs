@@ -13,6 +13,7 @@ mod outputs;
 mod progress;
 mod reproducible;
 mod step;
+mod travel;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -24,12 +25,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
 use corten_build::{
-    Asker, Built, CacheWish, Debug, Event, Fetched, MountSource, Options, Output, Ran, RemoteContext,
-    Repository, RunStep, Teller, Tree, Worker,
+    Asker, Built, CacheWish, Debug, Elsewhere, Event, Fetched, MountSource, Options, Output, Ran,
+    RemoteContext, Repository, RunStep, Teller, Tree, Worker,
 };
-use corten_image::build::{BuildSession, Fingerprints};
+use corten_image::build::{BuildSession, Fingerprints, StepLayer};
 use corten_image::compression::archive_reader;
-use corten_image::{Digest, Image, Platform, Reference};
+use corten_image::{DiffId, Digest, Image, Platform, Reference};
 
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,9 +67,13 @@ impl Engine {
     ) -> corten_build::Result<Built> {
         let BuildWish { options, auths, only_files } = wish;
         let tags = options.tags.clone();
-        let worker = Arc::new(EngineWorker { engine: self.clone(), auths, asker: asker.clone() });
+        let built = async {
+            let imports = self.open_caches(&options.cache_from, &auths, asker.as_ref(), &teller).await?;
+            let worker = EngineWorker { engine: self.clone(), auths, asker: asker.clone(), imports };
+            corten_build::build(Arc::new(worker), asker, options, teller.clone(), only_files).await
+        };
         let built = tokio::select! {
-            built = corten_build::build(worker, asker, options, teller.clone(), only_files) => built,
+            built = built => built,
             () = teller.closed() => Err(corten_build::Error::Canceled),
         };
         // One that has failed has left steps, too.
@@ -95,7 +100,9 @@ impl Engine {
         asker: Arc<dyn Asker>,
         teller: &Teller,
     ) -> corten_build::Result<RemoteContext> {
-        let worker = Arc::new(EngineWorker { engine: self.clone(), auths: BTreeMap::new(), asker });
+        let imports = travel::Imports::none(self);
+        let worker = EngineWorker { engine: self.clone(), auths: BTreeMap::new(), asker, imports };
+        let worker = Arc::new(worker);
         tokio::select! {
             fetched = corten_build::remote_context(worker, url, options, teller) => fetched,
             () = teller.closed() => Err(corten_build::Error::Canceled),
@@ -107,6 +114,7 @@ struct EngineWorker {
     engine: Engine,
     auths: BTreeMap<String, AuthConfig>,
     asker: Arc<dyn Asker>,
+    imports: travel::Imports,
 }
 
 #[async_trait]
@@ -171,6 +179,28 @@ impl Worker for EngineWorker {
             corten_build::Error::Invalid(format!("cannot read the archive of the build context: {error}"))
         })?;
         self.engine.build_context_of_archive(BufReader::new(plain)).await.map_err(told)
+    }
+
+    fn imported(
+        &self,
+        session: &BuildSession,
+        key: &Digest,
+    ) -> corten_build::Result<Option<Option<StepLayer>>> {
+        self.imports.find(session, key)
+    }
+
+    async fn bring(
+        &self,
+        session: &Arc<BuildSession>,
+        layers: &[DiffId],
+        teller: &Teller,
+        vertex: Digest,
+    ) -> corten_build::Result<()> {
+        self.imports.bring(session, layers, teller, vertex).await
+    }
+
+    fn elsewhere(&self, layer: &DiffId) -> Option<Elsewhere> {
+        self.imports.elsewhere(layer)
     }
 
     async fn run(&self, step: RunStep, output: Output<'_>) -> corten_build::Result<Ran> {

@@ -94,16 +94,11 @@ impl Engine {
         let digest = document.digest;
         let target = Descriptor::new(&document.media_type, digest, document.bytes.len() as u64);
         let (engine, messages) = (self.clone(), progress.clone());
-        let remote = Remote {
-            repository: repository.clone(),
-            runtime: Handle::current(),
-            top: document,
-            client: progress.clone(),
-            downloads: Mutex::default(),
-        };
+        let remote =
+            RemoteSource { top: Some(document), ..RemoteSource::of_blobs(repository, progress.clone()) };
         self.heavily(move || {
             let report = Report::new(messages);
-            let watch = |layer: &Descriptor, stage: Stage| tell(&report, layer, stage);
+            let watch = |layer: &Descriptor, stage: Stage| tell_received(&report, layer, stage);
             let fetch = Fetch { name, target, platform };
             engine.images.fetch(&fetch, &remote, &watch).map(drop).map_err(failed)
         })
@@ -115,7 +110,7 @@ impl Engine {
     }
 
     /// Refuses what is not signed as it has to be, before anything of it is fetched; or returns what is to be said of it.
-    async fn check_signature(
+    pub(crate) async fn check_signature(
         &self,
         repository: &Repository,
         name: &Reference,
@@ -179,27 +174,33 @@ async fn send(progress: &Sender<JsonMessage>, message: JsonMessage) {
 }
 
 /// A repository, for threads.
-struct Remote {
+pub(crate) struct RemoteSource {
     repository: Repository,
     runtime: Handle,
     /// What the name stands for, which is there already.
-    top: Document,
+    top: Option<Document>,
     /// Whoever asked; nothing is fetched for one who is gone.
     client: Sender<JsonMessage>,
     /// The last download of each blob; locked as long as it goes on.
     downloads: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Download>>>>,
 }
 
-impl Remote {
+impl RemoteSource {
+    /// One that is asked for blobs alone.
+    pub(crate) fn of_blobs(repository: &Repository, client: Sender<JsonMessage>) -> Self {
+        let (repository, runtime) = (repository.clone(), Handle::current());
+        Self { repository, runtime, top: None, client, downloads: Mutex::default() }
+    }
+
     fn downloads(&self) -> MutexGuard<'_, HashMap<Digest, Arc<tokio::sync::Mutex<Download>>>> {
         self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Source for Remote {
+impl Source for RemoteSource {
     fn manifest(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
-        if descriptor.digest == self.top.digest {
-            return Ok(self.top.bytes.to_vec());
+        if let Some(top) = self.top.as_ref().filter(|top| top.digest == descriptor.digest) {
+            return Ok(top.bytes.to_vec());
         }
         let wanted = descriptor.digest.to_string();
         let document = self.runtime.block_on(self.repository.manifest(&wanted)).map_err(io::Error::other)?;
@@ -255,7 +256,7 @@ impl Read for Incoming {
     }
 }
 
-fn tell(report: &Report, layer: &Descriptor, stage: Stage) {
+pub(crate) fn tell_received(report: &Report, layer: &Descriptor, stage: Stage) {
     match stage {
         Stage::Wanted => report.state(layer, "Pulling fs layer"),
         Stage::Known => report.state(layer, "Already exists"),

@@ -92,16 +92,11 @@ impl Engine {
         progress: Sender<JsonMessage>,
     ) -> Result<()> {
         let name = wish.name.clone();
-        let remote = Remote {
-            repository: repository.clone(),
-            runtime: Handle::current(),
-            siblings: self.siblings(&name),
-            begun: Mutex::default(),
-        };
+        let remote = RemoteTarget::new(repository, self.siblings(&name));
         let (engine, messages) = (self.clone(), progress.clone());
         let published = self.heavily(move || {
             let report = Report::new(messages);
-            let watch = |layer: &Descriptor, stage: SendStage| tell(&report, layer, stage);
+            let watch = |layer: &Descriptor, stage: SendStage| tell_sent(&report, layer, stage);
             engine.images.publish(&wish, &remote, &watch).map_err(refused)
         });
         let Published { target, instead_of } = published.await?;
@@ -140,7 +135,7 @@ impl Engine {
 }
 
 /// What the registry denies is told in its own words, as Docker does: they may be those of a quota.
-fn refused(error: corten_image::Error) -> Error {
+pub(crate) fn refused(error: corten_image::Error) -> Error {
     if let corten_image::Error::Load(LoadError::Send { source, .. }) = &error
         && let Some(inner) = source.get_ref()
         && let Some(denied @ corten_registry::Error::Denied { .. }) = inner.downcast_ref()
@@ -151,7 +146,7 @@ fn refused(error: corten_image::Error) -> Error {
 }
 
 /// A repository, for threads.
-struct Remote {
+pub(crate) struct RemoteTarget {
     repository: Repository,
     runtime: Handle,
     /// Where blobs may be taken from.
@@ -160,7 +155,13 @@ struct Remote {
     begun: Mutex<Vec<Upload>>,
 }
 
-impl Remote {
+impl RemoteTarget {
+    /// Layers may be taken from the siblings, other repositories of the same registry.
+    pub(crate) fn new(repository: &Repository, siblings: Vec<String>) -> Self {
+        let (repository, runtime) = (repository.clone(), Handle::current());
+        Self { repository, runtime, siblings, begun: Mutex::default() }
+    }
+
     fn wait<T>(&self, future: impl Future<Output = corten_registry::Result<T>>) -> io::Result<T> {
         self.runtime.block_on(future).map_err(|error| match error.is_temporary() {
             true => io::Error::new(io::ErrorKind::ConnectionReset, error),
@@ -179,7 +180,7 @@ impl Remote {
     }
 }
 
-impl Target for Remote {
+impl Target for RemoteTarget {
     fn find(&self, descriptor: &Descriptor) -> io::Result<Option<Place>> {
         if self.wait(self.repository.blob_exists(&descriptor.digest))?.is_some() {
             return Ok(Some(Place::Here));
@@ -226,7 +227,7 @@ impl Target for Remote {
 
 /// A blob on its way.
 struct Sending<'a> {
-    remote: &'a Remote,
+    remote: &'a RemoteTarget,
     upload: Upload,
     pending: BytesMut,
 }
@@ -258,7 +259,7 @@ impl Outgoing for Sending<'_> {
     }
 }
 
-fn tell(report: &Report, layer: &Descriptor, stage: SendStage) {
+pub(crate) fn tell_sent(report: &Report, layer: &Descriptor, stage: SendStage) {
     match stage {
         SendStage::Waiting => report.state(layer, "Preparing"),
         SendStage::Sent(bytes) => report.bytes(layer, "Pushing", signed(bytes)),

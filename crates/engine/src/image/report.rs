@@ -15,26 +15,26 @@ use super::signed;
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// For threads: it blocks while the client does not read.
-pub(super) struct Report {
+pub(crate) struct Report {
     messages: Sender<JsonMessage>,
     /// When the bytes of a layer were told last.
     told: Mutex<HashMap<Digest, Instant>>,
 }
 
 impl Report {
-    pub(super) fn new(messages: Sender<JsonMessage>) -> Self {
+    pub(crate) fn new(messages: Sender<JsonMessage>) -> Self {
         Self { messages, told: Mutex::default() }
     }
 
     /// What a layer has come to.
-    pub(super) fn state(&self, layer: &Descriptor, status: &str) {
+    pub(crate) fn state(&self, layer: &Descriptor, status: &str) {
         let (id, progress_detail) = (layer.digest.short(), Some(JsonProgress::default()));
         let _ =
             self.messages.blocking_send(JsonMessage { id, progress_detail, ..JsonMessage::status(status) });
     }
 
     /// So many of a layer's bytes have gone by. They are for whoever has time to read them; only what has happened may wait.
-    pub(super) fn bytes(&self, layer: &Descriptor, status: &str, bytes: i64) {
+    pub(crate) fn bytes(&self, layer: &Descriptor, status: &str, bytes: i64) {
         if self.is_time(&layer.digest) {
             let message = JsonMessage::progress(layer.digest.short(), status, bytes, signed(layer.size));
             let _ = self.messages.try_send(message);

@@ -14,10 +14,11 @@ use super::plan::{self, Known};
 use super::{LoadError, LoadOptions, Loaded};
 use crate::blobs::BlobWriter;
 use crate::compression::{Compression, looks_like_tar};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::error::Error;
 use crate::layer::{ImportOptions, LayerError};
 use crate::manifest::{Descriptor, Document, Index, Manifest, media};
+use crate::metadata::LayerRow;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Claim, Session, Store, layer_row, now_ns};
@@ -51,6 +52,13 @@ pub struct Fetch {
     pub target: Descriptor,
     /// Another platform than this host's.
     pub platform: Option<Platform>,
+}
+
+/// A layer alone: how it is transported, and what it is unpacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteLayer {
+    pub blob: Descriptor,
+    pub diff_id: DiffId,
 }
 
 /// How far a layer has come.
@@ -93,6 +101,45 @@ impl Store {
         let loaded = images.iter().flat_map(|new| self.loaded(new)).next().ok_or(LoadError::Empty)?;
         self.add(&images)?;
         Ok(loaded)
+    }
+}
+
+impl Store {
+    /// Brings one layer, or finds it here; `keep` is to record what it is, and how it came compressed, before it could go again.
+    /// The blob itself is not kept.
+    ///
+    /// # Errors
+    /// When the source fails, or gives another layer than it should; and those of `keep`.
+    pub(crate) fn fetch_layer(
+        &self,
+        wanted: &RemoteLayer,
+        source: &dyn Source,
+        watch: Watch<'_>,
+        keep: impl FnOnce(LayerRow, Compression) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let session = self.session();
+        let claims = Mutex::new(Vec::new());
+        let stop = AtomicBool::new(false);
+        let job = Job { store: self, session: &session, source, watch, stop: &stop, claims: &claims };
+        if let Some(row) = Known::layer(self, &wanted.diff_id)? {
+            return keep(row, Compression::None);
+        }
+        let (row, compression) = match job.layer(&wanted.blob)? {
+            Some(taken) => {
+                // Nobody asks for the rest of it another time.
+                taken.staged.iter().for_each(|staged| staged.forget());
+                (Some(taken.layer), taken.compression)
+            }
+            // Somebody else has brought it meanwhile.
+            None => (Known::layer(self, &wanted.diff_id)?, Compression::None),
+        };
+        let object = || format!("the layer of {}", wanted.blob.digest);
+        let row = row.ok_or_else(|| LoadError::Missing { object: object() })?;
+        if row.diff_id != wanted.diff_id {
+            let (expected, actual) = (wanted.diff_id, row.diff_id);
+            return Err(LoadError::Mismatch { object: object(), expected, actual }.into());
+        }
+        keep(row, compression)
     }
 }
 

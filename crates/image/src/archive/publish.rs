@@ -70,6 +70,25 @@ pub struct Publish {
     pub compression: Format,
 }
 
+/// Layers that are no image's, and a configuration that says what they are.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    pub layers: Vec<ArtifactLayer>,
+    /// Media type and bytes.
+    pub config: (&'static str, Vec<u8>),
+    pub tag: String,
+    pub compression: Format,
+}
+
+/// A layer of an [`Artifact`].
+#[derive(Clone, Debug)]
+pub enum ArtifactLayer {
+    /// The store has it.
+    Here(DiffId),
+    /// The target has it, or can take it from where it is.
+    There(Box<Descriptor>),
+}
+
 /// How far a layer has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendStage {
@@ -143,6 +162,51 @@ impl Store {
             self.note_published(&image, &wish.name.with_digest(top.digest), top)?;
         }
         Ok(Published { target: published, instead_of })
+    }
+
+    /// Sends layers, compressed, with a configuration and a manifest of them; the manifest's descriptor.
+    ///
+    /// # Errors
+    /// When a layer is not where it is said to be, or the target fails. What was sent before stays there.
+    pub fn publish_artifact(
+        &self,
+        artifact: &Artifact,
+        target: &dyn Target,
+        watch: SendWatch<'_>,
+    ) -> Result<Descriptor, Error> {
+        // Nothing may be deleted while it is being read.
+        let _session = self.session();
+        let sending = Sending {
+            store: self,
+            target,
+            watch,
+            format: artifact.compression,
+            stop: AtomicBool::new(false),
+        };
+        let mut items = Vec::new();
+        for part in &artifact.layers {
+            items.push(match part {
+                ArtifactLayer::There(descriptor) => Item::Remote(Descriptor::clone(descriptor)),
+                ArtifactLayer::Here(id) => {
+                    let row = Known::layer(self, id)?.ok_or(Error::NoContent(*id))?;
+                    Item::Plain(Descriptor::new(media::OCI_LAYER, *id, row.tar_bytes))
+                }
+            });
+        }
+        let sent = sending.send_all(items.iter().cloned())?;
+        let became = |item: &Item| sent.get(&item.descriptor().digest).unwrap_or(item.descriptor()).clone();
+        let mut layers: Vec<Descriptor> = items.iter().map(became).collect();
+        if layers.is_empty() {
+            // Many a registry takes no manifest without layers (OCI image specification, "Guidance for an Empty Descriptor").
+            let nothing = (media::OCI_EMPTY, b"{}".to_vec());
+            layers.push(sending.send_bytes(&nothing)?);
+        }
+        let config = sending.send_bytes(&artifact.config)?;
+        let bytes = manifest::compose(config, layers);
+        let media_type = media::OCI_MANIFEST.to_owned();
+        let document = DocumentRow { digest: Digest::of(&bytes), media_type, bytes };
+        sending.send_manifest(&document, Some(&artifact.tag))?;
+        Ok(Descriptor::of(&document.media_type, &document.bytes))
     }
 
     /// Collects what a manifest or an index is made of.
@@ -236,12 +300,17 @@ enum Item {
     Plain(Descriptor),
     /// Small, and nobody's business.
     Config(Descriptor),
+    /// A layer that the target has.
+    Remote(Descriptor),
 }
 
 impl Item {
     fn descriptor(&self) -> &Descriptor {
         match self {
-            Item::Layer(descriptor) | Item::Plain(descriptor) | Item::Config(descriptor) => descriptor,
+            Item::Layer(descriptor)
+            | Item::Plain(descriptor)
+            | Item::Config(descriptor)
+            | Item::Remote(descriptor) => descriptor,
         }
     }
 }
@@ -343,25 +412,31 @@ impl Sending<'_> {
 
     /// Sends a blob, once more where the way to the target broke.
     fn try_item(&self, item: &Item) -> Result<Descriptor, Error> {
-        let mut tries = 0;
-        loop {
-            let outcome = match item {
-                Item::Plain(descriptor) => self.send_plain(item, descriptor),
-                Item::Layer(descriptor) | Item::Config(descriptor) => {
-                    self.send(item, descriptor).map(|()| descriptor.clone())
-                }
-            };
-            tries += 1;
-            match outcome {
-                Err(Error::Load(LoadError::Send { object, source }))
-                    if source.kind() == io::ErrorKind::ConnectionReset && tries < TRIES_MAX =>
-                {
-                    tracing::debug!(object, error = %source, "a blob is sent again");
-                    thread::sleep(RETRY_AFTER * tries);
-                }
-                outcome => return outcome,
+        again(|| match item {
+            Item::Plain(descriptor) => self.send_plain(item, descriptor),
+            Item::Layer(descriptor) | Item::Config(descriptor) => {
+                self.send(item, descriptor).map(|()| descriptor.clone())
             }
-        }
+            Item::Remote(descriptor) => match self.is_there(item, descriptor)? {
+                true => Ok(descriptor.clone()),
+                false => Err(Error::NoContent(descriptor.digest)),
+            },
+        })
+    }
+
+    /// Sends a small blob that is in memory.
+    fn send_bytes(&self, (media_type, bytes): &(&str, Vec<u8>)) -> Result<Descriptor, Error> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        let failed = |source| failed(&descriptor.digest, source);
+        again(|| {
+            if self.target.find(&descriptor).map_err(failed)?.is_none() {
+                let mut outgoing = self.target.blob().map_err(failed)?;
+                outgoing.write_all(bytes).map_err(failed)?;
+                outgoing.finish(&descriptor.digest).map_err(failed)?;
+            }
+            Ok(())
+        })?;
+        Ok(descriptor)
     }
 
     /// Whether the target has a blob already.
@@ -440,6 +515,23 @@ impl Sending<'_> {
 
     fn counted<'w>(&'w self, item: &'w Item, output: &'w mut dyn Write) -> Counted<'w> {
         Counted { output, sending: self, item, sent: 0 }
+    }
+}
+
+/// Tries once more where the way to the target broke.
+fn again<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match attempt() {
+            Err(Error::Load(LoadError::Send { object, source }))
+                if source.kind() == io::ErrorKind::ConnectionReset && tries < TRIES_MAX =>
+            {
+                tracing::debug!(object, error = %source, "a blob is sent again");
+                thread::sleep(RETRY_AFTER * tries);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -93,8 +93,8 @@ impl Store {
         config.rootfs.diff_ids = stack.ids();
         let stack: Vec<(DiffId, BlobRow)> = stack
             .layers
-            .into_iter()
-            .map(|layer| Ok((layer.id, self.transported(session, layer.blob)?)))
+            .iter()
+            .map(|layer| Ok((layer.id, self.transported(session, self.blob_of(layer)?)?)))
             .collect::<Result<_, Error>>()?;
         let config =
             document(media::OCI_CONFIG, serde_json::to_vec(&config).expect("it has string keys only"));

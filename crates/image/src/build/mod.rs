@@ -3,6 +3,7 @@
 //!
 //! What a key is made of is the builder's to say; here it is 32 bytes.
 
+mod cache;
 mod fingerprint;
 mod graft;
 mod index;
@@ -13,6 +14,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{BuildCache, CACHE_CONFIG, CACHE_CONFIG_BYTES_MAX, CacheError, CachedStep, compose_cache};
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use graft::{Graft, GraftError, Item, Owner, Source};
 pub use index::{Part, Statement};
@@ -33,13 +35,14 @@ pub struct Stack {
 #[derive(Clone, Debug)]
 struct Stacked {
     id: DiffId,
-    blob: BlobRow,
+    /// None of one that was not here.
+    blob: Option<BlobRow>,
 }
 
 impl Stack {
     pub fn of_image(image: &Image) -> Stack {
         let layers = image.layers.iter().zip(&image.blobs);
-        Stack { layers: layers.map(|(id, blob)| Stacked { id: *id, blob: blob.clone() }).collect() }
+        Stack { layers: layers.map(|(id, blob)| Stacked { id: *id, blob: Some(blob.clone()) }).collect() }
     }
 
     /// Bottom first.
@@ -57,21 +60,43 @@ impl Stack {
     }
 
     pub fn push(&mut self, layer: StepLayer) {
-        let StepLayer(row) = layer;
-        self.layers.push(Stacked { id: row.diff_id, blob: crate::archive::plain_blob(&row) });
+        let blob = layer.row.as_ref().map(crate::archive::plain_blob);
+        self.layers.push(Stacked { id: layer.id, blob });
+    }
+
+    /// The layers that were not here when they were pushed.
+    pub fn absent(&self) -> Vec<DiffId> {
+        self.layers.iter().filter(|layer| layer.blob.is_none()).map(|layer| layer.id).collect()
     }
 }
 
 /// A layer that a step has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepLayer(LayerRow);
+pub struct StepLayer {
+    id: DiffId,
+    /// None: it is not here.
+    row: Option<LayerRow>,
+}
 
 impl StepLayer {
+    fn here(row: LayerRow) -> StepLayer {
+        StepLayer { id: row.diff_id, row: Some(row) }
+    }
+
+    /// One that is elsewhere: who wants its files brings it here first.
+    pub fn absent(id: DiffId) -> StepLayer {
+        StepLayer { id, row: None }
+    }
+
     pub fn id(&self) -> DiffId {
-        self.0.diff_id
+        self.id
     }
 
     pub fn disk_bytes(&self) -> u64 {
-        self.0.disk_bytes
+        self.row.map_or(0, |row| row.disk_bytes)
+    }
+
+    pub fn tar_bytes(&self) -> u64 {
+        self.row.map_or(0, |row| row.tar_bytes)
     }
 }

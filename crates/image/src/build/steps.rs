@@ -4,15 +4,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::graft::{Graft, GraftError};
-use super::{Stack, StepLayer};
+use super::{Stack, Stacked, StepLayer};
+use crate::archive::{RemoteLayer, Source, Watch};
 use crate::catalogue::Image;
+use crate::compression::Compression;
 use crate::config::ImageConfig;
 use crate::diff::Changes;
-use crate::digest::{Digest, ImageId};
+use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::Error;
 use crate::layer::ImportedLayer;
 use crate::manifest::Descriptor;
-use crate::metadata::{DatabaseError, StepRow, StepUse};
+use crate::metadata::{BlobRow, CompressedRow, DatabaseError, LayerRow, StepRow, StepUse};
 use crate::mounts::LayerMounts;
 use crate::reference::Reference;
 use crate::store::{Composition, Rootfs, Store, layer_row, now_ns};
@@ -81,7 +83,56 @@ impl BuildSession {
         if let Some(layer) = &row.layer {
             database.change(|change| change.hold(self.holder, &layer.diff_id))?;
         }
-        Ok(Some(row.layer.map(StepLayer)))
+        Ok(Some(row.layer.map(StepLayer::here)))
+    }
+
+    /// A layer, if it is here; then it stays.
+    pub fn find_layer(&self, id: &DiffId) -> Result<Option<StepLayer>, Error> {
+        let mut database = self.store.writer();
+        let Some(row) = database.layer(id)? else { return Ok(None) };
+        database.change(|change| change.hold(self.holder, id))?;
+        Ok(Some(StepLayer::here(row)))
+    }
+
+    /// Brings a layer here from elsewhere, and remembers it as what the step with that key made.
+    ///
+    /// # Errors
+    /// When it doesn't come, or isn't what it is said to be.
+    pub fn fetch(
+        &self,
+        key: &Digest,
+        description: &str,
+        layer: &RemoteLayer,
+        source: &dyn Source,
+        watch: Watch<'_>,
+    ) -> Result<(), Error> {
+        self.store().fetch_layer(layer, source, watch, |row, compression| {
+            let step = step_row(key, Some(row), description);
+            self.store().writer().change(|change| {
+                change.add_step(&step)?;
+                // Who sends it on need not compress it again.
+                if compression != Compression::None {
+                    let media_type = compression.layer_media_type().to_owned();
+                    let Descriptor { digest, size, .. } = layer.blob;
+                    change.note_compressed(&CompressedRow {
+                        diff_id: row.diff_id,
+                        media_type,
+                        digest,
+                        size,
+                    })?;
+                }
+                change.hold(self.holder, &row.diff_id)
+            })?;
+            Ok(())
+        })
+    }
+
+    /// Remembers a layer that is here as what the step with that key made, too.
+    pub fn keep(&self, key: &Digest, layer: &StepLayer, description: &str) -> Result<(), Error> {
+        let Some(row) = layer.row else { return Ok(()) };
+        let step = step_row(key, Some(row), description);
+        self.store().writer().change(|change| change.add_step(&step))?;
+        Ok(())
     }
 
     /// Notes that steps were found and used.
@@ -133,20 +184,13 @@ impl BuildSession {
         layer: Option<&ImportedLayer>,
         description: &str,
     ) -> Result<Option<StepLayer>, Error> {
-        let (now, layer) = (now_ns(), layer.map(layer_row));
-        let row = StepRow {
-            key: *key,
-            layer,
-            description: description.to_owned(),
-            created_at: now,
-            used_at: now,
-            uses: 1,
-        };
+        let layer = layer.map(layer_row);
+        let row = step_row(key, layer, description);
         self.store().writer().change(|change| {
             change.add_step(&row)?;
             row.layer.iter().try_for_each(|layer| change.hold(self.holder, &layer.diff_id))
         })?;
-        Ok(layer.map(StepLayer))
+        Ok(layer.map(StepLayer::here))
     }
 
     /// The manifest of an image itself, whatever its names stand for.
@@ -165,7 +209,11 @@ impl BuildSession {
     ) -> Result<Arc<Image>, Error> {
         self.store().compose(Composition {
             config,
-            stack: stack.layers.iter().map(|layer| (layer.id, layer.blob.clone())).collect(),
+            stack: stack
+                .layers
+                .iter()
+                .map(|layer| Ok((layer.id, self.store().blob_of(layer)?)))
+                .collect::<Result<_, Error>>()?,
             // They are there: this session holds them.
             layers: Vec::new(),
             parent,
@@ -174,13 +222,30 @@ impl BuildSession {
     }
 }
 
+fn step_row(key: &Digest, layer: Option<LayerRow>, description: &str) -> StepRow {
+    let now = now_ns();
+    let description = description.to_owned();
+    StepRow { key: *key, layer, description, created_at: now, used_at: now, uses: 1 }
+}
+
 impl Store {
+    /// How a layer is transported; one that was not here before must be by now.
+    pub(super) fn blob_of(&self, layer: &Stacked) -> Result<BlobRow, Error> {
+        match &layer.blob {
+            Some(blob) => Ok(blob.clone()),
+            None => {
+                let row = self.writer().layer(&layer.id)?;
+                Ok(crate::archive::plain_blob(&row.ok_or(Error::NoContent(layer.id))?))
+            }
+        }
+    }
+
     /// The steps that are remembered, the one that was used longest ago first.
     pub fn steps(&self) -> Result<Vec<StepInfo>, Error> {
         let rows = self.writer().steps()?;
         let info = |(row, users): (StepRow, StepUse)| StepInfo {
             key: row.key,
-            layer: row.layer.map(StepLayer),
+            layer: row.layer.map(StepLayer::here),
             description: row.description,
             created_at: row.created_at,
             used_at: row.used_at,

@@ -3,6 +3,7 @@
 //! An engine on this host takes the files from where they lie; to another one they are sent.
 
 mod agents;
+mod cache;
 mod call;
 mod debug;
 mod metadata;
@@ -36,6 +37,12 @@ pub struct Build {
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "name=VALUE")]
     build_context: Vec<String>,
+    /// Cache of steps to build with (format: "NAME" or "type=registry,ref=NAME")
+    #[arg(long, value_name = "NAME|type=TYPE,...")]
+    cache_from: Vec<String>,
+    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]")
+    #[arg(long, value_name = "type=TYPE,...")]
+    cache_to: Vec<String>,
     /// Ask about the Dockerfile instead of building ("check", "outline", "targets"; ",format=json" for programs)
     #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true)]
     call: Call,

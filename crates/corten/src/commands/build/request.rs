@@ -13,6 +13,7 @@ use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
 use super::agents::Agents;
+use super::cache;
 use super::debug;
 use super::outputs::{Place, wishes};
 use crate::cli::{Context, Failure};
@@ -62,6 +63,12 @@ impl Asked {
         let tags = [flags.tag, more_tags].concat();
         let definition = definition(directory.as_deref(), flags.file.as_deref())?;
         let agents = Agents::new(&flags.ssh)?;
+        let cache_from = cache::places("--cache-from", &flags.cache_from)?;
+        let cache_to = cache::places("--cache-to", &flags.cache_to)?;
+        let mut elsewhere: Vec<&str> = tags.iter().map(String::as_str).collect();
+        elsewhere.extend(
+            cache_from.iter().chain(&cache_to).filter_map(|place| place.keys.get("ref")).map(String::as_str),
+        );
         let request = BuildRequest {
             call: String::new(),
             context: match &directory {
@@ -83,7 +90,9 @@ impl Asked {
             cgroup_parent: flags.cgroup_parent,
             secrets: secrets(&flags.secret)?,
             agents: agents.ids(),
-            auths: auths(context, &definition.text, &tags)?,
+            auths: auths(context, &definition.text, &elsewhere)?,
+            cache_from,
+            cache_to,
             tags,
             verify_reproducible: flags.verify_reproducible,
             debug: debug::wish(flags.debug_on_failure, has_stdin, &places)?,
@@ -258,16 +267,16 @@ fn secret_file(flag: &str, path: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What is known of the registries that the Dockerfile may mean, and of those where the image may go.
+/// What is known of the registries that the Dockerfile may mean, and of those where the image or a cache may go.
 fn auths(
     context: &Context,
     text: &str,
-    tags: &[String],
+    names: &[&str],
 ) -> Result<BTreeMap<String, corten_api::auth::AuthConfig>, Failure> {
     let mut auths = BTreeMap::new();
     let words =
         text.lines().flat_map(str::split_whitespace).map(|word| word.rsplit("from=").next().unwrap_or(word));
-    let words = words.chain(tags.iter().map(String::as_str));
+    let words = words.chain(names.iter().copied());
     let domains = words.filter_map(|word| Reference::parse(word).ok()).map(|name| name.domain().to_owned());
     for domain in domains.filter(|domain| domain == "docker.io" || domain.contains(['.', ':'])) {
         if !auths.contains_key(&domain)

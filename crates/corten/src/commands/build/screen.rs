@@ -10,6 +10,7 @@ use corten_api::build::{BuildEvent, BuildLog, BuildStatus, BuildVertex, BuildWar
 use rustix::termios::tcgetwinsize;
 use unicode_width::UnicodeWidthChar;
 
+use super::show::about;
 use crate::format::size::decimal;
 use crate::output;
 use crate::stream::is_dumb;
@@ -155,13 +156,7 @@ impl Screen {
             self.settled.push(Line::whole(format!("\n {count} (use --check to expand):"), Colour::Yellow));
         }
         for warning in std::mem::take(&mut self.warnings) {
-            let text = format!(
-                " - {}: {} ({}:{})",
-                warning.rule,
-                clean(&warning.short),
-                self.name,
-                warning.first_line
-            );
+            let text = format!(" - {}", clean(&about(&warning, &self.name)));
             self.settled.push(Line::whole(text, Colour::Yellow));
         }
         self.settle();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use corten_api::base64;
-use corten_api::build::{BuildError, BuildEvent, BuildStatus, BuildVertex};
+use corten_api::build::{BuildError, BuildEvent, BuildStatus, BuildVertex, BuildWarning};
 
 use super::raw;
 use super::screen::{self, Screen};
@@ -95,10 +95,7 @@ impl Show {
                 self.log(&log.vertex, &String::from_utf8_lossy(&bytes), log.timestamp)
             }
             BuildEvent::Status(status) => self.status(&status),
-            BuildEvent::Warning(warning) => {
-                let place = format!("{}:{}", self.name, warning.first_line);
-                self.say(&format!("WARN: {}: {} ({place})", warning.rule, warning.short))
-            }
+            BuildEvent::Warning(warning) => self.say(&format!("WARN: {}", about(&warning, &self.name))),
             BuildEvent::Agent(_)
             | BuildEvent::Failed(_)
             | BuildEvent::Data(_)
@@ -185,6 +182,15 @@ impl Show {
         }
         Failure::new(format!("{message}failed to build: {}", error.message))
     }
+}
+
+/// A warning on one line, with its place in the Dockerfile where it has one.
+pub fn about(warning: &BuildWarning, file: &str) -> String {
+    let place = match warning.first_line {
+        0 => String::new(),
+        line => format!(" ({file}:{line})"),
+    };
+    format!("{}: {}{place}", warning.rule, warning.short)
 }
 
 fn seconds(nanoseconds: i64) -> f64 {

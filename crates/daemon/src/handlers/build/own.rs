@@ -14,8 +14,8 @@ use corten_api::build::{
     BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
 };
 use corten_build::{
-    Answer, Asker, Built, Debug, Definition, EVENTS_MAX, Error, Event, Limits, NamedContext, Network,
-    NoCache, Options, Question, Teller, Told, Tree,
+    Answer, Asker, Built, CacheSource, CacheTarget, Debug, Definition, EVENTS_MAX, Error, Event, Limits,
+    NamedContext, Network, NoCache, Options, Question, Teller, Told, Tree,
 };
 use corten_engine::{BuildEnd, BuildWish, Engine, check_split};
 use corten_image::{Digest, Platform, Reference};
@@ -98,6 +98,8 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
     };
     let outcome = async {
         let outputs = request.outputs.clone();
+        let caches = request.cache_to.iter().map(|place| CacheTarget::parse(&place.kind, &place.keys));
+        let caches = caches.collect::<Result<Vec<_>, _>>().map_err(|error| invalid(error.to_string()))?;
         let names = request.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let verifies = request.verify_reproducible;
@@ -131,6 +133,9 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         for (number, output) in outputs.iter().enumerate() {
             outcome.give(number, output).await.map_err(refused)?;
         }
+        let Outcome { auths, teller, .. } = outcome;
+        let exported = engine.build_cache_export(&built, &caches, &names, &auths, &*asker, &teller);
+        exported.await.map_err(refused)?;
         Ok::<_, BuildError>((built, names))
     };
     let (outcome, ()) = tokio::join!(outcome, forwarded);
@@ -351,7 +356,10 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
     let platforms: Result<_, _> = platforms.map(|text| text.trim().parse::<Platform>()).collect();
     let platforms = platforms.map_err(|error| invalid(error.to_string()))?;
     let definition = request.definition;
+    let caches = request.cache_from.iter().map(|place| CacheSource::parse(&place.kind, &place.keys));
+    let cache_from = caches.collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))?;
     Ok(Options {
+        cache_from,
         definition: Some(Definition {
             name: definition.name,
             text: definition.text,

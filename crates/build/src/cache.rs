@@ -1,0 +1,200 @@
+//! Caches that travel, as people ask for them: `--cache-from`, `--cache-to`. Their keys are BuildKit's.
+
+use std::collections::BTreeMap;
+
+use corten_image::{CompressionFormat, DiffId, Digest, Reference};
+
+/// A step that was done or found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoneStep {
+    pub key: Digest,
+    /// None: it changed no file.
+    pub layer: Option<DiffId>,
+    /// `RUN make`
+    pub description: String,
+}
+
+/// A cache whose steps count as done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheSource {
+    /// At a registry.
+    Registry(Reference),
+}
+
+/// Where the steps of a build go as a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheTarget {
+    pub place: CachePlace,
+    /// All steps, and not only those whose layers the result has.
+    pub is_whole: bool,
+    pub compression: CompressionFormat,
+    /// A failure is a warning.
+    pub may_fail: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CachePlace {
+    /// At a registry, by a name with a tag.
+    Registry(Reference),
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheOptionError {
+    #[error("a build cache of type {0:?} is not supported: use type=registry")]
+    Type(String),
+    #[error("a build cache of type {kind} needs {name}")]
+    Missing { kind: String, name: &'static str },
+    #[error("a build cache of type {kind} takes no {name}={value}: {hint}")]
+    Value { kind: String, name: String, value: String, hint: String },
+}
+
+impl CacheSource {
+    /// `type` and the other keys.
+    pub fn parse(kind: &str, keys: &BTreeMap<String, String>) -> Result<CacheSource, CacheOptionError> {
+        let keys = Keys { kind, keys };
+        match kind {
+            "registry" => {
+                keys.only(&["ref"])?;
+                Ok(CacheSource::Registry(keys.reference()?))
+            }
+            _ => Err(CacheOptionError::Type(kind.to_owned())),
+        }
+    }
+}
+
+impl CacheTarget {
+    /// `type` and the other keys.
+    pub fn parse(kind: &str, keys: &BTreeMap<String, String>) -> Result<CacheTarget, CacheOptionError> {
+        let keys = Keys { kind, keys };
+        if kind != "registry" {
+            return Err(CacheOptionError::Type(kind.to_owned()));
+        }
+        keys.only(&[
+            "ref",
+            "mode",
+            "compression",
+            "force-compression",
+            "image-manifest",
+            "oci-mediatypes",
+            "ignore-error",
+        ])?;
+        let reference = keys.reference()?;
+        if reference.digest().is_some() {
+            return Err(keys.wrong("ref", "a cache gets a tag, no digest"));
+        }
+        for name in ["image-manifest", "oci-mediatypes"] {
+            if !keys.flag(name, true)? {
+                return Err(keys.wrong(name, "it always is one"));
+            }
+        }
+        // Layers are always compressed as is wanted here.
+        keys.flag("force-compression", true)?;
+        let compression = keys.text("compression").unwrap_or("gzip").parse();
+        Ok(CacheTarget {
+            place: CachePlace::Registry(reference),
+            is_whole: match keys.text("mode").unwrap_or("min") {
+                "min" => false,
+                "max" => true,
+                _ => return Err(keys.wrong("mode", "it is min or max")),
+            },
+            compression: compression.map_err(|_| keys.wrong("compression", "it is gzip or zstd"))?,
+            may_fail: keys.flag("ignore-error", false)?,
+        })
+    }
+}
+
+/// The keys of one cache.
+struct Keys<'k> {
+    kind: &'k str,
+    keys: &'k BTreeMap<String, String>,
+}
+
+impl<'k> Keys<'k> {
+    fn text(&self, name: &str) -> Option<&'k str> {
+        self.keys.get(name).map(String::as_str)
+    }
+
+    fn wrong(&self, name: &str, hint: impl Into<String>) -> CacheOptionError {
+        let (kind, value) = (self.kind.to_owned(), self.text(name).unwrap_or_default().to_owned());
+        CacheOptionError::Value { kind, name: name.to_owned(), value, hint: hint.into() }
+    }
+
+    fn only(&self, known: &[&str]) -> Result<(), CacheOptionError> {
+        match self.keys.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(self.wrong(name, format!("the keys are {}", known.join(", ")))),
+            None => Ok(()),
+        }
+    }
+
+    fn reference(&self) -> Result<Reference, CacheOptionError> {
+        let name = self.text("ref").filter(|name| !name.is_empty());
+        let missing = || CacheOptionError::Missing { kind: self.kind.to_owned(), name: "ref=NAME" };
+        Reference::parse(name.ok_or_else(missing)?).map_err(|error| self.wrong("ref", error.to_string()))
+    }
+
+    /// As Go's `strconv.ParseBool`.
+    fn flag(&self, name: &str, default: bool) -> Result<bool, CacheOptionError> {
+        match self.text(name) {
+            None => Ok(default),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(_) => Err(self.wrong(name, "it is true or false")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_clients_say_is_read() {
+        let source = CacheSource::parse("registry", &keys(&[("ref", "r.example/c")])).unwrap();
+        assert_eq!(source, CacheSource::Registry(Reference::parse("r.example/c:latest").unwrap()));
+        let target = |pairs: &[(&str, &str)]| {
+            CacheTarget::parse("registry", &keys(&[&[("ref", "r.example/c:1")], pairs].concat()))
+        };
+        let plain = target(&[]).unwrap();
+        assert_eq!(
+            (plain.is_whole, plain.compression, plain.may_fail),
+            (false, CompressionFormat::Gzip, false)
+        );
+        let full = target(&[
+            ("mode", "max"),
+            ("compression", "zstd"),
+            ("force-compression", "true"),
+            ("image-manifest", "true"),
+            ("oci-mediatypes", "1"),
+            ("ignore-error", "true"),
+        ]);
+        let full = full.unwrap();
+        assert_eq!((full.is_whole, full.compression, full.may_fail), (true, CompressionFormat::Zstd, true));
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        let source = |pairs: &[(&str, &str)]| CacheSource::parse("registry", &keys(pairs)).unwrap_err();
+        assert!(matches!(source(&[]), CacheOptionError::Missing { name: "ref=NAME", .. }));
+        assert!(source(&[("ref", "a b")]).to_string().contains("ref=a b"));
+        assert!(source(&[("ref", "a"), ("wings", "2")]).to_string().contains("wings=2: the keys are ref"));
+        assert_eq!(CacheSource::parse("gha", &keys(&[])), Err(CacheOptionError::Type("gha".to_owned())));
+        for (name, value) in [
+            ("mode", "med"),
+            ("compression", "estargz"),
+            ("compression-level", "3"),
+            ("image-manifest", "false"),
+            ("oci-mediatypes", "false"),
+            ("ignore-error", "perhaps"),
+        ] {
+            let refused = CacheTarget::parse("registry", &keys(&[("ref", "a"), (name, value)]));
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains(&format!("{name}={value}")), "{told}");
+        }
+        let digest = format!("a@{}", Digest::of(b""));
+        assert!(CacheTarget::parse("registry", &keys(&[("ref", &digest)])).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! Build caches that travel: which steps there are, and which layers they made. The format is docs/build-cache.md's.
+//!
+//! Who reads one believes nothing of it but what is bounded here; that a layer is what is said of it is seen when it comes.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::RootFs;
+use crate::digest::{DiffId, Digest};
+use crate::manifest::{Descriptor, Manifest};
+
+/// The media type of a cache's configuration.
+pub const CACHE_CONFIG: &str = "application/vnd.corten.build-cache.v1+json";
+/// What it begins with in all versions.
+const CACHE_CONFIG_FAMILY: &str = "application/vnd.corten.build-cache.";
+/// Bytes of a configuration that are read at most.
+pub const CACHE_CONFIG_BYTES_MAX: u64 = 8 << 20;
+
+const VERSION: u32 = 1;
+const STEPS_MAX: usize = 20_000;
+const LAYERS_MAX: usize = 20_000;
+/// Of a step's description; commands may be whole scripts.
+const DESCRIPTION_CHARS_MAX: usize = 400;
+
+/// A step of a build, as a cache has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedStep {
+    pub key: Digest,
+    /// None: it changed no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<DiffId>,
+    /// Bytes of the layer's tar stream.
+    #[serde(default)]
+    pub size: u64,
+    /// For people: `RUN make`
+    #[serde(default)]
+    pub description: String,
+}
+
+/// What the configuration holds; fields that are not known are read over.
+#[derive(Debug, Serialize, Deserialize)]
+struct CacheConfig {
+    version: u32,
+    /// In the order of the manifest's layers.
+    rootfs: RootFs,
+    steps: Vec<CachedStep>,
+}
+
+/// Why something is no cache that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    #[error("it is no build cache of this kind, but {0:?}")]
+    Foreign(String),
+    #[error("it is a build cache of a newer version ({0}): use a newer engine")]
+    Newer(String),
+    #[error("its list of steps can't be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has more than {max} {what}")]
+    Limit { what: &'static str, max: usize },
+    #[error("it lists {listed} layers, and has {there}")]
+    Layers { listed: usize, there: usize },
+}
+
+/// A cache that was read.
+#[derive(Debug, Default)]
+pub struct BuildCache {
+    pub steps: HashMap<Digest, CachedStep>,
+    /// How each layer is transported.
+    pub layers: HashMap<DiffId, Descriptor>,
+}
+
+impl BuildCache {
+    /// Whether a manifest is a cache's, by what it says of its configuration.
+    ///
+    /// # Errors
+    /// Says what it is otherwise.
+    pub fn check(manifest: &Manifest) -> Result<(), CacheError> {
+        let kind = manifest.config.media_type.as_str();
+        match kind {
+            CACHE_CONFIG => {}
+            _ if kind.starts_with(CACHE_CONFIG_FAMILY) => return Err(CacheError::Newer(kind.to_owned())),
+            _ => return Err(CacheError::Foreign(kind.to_owned())),
+        }
+        at_most("layers", manifest.layers.len(), LAYERS_MAX)
+    }
+
+    /// Reads a cache by its manifest, which was checked, and its configuration.
+    pub fn read(manifest: &Manifest, config: &[u8]) -> Result<BuildCache, CacheError> {
+        let config: CacheConfig = serde_json::from_slice(config)?;
+        if config.version != VERSION {
+            return Err(CacheError::Newer(config.version.to_string()));
+        }
+        at_most("steps", config.steps.len(), STEPS_MAX)?;
+        let (listed, there) = (config.rootfs.diff_ids.len(), manifest.layers.len());
+        if listed > there {
+            return Err(CacheError::Layers { listed, there });
+        }
+        let clean = |mut step: CachedStep| {
+            step.description = shortened(&step.description);
+            (step.key, step)
+        };
+        Ok(BuildCache {
+            steps: config.steps.into_iter().map(clean).collect(),
+            layers: config.rootfs.diff_ids.into_iter().zip(manifest.layers.iter().cloned()).collect(),
+        })
+    }
+}
+
+/// Writes a cache's configuration, of layers in the order of the manifest's.
+pub fn compose_cache(layers: Vec<DiffId>, mut steps: Vec<CachedStep>) -> Result<Vec<u8>, CacheError> {
+    at_most("layers", layers.len(), LAYERS_MAX)?;
+    at_most("steps", steps.len(), STEPS_MAX)?;
+    steps.iter_mut().for_each(|step| step.description = shortened(&step.description));
+    let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
+    Ok(serde_json::to_vec(&CacheConfig { version: VERSION, rootfs, steps })?)
+}
+
+fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), CacheError> {
+    if count > max { Err(CacheError::Limit { what, max }) } else { Ok(()) }
+}
+
+/// One line that is safe to show.
+fn shortened(text: &str) -> String {
+    let plain = text.chars().map(|character| if character.is_control() { ' ' } else { character });
+    plain.take(DESCRIPTION_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::media;
+
+    fn manifest(config: &str, layers: usize) -> Manifest {
+        let layer = |number: usize| Descriptor::of(media::OCI_LAYER_GZIP, number.to_string().as_bytes());
+        Manifest {
+            schema_version: 2,
+            media_type: None,
+            artifact_type: None,
+            config: Descriptor::of(config, b""),
+            layers: (0..layers).map(layer).collect(),
+            annotations: None,
+        }
+    }
+
+    fn step(name: &str, layer: Option<DiffId>) -> CachedStep {
+        CachedStep { key: Digest::of(name.as_bytes()), layer, size: 7, description: name.to_owned() }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let layer = Digest::of(b"layer");
+        let steps = vec![step("RUN make", Some(layer)), step("WORKDIR /", None)];
+        let config = compose_cache(vec![layer], steps.clone()).unwrap();
+        let manifest = manifest(CACHE_CONFIG, 1);
+        BuildCache::check(&manifest).unwrap();
+        let read = BuildCache::read(&manifest, &config).unwrap();
+        assert_eq!(read.layers[&layer], manifest.layers[0]);
+        assert_eq!(
+            steps.iter().map(|step| &read.steps[&step.key]).collect::<Vec<_>>(),
+            [&steps[0], &steps[1]]
+        );
+    }
+
+    #[test]
+    fn fields_of_later_times_are_read_over() {
+        let key = Digest::of(b"key");
+        let config = format!(
+            r#"{{"version":1,"wings":2,"rootfs":{{"type":"layers"}},"steps":[{{"key":"{key}","colour":"red"}}]}}"#
+        );
+        let read = BuildCache::read(&manifest(CACHE_CONFIG, 1), config.as_bytes()).unwrap();
+        assert_eq!(read.steps[&key].layer, None);
+        assert!(read.layers.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_cache_is_refused() {
+        let check = |kind: &str| BuildCache::check(&manifest(kind, 0));
+        assert!(matches!(check("application/vnd.buildkit.cacheconfig.v0"), Err(CacheError::Foreign(_))));
+        assert!(matches!(check("application/vnd.corten.build-cache.v2+json"), Err(CacheError::Newer(_))));
+        assert!(matches!(
+            BuildCache::check(&manifest(CACHE_CONFIG, LAYERS_MAX + 1)),
+            Err(CacheError::Limit { .. })
+        ));
+        let read = |config: &str| BuildCache::read(&manifest(CACHE_CONFIG, 1), config.as_bytes());
+        assert!(matches!(read(r#"{"version":2,"rootfs":{},"steps":[]}"#), Err(CacheError::Newer(_))));
+        assert!(matches!(read(r#"{"version":1,"rootfs":{},"st"#), Err(CacheError::Json(_))));
+        assert!(matches!(
+            read(r#"{"version":1,"rootfs":{},"steps":[{"key":"sha256:xyz"}]}"#),
+            Err(CacheError::Json(_))
+        ));
+        let id = Digest::of(b"");
+        let two = format!(r#"{{"version":1,"rootfs":{{"diff_ids":["{id}","{id}"]}},"steps":[]}}"#);
+        assert!(matches!(read(&two), Err(CacheError::Layers { listed: 2, there: 1 })));
+        let entry = format!(r#"{{"key":"{id}"}}"#);
+        let many = vec![entry; STEPS_MAX + 1].join(",");
+        let many = format!(r#"{{"version":1,"rootfs":{{}},"steps":[{many}]}}"#);
+        assert!(matches!(read(&many), Err(CacheError::Limit { what: "steps", .. })));
+    }
+
+    #[test]
+    fn descriptions_are_short_and_harmless() {
+        let long = format!("RUN \u{1b}[2J\n{}", "x".repeat(10_000));
+        let config = compose_cache(Vec::new(), vec![step(&long, None)]).unwrap();
+        let read = BuildCache::read(&manifest(CACHE_CONFIG, 0), &config).unwrap();
+        let description = &read.steps.values().next().unwrap().description;
+        assert!(description.starts_with("RUN  [2J ") && description.chars().count() == DESCRIPTION_CHARS_MAX);
+    }
+}
