@@ -23,6 +23,8 @@ pub struct BuildRequest {
     pub tags: Vec<String>,
     /// Several are separated by commas; the host's when empty.
     pub platform: String,
+    /// What is said of the images: a kind (`provenance`, `sbom`), and `name=value` pairs between commas.
+    pub attestations: BTreeMap<String, String>,
     pub no_cache: bool,
     /// Stages whose steps are done again.
     pub no_cache_stages: Vec<String>,

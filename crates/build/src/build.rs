@@ -4,27 +4,31 @@ use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use corten_image::build::{BuildSession, Graft, Part, Stack, StepLayer};
+use corten_image::build::{BuildSession, Graft, Part, Stack, Statement, StepLayer};
 use corten_image::config::ImageConfig;
 use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Image, ImageId, Platform, Reference};
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending, try_join_all};
 use tokio::sync::OnceCell;
 
+use crate::attest::{Predicate, Subject};
 use crate::cache::DoneStep;
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile, Stage};
 use crate::error::{Error, Result};
-use crate::material::Material;
+use crate::material::{Material, purl};
 use crate::progress::{Event, Teller, Warning};
-use crate::request::{Asker, NamedContext, NoCache, Options, Tree};
+use crate::request::{Asker, Definition, NamedContext, NoCache, Options, Tree};
 use crate::stage::Running;
 use crate::state::State;
 use crate::variables::Globals;
 use crate::vertex::Told;
 use crate::worker::Worker;
+use crate::{provenance, sbom};
 
 /// What a build has made.
 pub struct Built {
@@ -59,6 +63,25 @@ pub struct Outcome {
     pub materials: Vec<Material>,
     /// The steps that were done or found.
     pub steps: Vec<DoneStep>,
+    /// What is to be said of it.
+    pub said: Vec<Predicate>,
+}
+
+impl Outcome {
+    /// Those statements about a manifest with these names.
+    fn statements(&self, names: &[Reference], manifest: &Descriptor) -> Vec<Statement> {
+        let digest = manifest.digest;
+        let subject = |name: &Reference| Subject { name: purl(name, Some(&self.platform)), digest };
+        let mut subjects: Vec<Subject> = names.iter().map(subject).collect();
+        if subjects.is_empty() {
+            subjects.push(Subject { name: "_".to_owned(), digest });
+        }
+        let statement = |said: &Predicate| Statement {
+            predicate_type: said.kind.to_owned(),
+            bytes: said.statement(&subjects),
+        };
+        self.said.iter().map(statement).collect()
+    }
 }
 
 /// Builds what the Dockerfile says, and an image of it unless `only_files`.
@@ -69,6 +92,7 @@ pub async fn build(
     teller: Teller,
     only_files: bool,
 ) -> Result<Built> {
+    let started = SystemTime::now();
     let session = worker.session();
     let source = crate::context::definition(asker.as_ref(), &options, &teller).await?;
     let dockerfile = dockerfile::parse(&source.text).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -87,6 +111,10 @@ pub async fn build(
         used: Mutex::default(),
         trees: tokio::sync::Mutex::default(),
         images: Mutex::default(),
+        asked_for: Mutex::default(),
+        invocation: invocation(started),
+        started,
+        source,
         worker,
         asker,
         options,
@@ -97,13 +125,17 @@ pub async fn build(
     let shared = Arc::new(shared);
     let mut builds: Vec<Build> =
         targets.into_iter().map(|platform| Build::new(&shared, platform)).collect::<Result<_>>()?;
-    let outcomes = try_join_all(builds.iter_mut().map(|build| build.run(target))).await?;
+    let attested = builds.iter_mut().map(|build| async move {
+        let outcome = build.run(target).await?;
+        build.attest(outcome).await
+    });
+    let mut outcomes = try_join_all(attested).await?;
     let (mut image, mut made_as) = (None, None);
     if !only_files {
         let mut told =
             Told::new(&shared.teller, Digest::of(b"export"), "exporting to image".to_owned(), Vec::new());
         told.start().await?;
-        let composed = told.end(shared.compose(&outcomes, names).await).await?;
+        let composed = told.end(shared.compose(&mut outcomes, names).await).await?;
         (image, made_as) = (Some(composed.0), Some(composed.1));
     }
     let used = std::mem::take(&mut *shared.used.lock().unwrap_or_else(PoisonError::into_inner));
@@ -157,6 +189,13 @@ pub fn target(dockerfile: &Dockerfile, wanted: &str) -> Result<usize> {
     named.or(numbered).ok_or_else(|| Error::Invalid(format!("target stage {wanted:?} could not be found")))
 }
 
+/// A number for a build that no other has: of its time and of what this process has begun before.
+fn invocation(started: SystemTime) -> String {
+    static BUILDS: AtomicU64 = AtomicU64::new(0);
+    let number = BUILDS.fetch_add(1, Ordering::Relaxed);
+    Digest::of(format!("{started:?} {} {number}", std::process::id()).as_bytes()).hex()[..32].to_owned()
+}
+
 /// The time beyond which no file's goes, where one is given (reproducible-builds.org/specs/source-date-epoch).
 fn epoch(options: &Options) -> Result<Option<i64>> {
     let Some(text) = options.build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
@@ -193,16 +232,27 @@ pub struct Shared {
     pub trees: tokio::sync::Mutex<HashMap<String, Tree>>,
     /// The images that were asked for, each once.
     images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
+    /// What only the asker has, by its kind (`local`, `secret`, `ssh`) and name.
+    pub asked_for: Mutex<BTreeSet<(&'static str, String)>>,
+    pub started: SystemTime,
+    /// What tells this build from all others.
+    pub invocation: String,
+    /// The Dockerfile.
+    pub source: Definition,
 }
 
 impl Shared {
     /// Makes an image of what all platforms have become.
-    async fn compose(&self, outcomes: &[Outcome], names: Vec<Reference>) -> Result<(Arc<Image>, Descriptor)> {
+    async fn compose(
+        &self,
+        outcomes: &mut Vec<Outcome>,
+        names: Vec<Reference>,
+    ) -> Result<(Arc<Image>, Descriptor)> {
         let config = |state: &State| ImageConfig {
             created: Some(crate::state::time(state.newest)),
             ..state.image.clone()
         };
-        if let ([Outcome { state, .. }], false) = (outcomes, self.is_of_several) {
+        if let ([Outcome { state, .. }], false) = (&outcomes[..], self.options.makes_index()) {
             let image = self.session.compose(&state.stack, config(state), state.base, &names)?;
             // The same image may be part of an index, too.
             let row = self.session.manifest(&image)?;
@@ -215,7 +265,21 @@ impl Shared {
             platform: outcome.platform.clone(),
         };
         let (session, parts) = (self.session.clone(), outcomes.iter().map(part).collect());
-        crate::blocking(move || session.compose_index(parts, &names, |_, _| Ok(Vec::new()))).await
+        let own = std::mem::take(outcomes);
+        let (own, composed) = crate::blocking(move || {
+            let said = |number: usize, manifest: &Descriptor| Ok(own[number].statements(&names, manifest));
+            let composed: Result<_> = session.compose_index(parts, &names, said);
+            Ok((own, composed?))
+        })
+        .await?;
+        *outcomes = own;
+        Ok(composed)
+    }
+
+    /// Notes that something of the asker's is used.
+    pub fn note_asked_for(&self, kind: &'static str, name: &str) {
+        let mut known = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((kind, name.to_owned()));
     }
 }
 
@@ -225,9 +289,11 @@ pub struct Build {
     pub globals: Globals,
     pub platform: Platform,
     stages: Vec<OnceCell<Arc<State>>>,
-    materials: Mutex<BTreeSet<Material>>,
+    pub materials: Mutex<BTreeSet<Material>>,
     /// What a cache of this build would have.
     done: Mutex<Vec<DoneStep>>,
+    /// Whether programs could fetch things by themselves.
+    pub has_network: AtomicBool,
 }
 
 impl Deref for Build {
@@ -248,6 +314,7 @@ impl Build {
             stages: stages.iter().map(|_| OnceCell::new()).collect(),
             materials: Mutex::default(),
             done: Mutex::default(),
+            has_network: AtomicBool::new(false),
         })
     }
 
@@ -269,7 +336,37 @@ impl Build {
             stages: stages.collect(),
             materials: materials.into_iter().collect(),
             steps: self.done.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            said: Vec::new(),
         })
+    }
+
+    /// Adds what is to be said of the outcome.
+    async fn attest(&self, mut outcome: Outcome) -> Result<Outcome> {
+        let wishes = &self.options.attestations;
+        if let Some(format) = wishes.sbom {
+            let platform = &self.platform;
+            let mut told = Told::new(
+                &self.teller,
+                self.id("sbom"),
+                format!("[{platform}] looking for packages",),
+                Vec::new(),
+            );
+            told.start().await?;
+            let (session, stack, created) =
+                (self.session.clone(), outcome.state.stack.clone(), outcome.state.newest);
+            let name = self.options.tags.first().map_or("image", String::as_str).to_owned();
+            let found = crate::blocking(move || {
+                let root = if stack.is_empty() { None } else { Some(session.merged(&stack)?) };
+                let inventory = sbom::inventory(root.as_ref())?;
+                Ok(sbom::document(&inventory, format, &name, &stack, created))
+            });
+            let content = told.end(found.await).await?;
+            outcome.said.push(sbom::predicate(content, format));
+        }
+        if let Some(wish) = &wishes.provenance {
+            outcome.said.push(provenance::predicate(self, wish));
+        }
+        Ok(outcome)
     }
 
     /// Notes what went in from outside.

@@ -95,6 +95,7 @@ impl Build {
             Some(NamedContext::Remote(url)) => url,
             Some(NamedContext::Image(_)) | None => return Ok(None),
         };
+        self.note_asked_for("remote", url);
         let id = format!("remote {url}");
         let mut trees = self.trees.lock().await;
         if let Some(tree) = trees.get(&id) {
@@ -108,6 +109,7 @@ impl Build {
 
     /// A tree of the asker's, asked for once.
     pub async fn tree(&self, name: &str) -> Result<Tree> {
+        self.note_asked_for("local", name);
         let mut trees = self.trees.lock().await;
         if let Some(tree) = trees.get(name) {
             return Ok(tree.clone());

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod archive;
+mod attest;
 mod base64;
 mod build;
 mod cache;
@@ -19,12 +20,14 @@ mod key;
 mod material;
 mod pattern;
 mod progress;
+mod provenance;
 mod question;
 mod remote;
 mod remote_context;
 mod repository;
 mod request;
 mod run;
+mod sbom;
 mod stage;
 mod state;
 mod tree_layer;
@@ -32,6 +35,7 @@ mod variables;
 mod vertex;
 mod worker;
 
+pub use attest::{Attestations, Predicate, Subject};
 pub use base64::base64;
 pub use build::{Built, Outcome, build};
 pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep};
@@ -44,6 +48,7 @@ pub use question::{Answer, Question};
 pub use remote_context::{RemoteContext, is_remote, remote_context};
 pub use repository::{Repository, is_commit};
 pub use request::{Asker, Debug, Definition, Limits, Login, NamedContext, Network, NoCache, Options, Tree};
+pub use sbom::{SbomFormat, document as sbom, inventory};
 pub use state::State;
 pub use vertex::Told;
 pub use worker::{

@@ -69,7 +69,7 @@ pub fn purl(name: &Reference, platform: Option<&Platform>) -> String {
 }
 
 /// A URL without the name and the password in it.
-fn without_login(url: &str) -> String {
+pub fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_image::Platform;
 
+use crate::attest::Attestations;
 use crate::cache::{CacheSource, CacheTarget};
 use crate::error::Result;
 use crate::worker::Agent;
@@ -27,6 +28,10 @@ pub struct Options {
     pub platforms: Vec<Platform>,
     /// The image is an index, even of one platform.
     pub wants_index: bool,
+    /// What is said of the images, beside them.
+    pub attestations: Attestations,
+    /// Where the Dockerfile comes from, as the asker has it: `source`, `revision`.
+    pub vcs: BTreeMap<String, String>,
     pub no_cache: NoCache,
     /// Asks the registry for a newer base image although there is one.
     pub pull: bool,
@@ -66,6 +71,11 @@ impl Options {
             targets.push(Platform::host());
         }
         targets
+    }
+
+    /// Whether the image's names stand for an index: where there is more than an image of one platform.
+    pub fn makes_index(&self) -> bool {
+        self.wants_index || !self.attestations.is_empty() || self.targets().len() > 1
     }
 
     /// The platform that questions about the Dockerfile are answered for.

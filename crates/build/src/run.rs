@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use corten_image::Changes;
 use corten_image::build::{Stack, StepLayer, TakeAll};
@@ -56,6 +57,15 @@ impl Running<'_> {
             })
             .collect::<Result<Vec<Mount>>>()?;
         place_agents(&mut mounts);
+        for mount in &mounts {
+            match mount.kind {
+                MountType::Secret => self.build.note_asked_for("secret", &secret_id(mount)?),
+                MountType::Ssh => {
+                    self.build.note_asked_for("ssh", mount.id.as_deref().unwrap_or("default"));
+                }
+                _ => {}
+            }
+        }
         if let Some(device) = run.devices.first() {
             return Err(Error::Invalid(format!("RUN --device={}: devices are not supported", device.name)));
         }
@@ -80,6 +90,9 @@ impl Running<'_> {
         key.text(&format!("{network:?}")).text(&self.state.platform.to_string());
         if let Some(epoch) = self.build.epoch {
             key.number(epoch);
+        }
+        if network != Network::None {
+            self.build.has_network.store(true, Ordering::Relaxed);
         }
         let mut sourced = Vec::new();
         for mount in mounts {

@@ -19,6 +19,8 @@ pub enum AttributeError {
     Value { name: String, value: String },
     #[error("{0} is not supported by this engine's builder")]
     Unsupported(String),
+    #[error("{0}")]
+    Attestation(String),
     #[error("unknown frontend attribute {0:?}")]
     Unknown(String),
     #[error(
@@ -91,13 +93,8 @@ impl Attributes {
             return Ok(());
         }
         if let Some(kind) = name.strip_prefix("attest:") {
-            // What a client asks for by itself, `inline-only`, is for outputs that hold it; none here does.
-            return match value {
-                _ if value.split(',').any(|part| matches!(part, "disabled=true" | "inline-only=true")) => {
-                    Ok(())
-                }
-                _ => unsupported(&format!("attestation {kind:?}")),
-            };
+            let read = options.attestations.read(kind, value);
+            return read.map_err(|error| AttributeError::Attestation(error.to_string()));
         }
         match name {
             "filename" => value.clone_into(&mut options.dockerfile),
@@ -167,6 +164,9 @@ impl Attributes {
                     let keys = BTreeMap::from([("ref".to_owned(), name)]);
                     options.cache_from.push(CacheSource::parse("registry", &keys)?);
                 }
+            }
+            "vcs:source" | "vcs:revision" => {
+                options.vcs.insert(name["vcs:".len()..].to_owned(), value.to_owned());
             }
             // They describe the client's side.
             "source" | "cmdline" | "hostname" | "requestid" | "localsessionid" => {}
@@ -282,7 +282,6 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused() {
         for (name, value) in [
-            ("attest:sbom", ""),
             ("context", "https://example.org/a.git"),
             ("context:a", "target:b"),
             ("hostname", "h"),
@@ -305,8 +304,12 @@ mod tests {
         ] {
             assert!(matches!(parse(&[(name, value)]), Err(AttributeError::Value { .. })), "{name}");
         }
-        parse(&[("attest:provenance", "mode=min,inline-only=true"), ("attest:sbom", "disabled=true")])
-            .unwrap();
+        assert!(matches!(parse(&[("attest:sbom", "wings=2")]), Err(AttributeError::Attestation(_))));
+        let by_itself =
+            [("attest:provenance", "mode=min,inline-only=true"), ("attest:sbom", "disabled=true")];
+        assert!(parse(&by_itself).unwrap().options.attestations.is_empty());
+        let asked = parse(&[("attest:provenance", "mode=max"), ("attest:sbom", "")]).unwrap().options;
+        assert!(asked.attestations.provenance.is_some() && asked.attestations.sbom.is_some());
     }
 
     #[test]

@@ -168,10 +168,9 @@ impl Builder for EngineBuilder {
 
 /// Refuses an output that could not hold what is built.
 fn check(output: &Output, options: &Options) -> Result<()> {
-    let is_index = options.wants_index || options.targets().len() > 1;
     match output {
         Output::Archive { split, .. } | Output::Directory { split, .. } => check_split(options, *split),
-        Output::Image { form: Form::Docker, .. } if is_index => Err(Error::Invalid(
+        Output::Image { form: Form::Docker, .. } if options.makes_index() => Err(Error::Invalid(
             "docker exporter does not currently support exporting manifest lists: use type=oci".to_owned(),
         )),
         _ => Ok(()),

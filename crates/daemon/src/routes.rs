@@ -136,6 +136,7 @@ fn core() -> Vec<Route> {
         POST "/corten/builds/{reference}/pin" 24 Works build::pin, "keep a build in the history, or no longer (`pinned`)";
         DELETE "/corten/builds/{reference}" 24 Works build::forget, "remove a build from the history";
         POST "/corten/images/create-base" 24 Works own::create_base, "a base image from the host's distribution";
+        GET "/corten/images/{name...}/sbom" 24 Works images::sbom, "the packages in it (`format`: `spdx`, `cyclonedx`; `platform`)";
         POST "/corten/volumes/{name}/clone" 24 Works volumes::clone, "another volume (`to`) with the same files; `live`";
         GET "/corten/volumes/{name}/export" 24 Works volumes::export, "its files as a tar archive";
         POST "/corten/volumes/{name}/import" 24 Works volumes::import, "a new volume of a tar archive; `label`, `opt`";

@@ -23,6 +23,7 @@ mod prune;
 mod pull;
 mod push;
 mod report;
+mod sbom;
 mod search;
 
 use platforms::descriptor;

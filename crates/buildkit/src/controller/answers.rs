@@ -24,7 +24,7 @@ const FRONTEND_CAPS: [&str; 7] = [
     "gateway.evaluate",
 ];
 /// What builds can do, in the terms of LLB: clients look here for what they may ask for.
-const LLB_CAPS: [&str; 22] = [
+const LLB_CAPS: [&str; 23] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -47,6 +47,7 @@ const LLB_CAPS: [&str; 22] = [
     "file.base",
     "platform",
     "meta.ignorecache",
+    "exporter.image.attestations",
 ];
 
 impl Controller {

@@ -175,6 +175,7 @@ const IMAGE: &[Entry] = &[
     verb::<image::Push>("push"),
     verb::<image::Rm>("rm").or(&["remove"]),
     verb::<image::Save>("save"),
+    verb::<image::Sbom>("sbom"),
     verb::<image::Tag>("tag"),
 ];
 

@@ -4,6 +4,7 @@ use crate::http::body::{empty, ok};
 use crate::http::{ApiError, Call, Reply};
 use crate::shape;
 use corten_api::image::{ImageInspectOptions, ImageListOptions, ImageRemoveOptions, Platform};
+use corten_build::SbomFormat;
 use hyper::StatusCode;
 
 pub async fn list(call: Call) -> Reply {
@@ -79,6 +80,14 @@ pub async fn attestations(call: Call) -> Reply {
     let types: Vec<String> = call.query.all("type").map(str::to_owned).collect();
     let (name, whole) = (call.capture("name"), call.query.flag("statement"));
     Ok(ok(&call.engine.image_attestations(name, platform.as_ref(), &types, whole).await?))
+}
+
+/// `GET /corten/images/{name}/sbom?format=spdx|cyclonedx&platform=…`
+pub async fn sbom(call: Call) -> Reply {
+    let platform = platform(&call)?;
+    let format = SbomFormat::parse(call.query.text("format"));
+    let format = format.ok_or_else(|| ApiError::bad_request("the format of an SBOM is spdx or cyclonedx"))?;
+    Ok(ok(&call.engine.image_sbom(call.capture("name"), platform.as_ref(), format).await?))
 }
 
 /// The `platform` parameter where one is taken.

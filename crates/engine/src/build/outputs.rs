@@ -1,12 +1,20 @@
 //! Where builds' outcomes go besides the store: to a registry, and as files into an archive or a directory.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use corten_api::auth::AuthConfig;
-use corten_build::{Asker, Built, Options, Teller, Told};
+use corten_build::{Asker, Built, Options, Predicate, Subject, Teller, Told};
+use corten_image::build::open_file;
+use corten_image::digest::HashingReader;
+use corten_image::tar::{Entry, Kind};
 use corten_image::{Digest, Reference, files};
 
+use super::context::Scratch;
 use super::{auth_for, progress, told};
 use crate::image::{PushWish, failed};
 use crate::{Engine, Error, Output, Result};
@@ -16,6 +24,8 @@ pub struct BuiltTree {
     /// Where it belongs: `linux_arm64`, or empty for the top.
     pub below: String,
     pub root: OwnedFd,
+    /// What keeps it there.
+    pub keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Engine {
@@ -56,7 +66,8 @@ impl Engine {
         crate::image::blocking(move || {
             let broken =
                 |error: &dyn std::fmt::Display| Error::internal(format!("write the archive: {error}"));
-            let directories = trees.into_iter().map(|tree| (tree.below, tree.root)).collect();
+            let (directories, _kept): (Vec<_>, Vec<_>) =
+                trees.into_iter().map(|tree| ((tree.below, tree.root), tree.keep)).unzip();
             files::pack_below(directories, &mut output).map_err(|error| broken(&error))?;
             output.flush().map_err(|error| broken(&error))
         })
@@ -70,16 +81,58 @@ impl Engine {
         let mut trees = Vec::new();
         for outcome in &built.outcomes {
             let (session, stack) = (built.session.clone(), outcome.state.stack.clone());
-            if stack.is_empty() {
-                continue;
-            }
             let name = || outcome.platform.to_string().replace('/', "_");
             let below = if is_split { name() } else { String::new() };
-            let root = crate::image::blocking(move || session.merged(&stack).map_err(failed)).await?;
-            trees.push(BuiltTree { below, root });
+            let (said, scratch, newest) = (outcome.said.clone(), self.build_scratch()?, outcome.state.newest);
+            let made = crate::image::blocking(move || {
+                let root =
+                    if stack.is_empty() { None } else { Some(session.merged(&stack).map_err(failed)?) };
+                let beside = match said.is_empty() {
+                    true => None,
+                    false => Some(statements(&said, root.as_ref(), scratch, newest)?),
+                };
+                Ok((root, beside))
+            });
+            let (root, beside) = made.await?;
+            trees.extend(root.map(|root| BuiltTree { below: below.clone(), root, keep: None }));
+            trees.extend(beside.map(|(root, keep)| BuiltTree { below, root, keep: Some(Arc::new(keep)) }));
         }
         Ok(trees)
     }
+}
+
+/// Writes what is said of files into a directory of their own, each statement a file.
+fn statements(
+    said: &[Predicate],
+    files: Option<&OwnedFd>,
+    scratch: Scratch,
+    newest: i64,
+) -> Result<(OwnedFd, Scratch)> {
+    let broken = |error: std::io::Error| Error::internal(format!("write the attestations: {error}"));
+    let mut subjects = Vec::new();
+    if let Some(root) = files {
+        let mut add = |entry: Entry| {
+            if entry.kind == Kind::File {
+                let name = String::from_utf8_lossy(&entry.path).into_owned();
+                let mut hashed = HashingReader::new(open_file(root, &entry.path)?);
+                std::io::copy(&mut hashed, &mut std::io::sink())?;
+                let (digest, _) = hashed.finish();
+                subjects.push(Subject { name, digest });
+            }
+            Ok(())
+        };
+        files::describe(root, &mut add).map_err(broken)?;
+    }
+    // As old as the newest of the files: the same build gives the same archive.
+    let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(newest).unwrap_or_default());
+    for predicate in said {
+        let path = scratch.path().join(predicate.file_name);
+        let written = std::fs::write(&path, predicate.statement(&subjects))
+            .and_then(|()| File::options().write(true).open(&path)?.set_modified(time));
+        written.map_err(broken)?;
+    }
+    let root = File::open(scratch.path()).map_err(broken)?;
+    Ok((root.into(), scratch))
 }
 
 /// Refuses to put the files of several platforms over each other.

@@ -3,6 +3,7 @@
 //! An engine on this host takes the files from where they lie; to another one they are sent.
 
 mod agents;
+mod attestations;
 mod cache;
 mod call;
 mod debug;
@@ -34,6 +35,9 @@ pub struct Build {
     /// Set build-time variables
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
+    /// Say something of the images beside them (format: "type=provenance,mode=max", "type=sbom")
+    #[arg(long, value_name = "type=TYPE[,...]")]
+    attest: Vec<String>,
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "name=VALUE")]
     build_context: Vec<String>,
@@ -88,6 +92,9 @@ pub struct Build {
     /// Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")
     #[arg(long, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     progress: Mode,
+    /// Shorthand for "--attest=type=provenance": where the images come from
+    #[arg(long, value_name = "mode=max,...", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
     /// Always attempt to pull all referenced images
     #[arg(long)]
     pull: bool,
@@ -97,6 +104,9 @@ pub struct Build {
     /// Suppress the build output and print image ID on success
     #[arg(short, long)]
     quiet: bool,
+    /// Shorthand for "--attest=type=sbom": what the images are made of
+    #[arg(long, value_name = "format=cyclonedx,...", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
     /// Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")
     #[arg(long)]
     secret: Vec<String>,

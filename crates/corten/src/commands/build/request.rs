@@ -13,6 +13,7 @@ use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
 use super::agents::Agents;
+use super::attestations;
 use super::cache;
 use super::debug;
 use super::outputs::{Place, wishes};
@@ -54,9 +55,14 @@ impl Asked {
             true => std::env::var(DEFAULT_PLATFORM).unwrap_or_default(),
             false => platform,
         };
-        if platform.contains(',') && wishes.iter().any(|wish| wish.is_for_one) {
-            return Err(Failure::new("an archive of type=docker holds one platform's image")
-                .hint("use type=oci, or build for one platform"));
+        let attestations =
+            attestations::wishes(&flags.attest, flags.provenance.as_deref(), flags.sbom.as_deref())?;
+        let is_index = platform.contains(',') || !attestations.is_empty();
+        if is_index && wishes.iter().any(|wish| wish.is_for_one) {
+            return Err(Failure::new(
+                "an archive of type=docker holds one platform's image, and nothing beside it",
+            )
+            .hint("use type=oci, or build for one platform and without attestations"));
         }
         let (outputs, places): (Vec<_>, Vec<_>) =
             wishes.into_iter().map(|wish| (wish.output, wish.place)).unzip();
@@ -80,6 +86,7 @@ impl Asked {
             build_args: pairs(&flags.build_arg, true),
             labels: pairs(&flags.label, false),
             platform,
+            attestations,
             no_cache: flags.no_cache,
             no_cache_stages: flags.no_cache_filter,
             pull: flags.pull,

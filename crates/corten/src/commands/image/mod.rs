@@ -10,6 +10,7 @@ pub(super) mod pull;
 mod push;
 mod remove;
 mod save;
+mod sbom;
 mod search;
 mod tag;
 mod tree;
@@ -25,6 +26,7 @@ pub use pull::Pull;
 pub use push::Push;
 pub use remove::Rm;
 pub use save::Save;
+pub use sbom::Sbom;
 pub use search::Search;
 pub use tag::Tag;
 

@@ -14,8 +14,8 @@ use corten_api::build::{
     BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
 };
 use corten_build::{
-    Answer, Asker, Built, CacheSource, CacheTarget, Debug, Definition, EVENTS_MAX, Error, Event, Limits,
-    NamedContext, Network, NoCache, Options, Question, Teller, Told, Tree,
+    Answer, Asker, Attestations, Built, CacheSource, CacheTarget, Debug, Definition, EVENTS_MAX, Error,
+    Event, Limits, NamedContext, Network, NoCache, Options, Question, Teller, Told, Tree,
 };
 use corten_engine::{BuildEnd, BuildWish, Engine, check_split};
 use corten_image::{Digest, Platform, Reference};
@@ -115,7 +115,11 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
             wish.options.no_cache = NoCache::All;
             second = Some(BuildWish {
                 // The names are those of the first.
-                options: Options { tags: Vec::new(), ..wish.options.clone() },
+                options: Options {
+                    tags: Vec::new(),
+                    attestations: Attestations::default(),
+                    ..wish.options.clone()
+                },
                 auths: auths.clone(),
                 only_files: true,
             });
@@ -355,6 +359,10 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
     let platforms = request.platform.split(',').filter(|platform| !platform.is_empty());
     let platforms: Result<_, _> = platforms.map(|text| text.trim().parse::<Platform>()).collect();
     let platforms = platforms.map_err(|error| invalid(error.to_string()))?;
+    let mut attestations = Attestations::default();
+    for (kind, text) in &request.attestations {
+        attestations.read(kind, text).map_err(refused)?;
+    }
     let definition = request.definition;
     let caches = request.cache_from.iter().map(|place| CacheSource::parse(&place.kind, &place.keys));
     let cache_from = caches.collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))?;
@@ -369,6 +377,7 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
         build_args: request.build_args,
         labels: request.labels,
         platforms,
+        attestations,
         no_cache,
         pull: request.pull,
         network: network(&request.network).map_err(invalid)?,

@@ -1,0 +1,203 @@
+//! Where an image comes from: what went in, and what was asked for, as predicates of SLSA (slsa.dev/provenance) in the form that
+//! BuildKit gives them (docs/attestations/slsa-definitions.md there).
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use corten_image::Platform;
+use serde_json::{Map, Value, json};
+
+use crate::attest::{Predicate, ProvenanceWish};
+use crate::build::{Build, Shared};
+use crate::material::{Material, without_login};
+use crate::request::{NamedContext, Network, NoCache};
+
+const V02: &str = "https://slsa.dev/provenance/v0.2";
+const V1: &str = "https://slsa.dev/provenance/v1";
+const BUILD_TYPE_V02: &str = "https://mobyproject.org/buildkit@v1";
+const BUILD_TYPE_V1: &str =
+    "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+
+/// What is said of one platform's build.
+pub fn predicate(build: &Build, wish: &ProvenanceWish) -> Predicate {
+    let facts = Facts::of(build, wish);
+    let (kind, content) = if wish.is_v1 { (V1, facts.v1(wish)) } else { (V02, facts.v02(wish)) };
+    Predicate { kind, file_name: "provenance.json", content }
+}
+
+/// What both versions tell, each in its own place.
+struct Facts {
+    /// The Dockerfile's name.
+    entry_point: String,
+    /// As a client of BuildKit would have asked for it.
+    parameters: Value,
+    has_all_parameters: bool,
+    has_all_materials: bool,
+    materials: Vec<Value>,
+    /// When it began and ended, RFC 3339, and what tells this build from others. None where the same bytes are wanted every time.
+    run: Option<(String, String, String)>,
+    /// BuildKit's own.
+    metadata: Value,
+}
+
+impl Facts {
+    fn of(build: &Build, wish: &ProvenanceWish) -> Facts {
+        let shared: &Shared = build;
+        let mut arguments = arguments(shared);
+        let count = arguments.len();
+        let mut parameters = json!({"frontend": "dockerfile.v0"});
+        let asked = shared.asked_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if wish.is_full {
+            for (kind, name) in [("secret", "secrets"), ("ssh", "ssh")] {
+                let ids = asked.iter().filter(|(known, _)| *known == kind);
+                let ids: Vec<Value> = ids.map(|(_, id)| json!({"id": id, "optional": true})).collect();
+                if !ids.is_empty() {
+                    parameters[name] = ids.into();
+                }
+            }
+        } else {
+            // They may hold what is nobody's business.
+            arguments.retain(|name, _| !name.starts_with("build-arg:") && !name.starts_with("label:"));
+        }
+        let has_all_parameters = wish.is_full || arguments.len() == count;
+        let mut locals: Vec<&str> =
+            asked.iter().filter(|(kind, _)| *kind == "local").map(|(_, name)| name.as_str()).collect();
+        let takes_files = asked.iter().any(|(kind, _)| matches!(*kind, "local" | "remote"));
+        if !locals.contains(&"dockerfile") {
+            locals.push("dockerfile");
+        }
+        parameters["args"] =
+            arguments.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>().into();
+        parameters["locals"] = locals.iter().map(|name| json!({"name": name})).collect();
+        let mut metadata = json!({});
+        if !shared.options.vcs.is_empty() {
+            metadata["vcs"] = json!(shared.options.vcs);
+        }
+        if wish.is_full {
+            let data = crate::base64(shared.source.text.as_bytes());
+            metadata["source"] =
+                json!({"infos": [{"filename": shared.source.name, "language": "Dockerfile", "data": data}]});
+        }
+        let materials = build.materials.lock().unwrap_or_else(PoisonError::into_inner);
+        Facts {
+            entry_point: shared.source.name.clone(),
+            parameters,
+            has_all_parameters,
+            has_all_materials: !takes_files && !build.has_network.load(Ordering::Relaxed),
+            materials: materials.iter().map(material).collect(),
+            run: shared.epoch.is_none().then(|| {
+                let time = |time| jiff::Timestamp::try_from(time).unwrap_or_default().to_string();
+                (time(shared.started), time(SystemTime::now()), shared.invocation.clone())
+            }),
+            metadata,
+        }
+    }
+
+    fn v02(self, wish: &ProvenanceWish) -> Value {
+        let mut metadata = json!({
+            "completeness": {
+                "parameters": self.has_all_parameters,
+                "environment": true,
+                "materials": self.has_all_materials,
+            },
+            "reproducible": wish.is_reproducible,
+            "https://mobyproject.org/buildkit@v1#metadata": self.metadata,
+        });
+        if let Some((started, finished, id)) = self.run {
+            metadata["buildInvocationID"] = id.into();
+            metadata["buildStartedOn"] = started.into();
+            metadata["buildFinishedOn"] = finished.into();
+        }
+        json!({
+            "builder": {"id": wish.builder_id},
+            "buildType": BUILD_TYPE_V02,
+            "materials": self.materials,
+            "invocation": {
+                "configSource": {"entryPoint": self.entry_point},
+                "parameters": self.parameters,
+                "environment": {"platform": Platform::host().to_string()},
+            },
+            "metadata": metadata,
+        })
+    }
+
+    fn v1(self, wish: &ProvenanceWish) -> Value {
+        let mut metadata = json!({
+            "buildkit_completeness": {
+                "request": self.has_all_parameters,
+                "resolvedDependencies": self.has_all_materials,
+            },
+            "buildkit_hermetic": false,
+            "buildkit_reproducible": wish.is_reproducible,
+            "buildkit_metadata": self.metadata,
+        });
+        if let Some((started, finished, id)) = self.run {
+            metadata["invocationId"] = id.into();
+            metadata["startedOn"] = started.into();
+            metadata["finishedOn"] = finished.into();
+        }
+        json!({
+            "buildDefinition": {
+                "buildType": BUILD_TYPE_V1,
+                "externalParameters": {
+                    "configSource": {"path": self.entry_point},
+                    "request": self.parameters,
+                },
+                "internalParameters": {"builderPlatform": Platform::host().to_string()},
+                "resolvedDependencies": self.materials,
+            },
+            "runDetails": {"builder": {"id": wish.builder_id}, "metadata": metadata},
+        })
+    }
+}
+
+fn material(material: &Material) -> Value {
+    let (algorithm, digest) = material.digest.split_once(':').unwrap_or(("sha256", &material.digest));
+    json!({"uri": material.uri, "digest": {algorithm: digest}})
+}
+
+/// The options by the names that BuildKit's front end has for them; defaults are left out.
+fn arguments(shared: &Shared) -> BTreeMap<String, String> {
+    let options = &shared.options;
+    let mut arguments = BTreeMap::new();
+    let mut add = |name: &str, value: String| {
+        if !value.is_empty() {
+            arguments.insert(name.to_owned(), value);
+        }
+    };
+    add("target", options.target.clone());
+    if shared.source.name != "Dockerfile" {
+        add("filename", shared.source.name.clone());
+    }
+    add("platform", options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    add("add-hosts", options.extra_hosts.join(","));
+    add("image-resolve-mode", if options.pull { "pull" } else { "" }.to_owned());
+    match &options.network {
+        Network::Default => {}
+        Network::None => add("force-network-mode", "none".to_owned()),
+        Network::Host => add("force-network-mode", "host".to_owned()),
+    }
+    if let NoCache::Stages(stages) = &options.no_cache {
+        add("no-cache", stages.join(","));
+    }
+    for (name, context) in &options.contexts {
+        let value = match context {
+            NamedContext::Tree(tree) => format!("local:{tree}"),
+            NamedContext::Image(image) => format!("docker-image://{image}"),
+            NamedContext::Remote(url) => without_login(url),
+        };
+        add(&format!("context:{name}"), value);
+    }
+    for (name, value) in &options.build_args {
+        arguments.insert(format!("build-arg:{name}"), value.clone());
+    }
+    for (name, value) in &options.labels {
+        arguments.insert(format!("label:{name}"), value.clone());
+    }
+    if options.no_cache == NoCache::All {
+        arguments.insert("no-cache".to_owned(), String::new());
+    }
+    arguments
+}

@@ -1,0 +1,234 @@
+//! What builds say of their images: provenance and lists of packages, beside images in the store and at registries, and beside files.
+//!
+//! Needs the host's package sources for buildx (`scripts/docker-plugins`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use corten_tests::registry::TestRegistry;
+use corten_tests::{Output, TestEngine, run};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const DOCKERFILE: &str = "FROM busybox:latest AS base\nFROM scratch\nARG WHO\nLABEL who=$WHO\nCOPY --from=base /bin/busybox /bin/busybox\nCOPY files /\n";
+
+const STATUS: &str = "Package: curl\nStatus: install ok installed\nArchitecture: amd64\nVersion: 7.88.1-10\nMaintainer: Debian <a@b>\n";
+
+/// A context with files of several package managers.
+fn context() -> TempDir {
+    let context = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = context.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("Dockerfile", DOCKERFILE);
+    write("files/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+    write("files/var/lib/dpkg/status", STATUS);
+    write(
+        "files/venv/lib/python3/site-packages/six-1.16.0.dist-info/METADATA",
+        "Name: six\nVersion: 1.16.0\nLicense: MIT\n",
+    );
+    write(
+        "files/app/node_modules/left-pad/package.json",
+        r#"{"name":"left-pad","version":"1.3.0","license":"WTFPL"}"#,
+    );
+    write("files/app/package-lock.json", "{");
+    context
+}
+
+fn build(engine: &TestEngine, context: &Path, flags: &[&str]) -> Output {
+    let context = context.display().to_string();
+    engine.corten(&[&["build", "--progress", "plain"], flags, &[&context]].concat())
+}
+
+fn read(path: &Path) -> Value {
+    json(&fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn purls(document: &Value) -> Vec<String> {
+    let packages = document["packages"].as_array().unwrap().iter();
+    let purl = |package: &Value| Some(package["externalRefs"][0]["referenceLocator"].as_str()?.to_owned());
+    packages.filter_map(purl).collect()
+}
+
+const PURLS: [&str; 3] = [
+    "pkg:deb/debian/curl@7.88.1-10?arch=amd64&distro=debian-12",
+    "pkg:npm/left-pad@1.3.0",
+    "pkg:pypi/six@1.16.0",
+];
+
+#[test]
+fn what_is_said_of_an_image_goes_with_it() {
+    let engine = TestEngine::with_busybox();
+    let (context, place) = (context(), tempfile::tempdir().unwrap());
+    let registry = TestRegistry::start(&place.path().join("registry"), &[]);
+    let metadata = place.path().join("metadata");
+    let name = format!("{}/app:1", registry.address());
+    let flags = [
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "-t",
+        &name,
+        "--build-arg",
+        "WHO=me",
+        "--metadata-file",
+        metadata.to_str().unwrap(),
+        "--attest",
+        "type=provenance,mode=max,builder-id=https://example.org/b",
+        "--sbom",
+    ];
+    // What is copied has no platform: files of the other one come along.
+    fs::write(
+        context.path().join("Dockerfile"),
+        DOCKERFILE.replace("FROM busybox", "FROM --platform=$BUILDPLATFORM busybox"),
+    )
+    .unwrap();
+    build(&engine, context.path(), &flags).ok();
+    // It goes where the image goes, also later.
+    engine.docker(&["push", &name]).ok();
+    let index = registry.connect().get("/v2/app/manifests/1").unwrap();
+    assert_eq!(
+        index.header("docker-content-digest"),
+        read(&metadata)["containerimage.digest"].as_str().unwrap()
+    );
+    let index = json(&index.text());
+    let manifests = index["manifests"].as_array().unwrap();
+    assert_eq!(manifests.len(), 4, "{index}");
+    for (image, said) in manifests[..2].iter().zip(&manifests[2..]) {
+        assert_eq!(said["platform"], json!({"architecture": "unknown", "os": "unknown"}));
+        assert_eq!(said["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
+        assert_eq!(said["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+        let path = format!("/v2/app/manifests/{}", said["digest"].as_str().unwrap());
+        let said = json(&registry.connect().get(&path).unwrap().text());
+        let kinds: Vec<&str> = said["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| layer["annotations"]["in-toto.io/predicate-type"].as_str().unwrap())
+            .collect();
+        assert_eq!(kinds, ["https://spdx.dev/Document", "https://slsa.dev/provenance/v0.2"]);
+        let blob = format!("/v2/app/blobs/{}", said["layers"][1]["digest"].as_str().unwrap());
+        let statement = json(&registry.connect().get(&blob).unwrap().text());
+        assert_eq!(statement["_type"], "https://in-toto.io/Statement/v0.1");
+        let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        assert_eq!(statement["subject"][0]["digest"]["sha256"], digest);
+        let subject = statement["subject"][0]["name"].as_str().unwrap();
+        let architecture = image["platform"]["architecture"].as_str().unwrap();
+        assert_eq!(
+            subject,
+            format!("pkg:docker/{}/app@1?platform=linux%2F{architecture}", registry.address())
+        );
+        let predicate = &statement["predicate"];
+        assert_eq!(predicate["builder"]["id"], "https://example.org/b");
+        assert_eq!(predicate["invocation"]["parameters"]["args"]["build-arg:WHO"], "me");
+        assert_eq!(predicate["materials"][0]["uri"], "pkg:docker/busybox@latest?platform=linux%2Famd64");
+        assert_eq!(predicate["materials"][0]["digest"]["sha256"].as_str().map(str::len), Some(64));
+    }
+    // Docker's own client reads it from there.
+    let plugins = plugins();
+    let inspect = |format: &str| {
+        let mut command =
+            engine.docker_command(&["buildx", "imagetools", "inspect", "--format", format, &name]);
+        json(&run(command.env("DOCKER_CONFIG", &plugins)).ok())
+    };
+    let provenance = inspect("{{json .Provenance}}");
+    assert_eq!(
+        provenance["linux/arm64"]["SLSA"]["buildType"], "https://mobyproject.org/buildkit@v1",
+        "{provenance}"
+    );
+    assert_eq!(purls(&inspect("{{json .SBOM}}")["linux/amd64"]["SPDX"]), PURLS);
+    // And so does the engine.
+    let told = engine.curl(&[], &format!("/v1.55/images/{name}/attestations")).ok();
+    assert!(told.contains("spdx.dev") && told.contains("slsa.dev"), "{told}");
+}
+
+fn plugins() -> PathBuf {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let plugins = top.join("target/clients");
+    run(Command::new(top.join("scripts/docker-plugins")).arg(&plugins)).ok();
+    plugins
+}
+
+#[test]
+fn what_is_said_of_files_lies_beside_them() {
+    let engine = TestEngine::with_busybox();
+    let (context, place) = (context(), tempfile::tempdir().unwrap());
+    let at = |name: &str| place.path().join(name);
+    let out = at("out").display().to_string();
+    let flags = ["--provenance=version=v1", "--sbom", "--build-arg", "WHO=me", "-o", &out];
+    build(&engine, context.path(), &flags).ok();
+    let provenance = read(&at("out/provenance.json"));
+    assert_eq!(provenance["predicateType"], "https://slsa.dev/provenance/v1");
+    let request = &provenance["predicate"]["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(request["args"], json!({}), "a build argument is for mode=max");
+    let sum = run(Command::new("sha256sum").arg(at("out/bin/busybox"))).ok();
+    let subjects = provenance["subject"].as_array().unwrap();
+    let busybox = subjects.iter().find(|subject| subject["name"] == "bin/busybox").unwrap();
+    assert_eq!(busybox["digest"]["sha256"], sum.split(' ').next().unwrap());
+    let sbom = read(&at("out/sbom.spdx.json"));
+    assert_eq!(purls(&sbom["predicate"]), PURLS);
+    assert!(
+        sbom["predicate"]["comment"].as_str().unwrap().contains("/app/package-lock.json"),
+        "what broke is told"
+    );
+    fs::write(at("document.json"), sbom["predicate"].to_string()).unwrap();
+    // An image tells the same, whoever has made it.
+    build(&engine, context.path(), &["-t", "app:1"]).ok();
+    let shown = json(&engine.corten(&["image", "sbom", "app:1"]).ok());
+    assert_eq!(purls(&shown), PURLS);
+    assert_eq!(shown["creationInfo"], sbom["predicate"]["creationInfo"]);
+    let other = json(&engine.corten(&["image", "sbom", "--format", "cyclonedx", "app:1"]).ok());
+    assert_eq!(other["components"][2]["purl"], PURLS[2]);
+    engine.corten(&["image", "sbom", "none:1"]).fails(1);
+    engine.corten(&["image", "sbom", "--format", "csv", "app:1"]).fails(1);
+    let tar = format!("type=tar,dest={}", at("files.tar").display());
+    build(&engine, context.path(), &["--platform", "linux/amd64", "--sbom=format=cyclonedx", "-o", &tar])
+        .ok();
+    let document = run(Command::new("tar").arg("-xOf").arg(at("files.tar")).arg("sbom.cdx.json")).ok();
+    assert_eq!(json(&document)["predicate"]["components"][0]["purl"], PURLS[0]);
+}
+
+/// With times that are given, what is said is the same every time, and nobody who doesn't ask gets any of it.
+#[test]
+fn the_same_is_said_every_time() {
+    let engine = TestEngine::with_busybox();
+    let (context, place) = (context(), tempfile::tempdir().unwrap());
+    let digest = |more: &[&str]| {
+        let file = place.path().join("metadata");
+        let flags = [&["-t", "t", "--metadata-file", file.to_str().unwrap()], more].concat();
+        build(&engine, context.path(), &flags).ok();
+        let metadata = read(&file);
+        assert_eq!(metadata["containerimage.config.digest"].is_null(), !more.is_empty());
+        metadata["containerimage.digest"].as_str().unwrap().to_owned()
+    };
+    let said = ["--provenance", "--sbom", "--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+    let first = digest(&said);
+    assert_eq!(first, digest(&said));
+    assert_ne!(digest(&["--provenance"]), digest(&["--provenance"]), "a build's times and its number");
+    assert_eq!(digest(&["--sbom"]), digest(&["--sbom"]));
+    let plain = digest(&[]);
+    assert_eq!(plain, digest(&[]));
+    // BuildKit's clients ask for provenance by themselves: that is no wish.
+    let buildx = |more: &[&str]| {
+        let file = place.path().join("buildx");
+        let path = context.path().display().to_string();
+        let flags =
+            [&["buildx", "build", "-t", "x", "--metadata-file", file.to_str().unwrap()], more, &[&path]]
+                .concat();
+        run(engine.docker_command(&flags).env("DOCKER_CONFIG", plugins())).ok();
+        read(&file)
+    };
+    assert_eq!(buildx(&[])["containerimage.digest"], plain);
+    let asked = buildx(&["--provenance=mode=max", "--sbom=true"]);
+    assert_eq!(asked["containerimage.descriptor"]["mediaType"], "application/vnd.oci.image.index.v1+json");
+    let told = engine.curl(&[], "/v1.55/images/x/attestations").ok();
+    assert!(told.contains("spdx.dev") && told.contains("slsa.dev"), "{told}");
+    let told = build(&engine, context.path(), &["--attest", "type=horoscope"]).fails(1);
+    assert!(told.contains("horoscope"), "{told}");
+}
