@@ -14,6 +14,9 @@ pub struct BuildRequest {
     /// A question about the Dockerfile instead of a build: `check`, `outline`, `targets`.
     pub call: String,
     pub definition: BuildDefinition,
+    /// The Dockerfile's path in the context, where the client has not read it (`Dockerfile` when empty): the engine tells it then
+    /// ([`BuildEvent::Definition`]).
+    pub dockerfile: Option<String>,
     pub context: BuildContext,
     /// Further contexts by name.
     pub contexts: BTreeMap<String, BuildNamedContext>,
@@ -115,6 +118,8 @@ pub enum BuildContext {
     /// Behind the request, as a tar archive.
     Archive,
     Directory(BuildDirectory),
+    /// At a URL: a repository, an archive, or a Dockerfile alone.
+    Remote(String),
 }
 
 /// A directory that the engine may see as the client does: it is what the engine takes if it finds the same there.
@@ -132,6 +137,8 @@ pub struct BuildDirectory {
 pub enum BuildNamedContext {
     Directory(BuildDirectory),
     Image(String),
+    /// At a URL: a repository or an archive.
+    Remote(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +149,8 @@ pub enum BuildEvent {
     Status(BuildStatus),
     Warning(BuildWarning),
     Data(BuildData),
+    /// The Dockerfile, which the client has not read.
+    Definition(BuildDefinition),
     /// The last one where a question was asked.
     Answer(BuildAnswer),
     /// The client is to connect an SSH agent.

@@ -21,6 +21,7 @@ pub fn is_archive(file: &File) -> Result<bool> {
     let mut start = file;
     let mut plain = Vec::new();
     // What can't be decompressed is a file as others.
+    start.rewind().map_err(failed)?;
     let opened = archive_reader(file.try_clone().map_err(failed)?);
     let is_plain = opened.and_then(|reader| reader.take(HEAD).read_to_end(&mut plain)).is_ok();
     start.rewind().map_err(failed)?;

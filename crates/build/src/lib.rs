@@ -40,7 +40,7 @@ pub use base64::base64;
 pub use build::{Built, Outcome, build};
 pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep};
 pub use clip::Clip;
-pub use context::definition;
+pub use context::{CONTEXT, DEFINITION, definition};
 pub use error::{Error, Result};
 pub use material::{Material, MaterialKind};
 pub use progress::{EVENTS_MAX, Event, Log, Status, Stream, Teller, Vertex, Warning};

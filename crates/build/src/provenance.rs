@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::attest::{Predicate, ProvenanceWish};
 use crate::build::{Build, Shared};
-use crate::material::{Material, without_login};
+use crate::material::Material;
+use crate::repository::without_logins;
 use crate::request::{NamedContext, Network, NoCache};
 
 const V02: &str = "https://slsa.dev/provenance/v0.2";
@@ -178,6 +179,7 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
         Network::Default => {}
         Network::None => add("force-network-mode", "none".to_owned()),
         Network::Host => add("force-network-mode", "host".to_owned()),
+        Network::Named(name) => add("force-network-mode", name.clone()),
     }
     if let NoCache::Stages(stages) = &options.no_cache {
         add("no-cache", stages.join(","));
@@ -186,7 +188,7 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
         let value = match context {
             NamedContext::Tree(tree) => format!("local:{tree}"),
             NamedContext::Image(image) => format!("docker-image://{image}"),
-            NamedContext::Remote(url) => without_login(url),
+            NamedContext::Remote(url) => without_logins(url),
         };
         add(&format!("context:{name}"), value);
     }

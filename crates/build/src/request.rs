@@ -103,12 +103,14 @@ pub enum NoCache {
 }
 
 /// The network of `RUN` steps that name none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Network {
     #[default]
     Default,
     None,
     Host,
+    /// One of the engine's, by name or id.
+    Named(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,7 +70,7 @@ impl Running<'_> {
             return Err(Error::Invalid(format!("RUN --device={}: devices are not supported", device.name)));
         }
         let network = match run.network {
-            dockerfile::Network::Default => self.build.options.network,
+            dockerfile::Network::Default => self.build.options.network.clone(),
             dockerfile::Network::None => Network::None,
             dockerfile::Network::Host => Network::Host,
         };

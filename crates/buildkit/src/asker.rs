@@ -7,14 +7,15 @@ use crate::ignorefile;
 use crate::session::{FileSender, Session, SyncOptions};
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
-use corten_build::{Agent, Definition, Error, Event, Login, Result, Status, Teller, Tree, Vertex};
+use corten_build::{
+    Agent, Definition, Error, Event, Login, RemoteContext, Result, Status, Teller, Tree, Vertex,
+};
 use corten_image::Digest;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::future::Future;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,15 +27,21 @@ const REPORT: Duration = Duration::from_millis(150);
 const DOCKERFILE_BYTES_MAX: u64 = 10 << 20;
 const IGNORE_FILE: &str = ".dockerignore";
 
+/// What a client has besides files.
+pub struct Client(pub Arc<Session>);
+
 /// One build's client.
 pub struct Asker {
     session: Arc<Session>,
+    client: Client,
     store: Store,
     teller: Teller,
     /// Tells this build's steps from another's.
     reference: String,
     context_name: String,
     dockerfile: Tree,
+    /// The context, where it is not the client's.
+    remote: Option<Tree>,
     source: Arc<Source>,
     /// Of the `.dockerignore` that belongs to the Dockerfile, if there is one.
     own_patterns: Option<Vec<String>>,
@@ -49,26 +56,22 @@ impl Asker {
         teller: Teller,
         reference: &str,
         attributes: &mut Attributes,
+        remote: Option<RemoteContext>,
     ) -> std::result::Result<Self, Failure> {
         let filename = match attributes.options.dockerfile.as_str() {
             "" => "Dockerfile".to_owned(),
             name => name.to_owned(),
         };
-        let fetcher = Fetcher { session: &session, store: &store, teller: &teller, reference };
-        let wanted = [filename.clone(), format!("{filename}.{}", &IGNORE_FILE[1..]), filename.to_lowercase()];
-        let name = format!("[internal] load build definition from {filename}");
-        let options = SyncOptions {
-            name: attributes.dockerfile_name.clone(),
-            include: wanted.to_vec(),
-            follow: wanted.to_vec(),
-            ..SyncOptions::default()
+        let elsewhere = remote.as_ref().filter(|_| !attributes.has_own_dockerfile);
+        let (dockerfile, mut filename) = match elsewhere {
+            Some(remote) => (remote.tree.clone(), remote.dockerfile.map_or(filename, str::to_owned)),
+            None => {
+                let fetcher = Fetcher { session: &session, store: &store, teller: &teller, reference };
+                let tree = fetcher.dockerfile(&filename, &attributes.dockerfile_name).await;
+                (tree.map_err(|error| Failure(crate::failure::status(&error, None)))?, filename)
+            }
         };
-        let step = fetcher.step(&name);
-        let place =
-            step.run("transferring dockerfile:", |received| fetcher.sync(&options, "dockerfile", received));
-        let place = place.await.map_err(|error| Failure(crate::failure::status(&error, None)))?;
-        let read = |name: &str, bytes_max| read_below(&place, name, bytes_max);
-        let mut filename = filename;
+        let read = |name: &str, bytes_max| read_below(&dockerfile, name, bytes_max);
         let mut text = read(&filename, DOCKERFILE_BYTES_MAX)?;
         if text.is_none() && filename == "Dockerfile" {
             // As BuildKit has it: people on other systems are lazy about case.
@@ -84,8 +87,9 @@ impl Asker {
         attributes::check_syntax(syntax_directive(&text).unwrap_or_default())?;
         let own = read(&format!("{filename}.{}", &IGNORE_FILE[1..]), ignorefile::BYTES_MAX)?;
         attributes.options.dockerfile.clone_from(&filename);
-        let dockerfile = tree(place).map_err(|error| Failure(crate::failure::status(&error, None)))?;
         Ok(Self {
+            client: Client(session.clone()),
+            remote: remote.map(|remote| remote.tree),
             own_patterns: own.map(|text| ignorefile::patterns(&text)),
             source: Arc::new(Source { filename, text }),
             context_name: attributes.context_name.clone(),
@@ -139,6 +143,11 @@ impl Asker {
         {
             return Ok(patterns.clone());
         }
+        if let Some(remote) = self.remote.as_ref().filter(|_| name == "context") {
+            let text = read_below(remote, IGNORE_FILE, ignorefile::BYTES_MAX)
+                .map_err(|Failure(status)| failed(&status))?;
+            return Ok(text.map(|text| ignorefile::patterns(&text)).unwrap_or_default());
+        }
         let options = SyncOptions {
             name: client_name.to_owned(),
             include: vec![IGNORE_FILE.to_owned()],
@@ -148,7 +157,7 @@ impl Asker {
         let fetcher = self.fetcher();
         let step = fetcher.step(&about(name, IGNORE_FILE));
         let place = step.run("transferring context:", |n| fetcher.sync(&options, "ignore", n)).await?;
-        let text = read_below(&place, IGNORE_FILE, ignorefile::BYTES_MAX)
+        let text = read_below(&tree(place)?, IGNORE_FILE, ignorefile::BYTES_MAX)
             .map_err(|Failure(status)| failed(&status))?;
         Ok(text.map(|text| ignorefile::patterns(&text)).unwrap_or_default())
     }
@@ -169,6 +178,9 @@ impl corten_build::Asker for Asker {
         if name == "dockerfile" {
             return Ok(self.dockerfile.clone());
         }
+        if let Some(remote) = self.remote.as_ref().filter(|_| name == "context") {
+            return Ok(remote.clone());
+        }
         let client_name = if name == "context" { &self.context_name } else { name };
         let cell = {
             let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,20 +190,39 @@ impl corten_build::Asker for Asker {
     }
 
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
-        self.session.secret(id).await.map_err(|status| failed(&status))
+        self.client.secret(id).await
     }
 
     async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>> {
-        let agent = self.session.ssh(id).await.map_err(|status| failed(&status))?;
-        Ok(agent.map(|agent| Arc::new(agent) as Arc<dyn Agent>))
+        self.client.ssh(id).await
     }
 
     async fn login(&self, registry: &str) -> Result<Option<Login>> {
-        self.session.credentials(registry).await.map_err(|status| failed(&status))
+        self.client.login(registry).await
     }
 
     fn tells_of_trees(&self) -> bool {
         true
+    }
+}
+
+#[async_trait]
+impl corten_build::Asker for Client {
+    async fn tree(&self, name: &str) -> Result<Tree> {
+        Err(Error::Internal(format!("{name} is not looked for yet")))
+    }
+
+    async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        self.0.secret(id).await.map_err(|status| failed(&status))
+    }
+
+    async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>> {
+        let agent = self.0.ssh(id).await.map_err(|status| failed(&status))?;
+        Ok(agent.map(|agent| Arc::new(agent) as Arc<dyn Agent>))
+    }
+
+    async fn login(&self, registry: &str) -> Result<Option<Login>> {
+        self.0.credentials(registry).await.map_err(|status| failed(&status))
     }
 }
 
@@ -222,6 +253,23 @@ struct Fetcher<'f> {
 }
 
 impl Fetcher<'_> {
+    /// The Dockerfile, with what belongs to it.
+    async fn dockerfile(&self, filename: &str, directory: &str) -> Result<Tree> {
+        let wanted =
+            vec![filename.to_owned(), format!("{filename}.{}", &IGNORE_FILE[1..]), filename.to_lowercase()];
+        let options = SyncOptions {
+            name: directory.to_owned(),
+            include: wanted.clone(),
+            follow: wanted,
+            ..SyncOptions::default()
+        };
+        let step = self.step(&format!("[internal] load build definition from {filename}"));
+        tree(
+            step.run("transferring dockerfile:", |received| self.sync(&options, "dockerfile", received))
+                .await?,
+        )
+    }
+
     /// `what` tells apart what is kept of the same directory with different choices of its files.
     async fn sync(
         &self,
@@ -311,12 +359,12 @@ impl Step<'_> {
     }
 }
 
-/// A file of a place, if it is there; only a plain one, as a link may lead anywhere.
-fn read_below(place: &Place, name: &str, bytes_max: u64) -> std::result::Result<Option<Vec<u8>>, Failure> {
+/// A file of a tree, if it is there; links are followed within it.
+fn read_below(tree: &Tree, name: &str, bytes_max: u64) -> std::result::Result<Option<Vec<u8>>, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure(tonic::Status::unknown(format!("failed to read {name}: {error}")))
     };
-    let file = match open_below(&place.files(), name) {
+    let file = match open_below(&tree.root, name) {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(failed(&error)),
@@ -330,13 +378,12 @@ fn read_below(place: &Place, name: &str, bytes_max: u64) -> std::result::Result<
 }
 
 /// Opens a file in a tree, through links that stay within it.
-fn open_below(root: &Path, name: &str) -> rustix::io::Result<File> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
-    let root = open(root, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+fn open_below(root: &OwnedFd, name: &str) -> rustix::io::Result<File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // A pipe must not keep us waiting.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(openat2(&root, name, flags, Mode::empty(), resolve)?.into())
+    Ok(openat2(root, name, flags, Mode::empty(), resolve)?.into())
 }
 
 /// The value of the directive `# syntax=` in the first lines.

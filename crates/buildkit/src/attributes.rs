@@ -50,6 +50,10 @@ pub struct Attributes {
     /// What the client calls the directory that holds the Dockerfile, and the one of the context.
     pub dockerfile_name: String,
     pub context_name: String,
+    /// Where the context is when it is not the client's: a URL.
+    pub remote: Option<String>,
+    /// The Dockerfile is the client's, wherever the context is.
+    pub has_own_dockerfile: bool,
     /// A question about the Dockerfile instead of a build.
     pub question: Option<String>,
 }
@@ -65,6 +69,8 @@ impl Attributes {
             options: Options::default(),
             dockerfile_name: "dockerfile".into(),
             context_name: "context".into(),
+            remote: None,
+            has_own_dockerfile: false,
             question: None,
         };
         for (name, value) in attributes {
@@ -136,15 +142,15 @@ impl Attributes {
             "shm-size" => options.limits.shm_bytes = value.parse().map_err(|_| invalid())?,
             "ulimit" => options.limits.ulimits = list(value),
             "cgroup-parent" => value.clone_into(&mut options.limits.cgroup_parent),
-            "dockerfilekey" => value.clone_into(&mut self.dockerfile_name),
+            "dockerfilekey" => {
+                value.clone_into(&mut self.dockerfile_name);
+                self.has_own_dockerfile = true;
+            }
             "contextkey" => value.clone_into(&mut self.context_name),
             "context" => match value.strip_prefix("local:") {
                 Some(name) => name.clone_into(&mut self.context_name),
-                None => {
-                    return unsupported(&format!(
-                        "the build context {value:?}, which is no local directory,"
-                    ));
-                }
+                None if corten_build::is_remote(value) => self.remote = Some(value.to_owned()),
+                None => return unsupported(&format!("the build context {value:?}, which is no URL,")),
             },
             "hostname" if !value.is_empty() => return unsupported("a host name for the steps"),
             "requestid" if !value.is_empty() => self.question = Some(value.to_owned()),
@@ -195,6 +201,9 @@ fn named_context(value: &str) -> Result<NamedContext, AttributeError> {
     }
     if let Some(image) = value.strip_prefix("docker-image://") {
         return Ok(NamedContext::Image(image.to_owned()));
+    }
+    if corten_build::is_remote(value) {
+        return Ok(NamedContext::Remote(value.to_owned()));
     }
     Err(AttributeError::Unsupported(format!("the build context {value:?}")))
 }
@@ -280,9 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn contexts_may_lie_elsewhere() {
+        let url = "https://example.org/a.git#main:dir";
+        let read = parse(&[("context", url), ("context:b", "https://example.org/b.tar")]).unwrap();
+        assert_eq!((read.remote.as_deref(), read.has_own_dockerfile), (Some(url), false));
+        assert_eq!(read.options.contexts["b"], NamedContext::Remote("https://example.org/b.tar".into()));
+        assert!(parse(&[("context", url), ("dockerfilekey", "dockerfile")]).unwrap().has_own_dockerfile);
+    }
+
+    #[test]
     fn what_would_be_ignored_is_refused() {
         for (name, value) in [
-            ("context", "https://example.org/a.git"),
+            ("context", "ftp://example.org/a"),
+            ("context:a", "oci-layout://a@sha256:00"),
             ("context:a", "target:b"),
             ("hostname", "h"),
             ("frontend.caps", "moby.buildkit.frontend.teleport"),

@@ -4,7 +4,7 @@ use crate::asker::Asker;
 use crate::filters::Filters;
 use crate::output::Output;
 use async_trait::async_trait;
-use corten_build::{Event, Options, Result, Teller};
+use corten_build::{Event, Options, RemoteContext, Result, Teller};
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +36,15 @@ pub trait Builder: Send + Sync + 'static {
 
     /// Removes a build from the history.
     async fn forget(&self, reference: &str) -> Result<()>;
+
+    /// Fetches the context that is at a URL; `asker` has what it is asked for there.
+    async fn remote_context(
+        &self,
+        url: &str,
+        options: &Options,
+        asker: Arc<dyn corten_build::Asker>,
+        teller: &Teller,
+    ) -> Result<RemoteContext>;
 
     /// What the cache holds, clients' contexts included.
     async fn usage(&self) -> Result<Vec<Usage>>;

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use corten_build::{Error, Event, Log, Result, Stream, Teller, Vertex};
+use corten_build::{Error, Event, Log, Options, RemoteContext, Result, Stream, Teller, Vertex};
 use corten_buildkit::{
     Builder, Built, Controller, Image, Job, Manifest, Output, Past, Prune, Recording, Store, Usage, Worker,
 };
@@ -87,6 +87,16 @@ impl Builder for Reader {
 
     async fn forget(&self, reference: &str) -> Result<()> {
         Err(Error::NotFound(reference.to_owned()))
+    }
+
+    async fn remote_context(
+        &self,
+        url: &str,
+        _: &Options,
+        _: Arc<dyn corten_build::Asker>,
+        _: &Teller,
+    ) -> Result<RemoteContext> {
+        Err(Error::Invalid(format!("{url} is far away")))
     }
 
     async fn build(&self, job: Job) -> Result<Built> {

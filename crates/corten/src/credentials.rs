@@ -138,6 +138,16 @@ impl Place<'_> {
     }
 }
 
+/// The keys of the registries of which something is kept; none where that can't be read.
+pub fn registries(store: &Store) -> Vec<String> {
+    let Ok(config) = store.config() else { return Vec::new() };
+    let tables = ["auths", "credHelpers"].into_iter().filter_map(|name| config.get(name)?.as_object());
+    let mut keys: Vec<String> = tables.flat_map(|table| table.keys().cloned()).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
 /// RFC 7617.
 fn pair(name: &str, password: &str) -> String {
     base64::encode(format!("{name}:{password}").as_bytes())

@@ -5,7 +5,7 @@ use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
 use corten_api::build::BuildRecord;
-use corten_build::{Error, Event, Options, Result, Teller, Told};
+use corten_build::{Error, Event, Options, RemoteContext, Result, Teller, Told};
 use corten_buildkit::{
     Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Past, Prune, Recording, Store, Usage,
     Worker,
@@ -144,6 +144,16 @@ impl Builder for EngineBuilder {
 
     async fn forget(&self, reference: &str) -> Result<()> {
         self.engine.build_history_remove(reference).await.map_err(internal)
+    }
+
+    async fn remote_context(
+        &self,
+        url: &str,
+        options: &Options,
+        asker: Arc<dyn corten_build::Asker>,
+        teller: &Teller,
+    ) -> Result<RemoteContext> {
+        self.engine.build_remote_context(url, options, asker, teller).await
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {

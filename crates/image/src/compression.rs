@@ -2,7 +2,7 @@
 //! Media types and file names are not believed; nobody agrees on them.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read};
 
 use liblzma::stream::Stream;
 
@@ -52,16 +52,6 @@ impl Compression {
         })
     }
 
-    /// The same of a file, for another thread.
-    pub fn file_reader(self, file: File) -> io::Result<Box<dyn Read + Send>> {
-        let input = BufReader::with_capacity(BUFFER_BYTES, file);
-        Ok(match self {
-            Compression::None => Box::new(input),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
-        })
-    }
-
     /// The media type of a layer kept this way.
     pub fn layer_media_type(self) -> &'static str {
         match self {
@@ -76,23 +66,32 @@ impl Compression {
 const XZ_MEMORY_BYTES_MAX: u64 = 256 << 20;
 
 /// The plain stream of an archive that people made: compressed as layers are, or with bzip2 or xz.
-pub fn archive_reader(mut file: File) -> io::Result<Box<dyn Read + Send>> {
+pub fn archive_reader(file: File) -> io::Result<Box<dyn Read + Send>> {
+    archive_stream(BufReader::with_capacity(BUFFER_BYTES, file))
+}
+
+/// The same of one that comes as a stream.
+pub fn archive_stream<'a>(mut input: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = Vec::with_capacity(6);
-    (&file).take(6).read_to_end(&mut head)?;
-    file.rewind()?;
-    let foreign = match Compression::detect(&head) {
-        Ok(compression) => return compression.file_reader(file),
-        Err(UnsupportedCompression(name)) => name,
-    };
-    let input = BufReader::with_capacity(BUFFER_BYTES, file);
-    match foreign {
-        "bzip2" => Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
-        "xz" => {
+    (&mut input).take(6).read_to_end(&mut head)?;
+    let compression = Compression::detect(&head);
+    let input = io::Cursor::new(head).chain(input);
+    match compression {
+        Ok(Compression::None) => Ok(Box::new(input)),
+        Ok(Compression::Gzip) => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+        Ok(Compression::Zstd) => Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?)),
+        Err(UnsupportedCompression("bzip2")) => Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
+        Err(UnsupportedCompression("xz")) => {
             let stream = Stream::new_stream_decoder(XZ_MEMORY_BYTES_MAX, liblzma::stream::CONCATENATED)?;
             Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
         }
-        other => Err(io::Error::other(UnsupportedCompression(other))),
+        Err(other) => Err(io::Error::other(other)),
     }
+}
+
+/// Whether a file that begins so may be an archive: compressed in whatever way, or a tar.
+pub fn looks_like_archive(block: &[u8]) -> bool {
+    !matches!(Compression::detect(block), Ok(Compression::None)) || looks_like_tar(block)
 }
 
 /// The plain stream of one that may be compressed.

@@ -1,13 +1,14 @@
 //! Solving: from a request by way of its client's wishes to an outcome.
 
 use super::Controller;
-use crate::asker::Asker;
+use crate::asker::{Asker, Client};
 use crate::attributes::Attributes;
 use crate::bridge;
 use crate::builder::{self, Built, Image, Past};
 use crate::failure::{Failure, Source, status};
 use crate::jobs::Job;
 use crate::output::Output;
+use crate::session::Session;
 use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
@@ -79,6 +80,23 @@ impl Controller {
         bridge::reference(&outcome)?.map(|reference| job.bridge.find(reference)).transpose()
     }
 
+    /// Who asks, with the Dockerfile at hand.
+    async fn asker(
+        &self,
+        session: Arc<Session>,
+        teller: Teller,
+        reference: &str,
+        attributes: &mut Attributes,
+    ) -> Result<Asker, Failure> {
+        let mut remote = None;
+        if let Some(url) = &attributes.remote {
+            let client = Arc::new(Client(session.clone()));
+            let fetched = self.builder.remote_context(url, &attributes.options, client, &teller).await;
+            remote = Some(fetched.map_err(|error| Failure(status(&error, None)))?);
+        }
+        Asker::prepare(session, self.store.clone(), teller, reference, attributes, remote).await
+    }
+
     /// Answers a question about the Dockerfile: what its front end says of it, by the names of BuildKit's subrequests.
     async fn ask(
         &self,
@@ -94,8 +112,7 @@ impl Controller {
         let (teller, pass_on) = watched(job, Arc::default());
         let client = session.clone();
         let work = async {
-            let asker =
-                Asker::prepare(client, self.store.clone(), teller, reference, &mut attributes).await?;
+            let asker = self.asker(client, teller, reference, &mut attributes).await?;
             let told = |error| Failure(status(&error, Some(&*asker.source())));
             let definition = asker.definition().await.map_err(told)?;
             question.answer(&definition, &attributes.options).map_err(told)
@@ -133,10 +150,7 @@ impl Controller {
         let (recording, teller) = self.builder.record(about(reference, &attributes), teller);
         let client = session.clone();
         let work = async {
-            let asker =
-                Asker::prepare(client, self.store.clone(), teller.clone(), reference, &mut attributes)
-                    .await?;
-            let asker = Arc::new(asker);
+            let asker = Arc::new(self.asker(client, teller.clone(), reference, &mut attributes).await?);
             let text = source.get_or_init(|| asker.source()).clone();
             let mut options = attributes.options;
             options.tags = outputs.iter().flat_map(Output::names).cloned().collect();

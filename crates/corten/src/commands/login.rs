@@ -5,7 +5,7 @@ use std::io::Read;
 use corten_api::auth::{AuthConfig, AuthReply};
 
 use crate::cli::{Context, Failure, Outcome, Verb};
-use crate::credentials::{Credentials, Place, Secret};
+use crate::credentials::{Credentials, Place, Secret, registries};
 use crate::output;
 use crate::stream::{ask, ask_hidden, is_terminal};
 
@@ -133,6 +133,13 @@ impl Verb for Logout {
 pub fn auth_for(context: &Context, domain: &str) -> Result<Option<AuthConfig>, Failure> {
     let known = credentials_for(context, domain)?;
     Ok(known.map(|known| shown(&key(Some(domain)), &known)))
+}
+
+/// The registries of which something is kept, by their domains.
+pub fn known_registries(context: &Context) -> Vec<String> {
+    let Ok(store) = context.contexts() else { return Vec::new() };
+    let domain = |key: String| if key == HUB { "docker.io".to_owned() } else { key };
+    registries(&store).into_iter().map(domain).collect()
 }
 
 /// The same for those who ask a registry themselves.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_build::Tree;
-use corten_image::compression::decompressed;
+use corten_image::compression::archive_stream;
 use corten_image::files::{Owner, Plain, UnpackOptions, unpack};
 
 use crate::Engine;
@@ -37,7 +37,7 @@ impl Engine {
         let engine = self.clone();
         crate::image::blocking(move || {
             let tree = engine.empty_build_context()?;
-            let plain = decompressed(reader)
+            let plain = archive_stream(reader)
                 .map_err(|error| Error::invalid(format!("cannot read the build context: {error}")))?;
             // Whose the files were on the client's side is of no matter to any image.
             let owner = Owner::Fixed { uid: 0, gid: 0 };

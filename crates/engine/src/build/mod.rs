@@ -29,7 +29,6 @@ use corten_build::{
     RemoteContext, Repository, RunStep, Teller, Tree, Worker,
 };
 use corten_image::build::{BuildSession, Fingerprints, StepLayer};
-use corten_image::compression::archive_reader;
 use corten_image::{DiffId, Digest, Image, Platform, Reference};
 
 use crate::Engine;
@@ -175,10 +174,7 @@ impl Worker for EngineWorker {
     }
 
     async fn unpack(&self, archive: File) -> corten_build::Result<Tree> {
-        let plain = archive_reader(archive).map_err(|error| {
-            corten_build::Error::Invalid(format!("cannot read the archive of the build context: {error}"))
-        })?;
-        self.engine.build_context_of_archive(BufReader::new(plain)).await.map_err(told)
+        self.engine.build_context_of_archive(BufReader::new(archive)).await.map_err(told)
     }
 
     fn imported(

@@ -213,6 +213,7 @@ fn host_config(
             Network::Default => "default",
             Network::None => "none",
             Network::Host => "host",
+            Network::Named(name) => name,
         }
         .to_owned(),
         extra_hosts: extra_hosts.into(),

@@ -79,12 +79,13 @@ impl Call {
 pub async fn ask(client: &Client, asked: &Asked) -> Result<BuildAnswer, Failure> {
     let body = Body::from_reader(asked.body()?, None);
     let request = client.post("/corten/build").body("application/json", body);
+    let mut definition = asked.request.definition.clone();
     let mut events = request.send().await?.messages::<BuildEvent>();
     while let Some(event) = events.next().await? {
         match event {
             BuildEvent::Answer(answer) => return Ok(answer),
+            BuildEvent::Definition(found) => definition = found,
             BuildEvent::Error(error) => {
-                let definition = &asked.request.definition;
                 return Err(
                     Show::new(Mode::Quiet, definition.name.clone())?.failure(&error, &definition.text)
                 );

@@ -38,7 +38,7 @@ pub struct Build {
     /// Say something of the images beside them (format: "type=provenance,mode=max", "type=sbom")
     #[arg(long, value_name = "type=TYPE[,...]")]
     attest: Vec<String>,
-    /// Additional build contexts (e.g., name=path)
+    /// Additional build contexts (e.g., name=path, name=URL, name=docker-image://image)
     #[arg(long, value_name = "name=VALUE")]
     build_context: Vec<String>,
     /// Cache of steps to build with (format: "NAME" or "type=registry,ref=NAME")
@@ -128,13 +128,13 @@ pub struct Build {
     /// Build twice without the cache, and fail where the two runs differ
     #[arg(long)]
     verify_reproducible: bool,
-    #[arg(value_name = "PATH|-")]
+    #[arg(value_name = "PATH|URL|-")]
     path: String,
 }
 
 impl Verb for Build {
     const ABOUT: &'static str = "Build an image from a Dockerfile";
-    const USAGE: &'static str = "[OPTIONS] PATH|-";
+    const USAGE: &'static str = "[OPTIONS] PATH|URL|-";
 
     fn run(self, context: &Context) -> Outcome {
         let mode = if self.quiet { Mode::Quiet } else { self.progress };
@@ -210,6 +210,10 @@ async fn drive(
             match event {
                 BuildEvent::Image(_) | BuildEvent::Error(_) | BuildEvent::Answer(_) => last = Some(event),
                 BuildEvent::Data(data) => receive(&mut events, data, sinks).await?,
+                BuildEvent::Definition(definition) => {
+                    show.name.clone_from(&definition.name);
+                    asked.request.definition = definition;
+                }
                 BuildEvent::Agent(wanted) => asked.agents.connect(client, wanted),
                 BuildEvent::Failed(failed) => {
                     show.pause();

@@ -13,6 +13,7 @@ pub fn document(event: &BuildEvent, dockerfile: &str) -> Option<Value> {
         BuildEvent::Log(log) => json!({ "logs": [printed(log)] }),
         BuildEvent::Warning(found) => json!({ "warnings": [warning(found, dockerfile)] }),
         BuildEvent::Agent(_)
+        | BuildEvent::Definition(_)
         | BuildEvent::Failed(_)
         | BuildEvent::Data(_)
         | BuildEvent::Answer(_)

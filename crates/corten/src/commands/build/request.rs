@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use corten_api::base64;
 use corten_api::build::{BuildContext, BuildDefinition, BuildDirectory, BuildNamedContext, BuildRequest};
 use corten_image::Reference;
+use corten_image::compression::looks_like_archive;
 use corten_image::files::{Buffered, pack_contents};
 
 use super::Build;
@@ -19,11 +20,14 @@ use super::debug;
 use super::outputs::{Place, wishes};
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
-use crate::commands::login::auth_for;
+use crate::commands::login::{auth_for, known_registries};
 use crate::options::values::bytes_of;
 
 /// A secret of a build is a key or a password.
 const SECRET_BYTES_MAX: u64 = 500 << 10;
+
+/// What tells an archive from a Dockerfile: a tar block.
+const HEAD_BYTES: u64 = 512;
 
 pub struct Asked {
     pub request: BuildRequest,
@@ -31,24 +35,57 @@ pub struct Asked {
     pub agents: Agents,
     /// Where each output goes.
     pub places: Vec<Place>,
+    /// What is sent behind the request where it is asked for.
+    archive: Archive,
+}
+
+enum Archive {
+    Nothing,
     /// The directory with the context.
-    directory: Option<PathBuf>,
+    Directory(PathBuf),
+    /// What came in of it so far; the rest is still to be read.
+    Stdin(Vec<u8>),
 }
 
 impl Asked {
     pub fn new(flags: Build, context: &Context) -> Result<Asked, Failure> {
-        let is_stdin = flags.path == "-";
-        let has_stdin = !is_stdin && flags.file.as_deref() != Some(Path::new("-"));
-        if ["http://", "https://", "git://", "git@", "github.com/"]
-            .iter()
-            .any(|url| flags.path.starts_with(url))
-        {
-            return Err(Failure::new(format!(
-                "{}: a context from another host is not supported: clone or download it, and name the directory",
-                flags.path
-            )));
-        }
-        let directory = (!is_stdin).then(|| PathBuf::from(&flags.path));
+        let (path, file) = (Path::new(&flags.path), flags.file.as_deref());
+        let has_stdin = flags.path != "-" && file != Some(Path::new("-"));
+        let mut archive = Archive::Nothing;
+        let (mut definition, mut dockerfile) = (BuildDefinition::default(), None);
+        let files = match flags.path.as_str() {
+            "-" => {
+                let head = head_of_stdin()?;
+                if !looks_like_archive(&head) {
+                    definition = Dockerfile::Stdin(head).read(None)?;
+                    BuildContext::Nothing
+                } else if file == Some(Path::new("-")) {
+                    return Err(Failure::new(
+                        "invalid argument: can't use stdin for both build context and dockerfile",
+                    ));
+                } else {
+                    archive = Archive::Stdin(head);
+                    dockerfile = Some(path_in_context(file)?);
+                    BuildContext::Archive
+                }
+            }
+            url if corten_build::is_remote(url) && !path.is_dir() => {
+                match file {
+                    // Another one than those of the context.
+                    Some(file) if file.is_absolute() || file == Path::new("-") => {
+                        definition = Dockerfile::of(file)?.read(None)?;
+                    }
+                    file => dockerfile = Some(path_in_context(file)?),
+                }
+                BuildContext::Remote(url.to_owned())
+            }
+            _ => {
+                archive = Archive::Directory(path.to_owned());
+                let file = file.map_or_else(|| path.join("Dockerfile"), Path::to_owned);
+                definition = Dockerfile::of(&file)?.read(Some(path))?;
+                BuildContext::Directory(identity(path)?)
+            }
+        };
         let (wishes, more_tags) = wishes(&flags.output, flags.push, flags.load, &flags.tag)?;
         let platform = flags.platform.join(",");
         let platform = match platform.is_empty() {
@@ -67,7 +104,6 @@ impl Asked {
         let (outputs, places): (Vec<_>, Vec<_>) =
             wishes.into_iter().map(|wish| (wish.output, wish.place)).unzip();
         let tags = [flags.tag, more_tags].concat();
-        let definition = definition(directory.as_deref(), flags.file.as_deref())?;
         let agents = Agents::new(&flags.ssh)?;
         let cache_from = cache::places("--cache-from", &flags.cache_from)?;
         let cache_to = cache::places("--cache-to", &flags.cache_to)?;
@@ -77,10 +113,7 @@ impl Asked {
         );
         let request = BuildRequest {
             call: String::new(),
-            context: match &directory {
-                Some(path) => BuildContext::Directory(identity(path)?),
-                None => BuildContext::Nothing,
-            },
+            context: files,
             contexts: contexts(&flags.build_context)?,
             target: flags.target,
             build_args: pairs(&flags.build_arg, true),
@@ -97,7 +130,10 @@ impl Asked {
             cgroup_parent: flags.cgroup_parent,
             secrets: secrets(&flags.secret)?,
             agents: agents.ids(),
-            auths: auths(context, &definition.text, &elsewhere)?,
+            auths: match dockerfile.is_some() {
+                true => known_auths(context)?,
+                false => auths(context, &definition.text, &elsewhere)?,
+            },
             cache_from,
             cache_to,
             tags,
@@ -105,14 +141,17 @@ impl Asked {
             debug: debug::wish(flags.debug_on_failure, has_stdin, &places)?,
             outputs,
             definition,
+            dockerfile,
         };
-        Ok(Asked { request, agents, places, directory })
+        Ok(Asked { request, agents, places, archive })
     }
 
-    /// A question about the Dockerfile: files are of no use for it.
+    /// A question about the Dockerfile: files are of no use for it, unless it is among them.
     pub fn ask(&mut self, method: &str) {
         self.request.call = method.to_owned();
-        self.request.context = BuildContext::Nothing;
+        if self.request.dockerfile.is_none() {
+            self.request.context = BuildContext::Nothing;
+        }
     }
 
     /// The engine doesn't see the directory: its files are sent.
@@ -127,8 +166,12 @@ impl Asked {
         let mut line = serde_json::to_vec(&self.request).map_err(|error| failed(&error))?;
         line.push(b'\n');
         let line = Cursor::new(line);
-        let (BuildContext::Archive, Some(directory)) = (&self.request.context, &self.directory) else {
-            return Ok(Box::new(line));
+        let directory = match (&self.request.context, &self.archive) {
+            (BuildContext::Archive, Archive::Directory(directory)) => directory,
+            (BuildContext::Archive, Archive::Stdin(head)) => {
+                return Ok(Box::new(line.chain(Cursor::new(head.clone())).chain(io::stdin())));
+            }
+            _ => return Ok(Box::new(line)),
         };
         let root = File::open(directory).map_err(|error| failed(&error))?;
         let (reader, writer) = io::pipe().map_err(|error| failed(&error))?;
@@ -140,38 +183,67 @@ impl Asked {
     }
 }
 
-fn definition(directory: Option<&Path>, file: Option<&Path>) -> Result<BuildDefinition, Failure> {
-    let read = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let from_stdin = directory.is_none() || file == Some(Path::new("-"));
-    if from_stdin {
-        let mut text = Vec::new();
-        io::stdin()
-            .read_to_end(&mut text)
-            .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
-        if corten_image::compression::looks_like_tar(&text) || text.starts_with(b"\x1f\x8b") {
-            return Err(Failure::new(
-                "an archive as standard input is not supported: unpack it, and name the directory",
-            ));
+/// As much of standard input as tells what it is.
+fn head_of_stdin() -> Result<Vec<u8>, Failure> {
+    let mut head = Vec::new();
+    io::stdin().take(HEAD_BYTES).read_to_end(&mut head).map_err(|error| unreadable_stdin(&error))?;
+    Ok(head)
+}
+
+fn unreadable_stdin(error: &io::Error) -> Failure {
+    Failure::new(format!("cannot read standard input: {error}"))
+}
+
+/// A Dockerfile's path in a context that is not here.
+fn path_in_context(file: Option<&Path>) -> Result<String, Failure> {
+    let path = file.unwrap_or(Path::new("Dockerfile"));
+    let text = path.to_str();
+    text.map(str::to_owned).ok_or_else(|| Failure::new(format!("{}: the path is not UTF-8", path.display())))
+}
+
+/// Where a Dockerfile is read from.
+enum Dockerfile {
+    /// Of which this came in so far.
+    Stdin(Vec<u8>),
+    File(PathBuf),
+}
+
+impl Dockerfile {
+    fn of(file: &Path) -> Result<Dockerfile, Failure> {
+        match file == Path::new("-") {
+            true => Ok(Dockerfile::Stdin(Vec::new())),
+            false => Ok(Dockerfile::File(file.to_owned())),
         }
-        let ignore =
-            directory.map(|directory| ignore(&directory.join(".dockerignore"))).transpose()?.flatten();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        return Ok(BuildDefinition { name: "Dockerfile".to_owned(), text, ignore });
     }
-    let directory = directory.unwrap_or(Path::new("."));
-    let path = file.map_or_else(|| directory.join("Dockerfile"), Path::to_owned);
-    let text = read(&path).map_err(|error| {
-        Failure::new(format!("unable to prepare context: failed to read {}: {error}", path.display()))
-    })?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut own = path.into_os_string();
-    own.push(".dockerignore");
-    // Its own list goes before that of the context.
-    let ignore = match ignore(Path::new(&own))? {
-        Some(text) => Some(text),
-        None => ignore(&directory.join(".dockerignore"))?,
-    };
-    Ok(BuildDefinition { name, text, ignore })
+
+    /// Reads it, and what it leaves out of a directory here.
+    fn read(self, directory: Option<&Path>) -> Result<BuildDefinition, Failure> {
+        let (name, bytes, own) = match self {
+            Dockerfile::Stdin(mut bytes) => {
+                io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable_stdin(&error))?;
+                ("Dockerfile".to_owned(), bytes, None)
+            }
+            Dockerfile::File(path) => {
+                let bytes = fs::read(&path).map_err(|error| {
+                    Failure::new(format!(
+                        "unable to prepare context: failed to read {}: {error}",
+                        path.display()
+                    ))
+                })?;
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let mut own = path.into_os_string();
+                own.push(".dockerignore");
+                (name.unwrap_or_default(), bytes, ignore(Path::new(&own))?)
+            }
+        };
+        // Its own list goes before that of the context.
+        let ignore = match (own, directory) {
+            (Some(own), _) => Some(own),
+            (None, Some(directory)) => ignore(&directory.join(".dockerignore"))?,
+            (None, None) => None,
+        };
+        Ok(BuildDefinition { name, text: String::from_utf8_lossy(&bytes).into_owned(), ignore })
+    }
 }
 
 fn ignore(path: &Path) -> Result<Option<String>, Failure> {
@@ -207,9 +279,13 @@ fn contexts(flags: &[String]) -> Result<BTreeMap<String, BuildNamedContext>, Fai
             .split_once('=')
             .filter(|(name, value)| !name.is_empty() && !value.is_empty())
             .ok_or_else(|| Failure::new(format!("invalid context value: {flag}, expected key=value")))?;
+        let path = Path::new(value);
         let context = match value.strip_prefix("docker-image://") {
             Some(image) => BuildNamedContext::Image(image.to_owned()),
-            None => BuildNamedContext::Directory(identity(Path::new(value))?),
+            None if corten_build::is_remote(value) && !path.is_dir() => {
+                BuildNamedContext::Remote(value.to_owned())
+            }
+            None => BuildNamedContext::Directory(identity(path)?),
         };
         contexts.insert(name.to_owned(), context);
     }
@@ -272,6 +348,17 @@ fn secret_file(flag: &str, path: &str) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(bytes)
+}
+
+/// What is known of all registries: which of them the Dockerfile means is not known here.
+fn known_auths(context: &Context) -> Result<BTreeMap<String, corten_api::auth::AuthConfig>, Failure> {
+    let mut auths = BTreeMap::new();
+    for domain in known_registries(context) {
+        if let Some(auth) = auth_for(context, &domain)? {
+            auths.insert(domain, auth);
+        }
+    }
+    Ok(auths)
 }
 
 /// What is known of the registries that the Dockerfile may mean, and of those where the image or a cache may go.

@@ -126,6 +126,7 @@ impl Screen {
             BuildEvent::Status(status) => self.status(status),
             BuildEvent::Warning(warning) => self.warnings.push(warning),
             BuildEvent::Agent(_)
+            | BuildEvent::Definition(_)
             | BuildEvent::Failed(_)
             | BuildEvent::Data(_)
             | BuildEvent::Answer(_)

@@ -26,7 +26,7 @@ pub struct Show {
     mode: Mode,
     screen: Option<Screen>,
     /// The Dockerfile's.
-    name: String,
+    pub name: String,
     /// Numbers of steps, in the order in which they began.
     numbers: HashMap<String, usize>,
     names: HashMap<String, String>,
@@ -97,6 +97,7 @@ impl Show {
             BuildEvent::Status(status) => self.status(&status),
             BuildEvent::Warning(warning) => self.say(&format!("WARN: {}", about(&warning, &self.name))),
             BuildEvent::Agent(_)
+            | BuildEvent::Definition(_)
             | BuildEvent::Failed(_)
             | BuildEvent::Data(_)
             | BuildEvent::Answer(_)

@@ -2,10 +2,12 @@
 
 use super::agents::ClientAgent;
 use async_trait::async_trait;
-use corten_build::{Agent, Asker, Error, Result, Tree};
+use corten_build::{Agent, Asker, CONTEXT, DEFINITION, Error, Options, RemoteContext, Result, Teller, Tree};
+use corten_engine::Engine;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+#[derive(Clone, Default)]
 pub struct Sent {
     /// By name.
     pub trees: HashMap<String, Tree>,
@@ -13,6 +15,29 @@ pub struct Sent {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// By id.
     pub agents: HashMap<String, Arc<ClientAgent>>,
+}
+
+impl Sent {
+    /// A context of another host, by which the client is asked for nothing more; gives the Dockerfile's name where it is one alone.
+    pub async fn fetch(
+        &mut self,
+        engine: &Engine,
+        url: &str,
+        options: &Options,
+        teller: &Teller,
+    ) -> Result<Option<&'static str>> {
+        let asker = Arc::new(self.clone());
+        let RemoteContext { tree, dockerfile } =
+            engine.build_remote_context(url, options, asker, teller).await?;
+        self.take(tree);
+        Ok(dockerfile)
+    }
+
+    /// A context with its Dockerfile.
+    pub fn take(&mut self, tree: Tree) {
+        self.trees.insert(CONTEXT.to_owned(), tree.clone());
+        self.trees.insert(DEFINITION.to_owned(), tree);
+    }
 }
 
 #[async_trait]

@@ -10,11 +10,11 @@ use corten_api::auth::AuthConfig;
 use corten_api::build::BuildRecord;
 use corten_api::stream::JsonMessage;
 use corten_api::{base64, json};
-use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Vertex};
+use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Stream, Vertex};
 use corten_engine::{BuildEnd, BuildWish, CacheBounds, Engine};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,7 @@ pub async fn build(call: Call) -> Reply {
     let auths = auths(&call);
     let quiet = call.query.flag("q");
     let sources: Vec<String> = document(&call, "cachefrom")?;
+    let remote = call.query.text("remote").to_owned();
     let Call { engine, body, .. } = call;
     let reader = SharedReader::new(BodyReader::new(body));
     let wish = BuildWish { options, auths, only_files: false };
@@ -33,7 +34,7 @@ pub async fn build(call: Call) -> Reply {
                 format!("WARNING: {names}: images built elsewhere are no source of the build cache here\n");
             let _ = progress.send(JsonMessage::stream(text)).await;
         }
-        let outcome = run(&engine, wish, reader.clone(), quiet, progress).await;
+        let outcome = run(&engine, wish, (remote, reader.clone()), quiet, progress).await;
         // A client that still sends would not see the answer.
         let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
         outcome
@@ -43,16 +44,16 @@ pub async fn build(call: Call) -> Reply {
 
 async fn run(
     engine: &Engine,
-    wish: BuildWish,
-    reader: SharedReader,
+    mut wish: BuildWish,
+    (remote, reader): (String, SharedReader),
     quiet: bool,
     progress: mpsc::Sender<JsonMessage>,
 ) -> Result<(), ApiError> {
     let tags = wish.options.tags.clone();
-    let tree = engine.build_context_of_archive(reader).await?;
-    let trees = ["context", "dockerfile"].map(|name| (name.to_owned(), tree.clone()));
-    drop(tree);
-    let sent = Sent { trees: HashMap::from(trees), secrets: BTreeMap::new(), agents: HashMap::new() };
+    let mut sent = Sent::default();
+    if remote.is_empty() {
+        sent.take(engine.build_context_of_archive(reader).await?);
+    }
     let (teller, mut told) = mpsc::channel(EVENTS_MAX);
     let about = BuildRecord {
         name: wish.options.tags.first().cloned().unwrap_or_else(|| "-".to_owned()),
@@ -81,7 +82,14 @@ async fn run(
             }
         }
     };
-    let (built, ()) = tokio::join!(engine.build(wish, Arc::new(sent), teller), shown);
+    let built = async move {
+        if !remote.is_empty() {
+            let alone = sent.fetch(engine, &remote, &wish.options, &teller).await?;
+            wish.options.dockerfile = alone.map_or(wish.options.dockerfile, str::to_owned);
+        }
+        engine.build(wish, Arc::new(sent), teller).await
+    };
+    let (built, ()) = tokio::join!(built, shown);
     let end = match &built {
         Ok(built) => BuildEnd::Done {
             image: built.target.as_ref().map(|target| target.digest.to_string()).unwrap_or_default(),
@@ -145,7 +153,14 @@ impl Text {
     fn messages(&mut self, event: Event) -> Vec<JsonMessage> {
         match event {
             Event::Vertex(vertex) => self.vertex(&vertex),
-            Event::Log(log) => vec![JsonMessage::stream(String::from_utf8_lossy(&log.bytes).into_owned())],
+            Event::Log(log) => {
+                let text = String::from_utf8_lossy(&log.bytes);
+                vec![JsonMessage::stream(match log.stream {
+                    Stream::Stdout => text.into_owned(),
+                    // Clients know it by its color.
+                    Stream::Stderr => format!("\x1b[91m{text}\x1b[0m"),
+                })]
+            }
             Event::Status(status) => {
                 let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
                 let (current, total) = (signed(status.current_bytes), signed(status.total_bytes));
@@ -182,10 +197,6 @@ fn options(call: &Call) -> Result<Options, ApiError> {
     let query = &call.query;
     if query.text("version") == "2" {
         return Err(ApiError::bad_request("version=2 builds by BuildKit's protocol, at /session and /grpc"));
-    }
-    if !query.text("remote").is_empty() {
-        let message = format!("remote={}: send the context as an archive", query.text("remote"));
-        return Err(ApiError::new(hyper::StatusCode::NOT_IMPLEMENTED, message));
     }
     if query.flag("squash") {
         return Err(ApiError::bad_request("squash is not supported: an image's layers stay apart"));

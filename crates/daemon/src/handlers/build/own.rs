@@ -10,8 +10,8 @@ use bytes::Bytes;
 use corten_api::auth::AuthConfig;
 use corten_api::base64;
 use corten_api::build::{
-    BuildAnswer, BuildContext, BuildData, BuildDirectory, BuildError, BuildEvent, BuildImage,
-    BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
+    BuildAnswer, BuildContext, BuildData, BuildDefinition, BuildDirectory, BuildError, BuildEvent,
+    BuildImage, BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
 };
 use corten_build::{
     Answer, Asker, Attestations, Built, CacheSource, CacheTarget, Debug, Definition, EVENTS_MAX, Error,
@@ -32,9 +32,6 @@ const REQUEST_BYTES_MAX: u64 = 64 << 20;
 
 /// Parts of the answer that wait for a client that reads slowly; then the build waits for it.
 const PARTS_WAITING_MAX: usize = 8;
-
-/// What the steps of a build copy from.
-const CONTEXT: &str = "context";
 
 pub async fn build(call: Call) -> Reply {
     let Call { engine, body, .. } = call;
@@ -74,8 +71,8 @@ impl From<BuildEvent> for Part {
 
 async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer: mpsc::Sender<Part>) {
     if !request.call.is_empty() {
-        let answered = ask(request).map_or_else(BuildEvent::Error, BuildEvent::Answer);
-        return end(reader, &answer, answered).await;
+        let answered = ask(&engine, request, reader.clone(), &answer).await;
+        return end(reader, &answer, answered.map_or_else(BuildEvent::Error, BuildEvent::Answer)).await;
     }
     let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
     let (recording, teller) = engine.record_build(about(&request), teller);
@@ -103,7 +100,7 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         let names = request.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let verifies = request.verify_reproducible;
-        let (mut wish, sent) = prepared(&engine, request, reader.clone(), &answer).await?;
+        let (mut wish, sent) = prepared(&engine, request, reader.clone(), &answer, &teller).await?;
         let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
         for output in &outputs {
             if let BuildOutput::Files(split) = output {
@@ -167,11 +164,17 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
 fn about(request: &BuildRequest) -> BuildRecord {
     let name = match &request.context {
         BuildContext::Directory(directory) => Path::new(&directory.path).file_name(),
-        _ => None,
+        // No password stands behind the last `@`.
+        BuildContext::Remote(url) => {
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            Path::new(path.rsplit('@').next().unwrap_or_default()).file_name()
+        }
+        BuildContext::Nothing | BuildContext::Archive => None,
     };
+    let dockerfile = request.dockerfile.as_ref().unwrap_or(&request.definition.name);
     BuildRecord {
         name: name.map_or_else(|| "-".to_owned(), |name| name.to_string_lossy().into_owned()),
-        dockerfile: request.definition.name.clone(),
+        dockerfile: dockerfile.clone(),
         target: request.target.clone(),
         platform: request.platform.clone(),
         ..BuildRecord::default()
@@ -217,11 +220,21 @@ async fn build_again(
 }
 
 /// Answers a question about the Dockerfile.
-fn ask(request: BuildRequest) -> Result<BuildAnswer, BuildError> {
+async fn ask(
+    engine: &Engine,
+    request: BuildRequest,
+    reader: SharedReader,
+    answer: &mpsc::Sender<Part>,
+) -> Result<BuildAnswer, BuildError> {
     let question = Question::parse(&request.call).ok_or_else(|| {
         invalid(format!("unknown call {:?}: it is check, outline or targets", request.call))
     })?;
-    let options = options(request, BTreeMap::new())?;
+    // How a Dockerfile elsewhere is fetched is no part of the answer.
+    let (teller, mut told) = mpsc::channel::<Event>(EVENTS_MAX);
+    let unheard = async move { while told.recv().await.is_some() {} };
+    let prepared = async move { prepared(engine, request, reader, answer, &teller).await };
+    let (prepared, ()) = tokio::join!(prepared, unheard);
+    let options = prepared?.0.options;
     let definition = options.definition.clone().unwrap_or_default();
     let Answer { json, text, warnings, has_error } =
         question.answer(&definition, &options).map_err(refused)?;
@@ -300,23 +313,14 @@ async fn prepared(
     request: BuildRequest,
     reader: SharedReader,
     answer: &mpsc::Sender<Part>,
+    teller: &Teller,
 ) -> Result<(BuildWish, Sent), BuildError> {
     let mut trees = HashMap::new();
-    match &request.context {
-        BuildContext::Nothing => {}
-        BuildContext::Archive => {
-            let tree =
-                engine.build_context_of_archive(reader).await.map_err(|error| invalid(error.message))?;
-            trees.insert(CONTEXT.to_owned(), tree);
-        }
-        BuildContext::Directory(directory) => {
-            trees.insert(CONTEXT.to_owned(), directory_tree(engine, directory)?);
-        }
-    }
     let mut contexts = BTreeMap::new();
     for (name, context) in &request.contexts {
         let named = match context {
             BuildNamedContext::Image(image) => NamedContext::Image(image.clone()),
+            BuildNamedContext::Remote(url) => NamedContext::Remote(url.clone()),
             BuildNamedContext::Directory(directory) => {
                 let tree = format!("context {name}");
                 trees.insert(tree.clone(), directory_tree(engine, directory)?);
@@ -337,8 +341,31 @@ async fn prepared(
     let agents = request.agents.iter().map(agent).collect();
     let auths = request.auths.clone();
     let only_files = !request.wants_image();
-    let options = options(request, contexts)?;
-    Ok((BuildWish { options, auths, only_files }, Sent { trees, secrets, agents }))
+    let (context, path) = (request.context.clone(), request.dockerfile.clone());
+    let mut options = options(request, contexts)?;
+    let mut sent = Sent { trees, secrets, agents };
+    let mut alone = None;
+    match context {
+        BuildContext::Nothing => {}
+        BuildContext::Archive => {
+            let tree = engine.build_context_of_archive(reader).await;
+            sent.take(tree.map_err(|error| invalid(error.message))?);
+        }
+        BuildContext::Directory(directory) => sent.take(directory_tree(engine, &directory)?),
+        BuildContext::Remote(url) => {
+            alone = sent.fetch(engine, &url, &options, teller).await.map_err(refused)?;
+        }
+    }
+    if let Some(path) = path {
+        options.definition = None;
+        options.dockerfile = alone.map_or(path, str::to_owned);
+        let found = corten_build::definition(&sent, &options, teller).await.map_err(refused)?;
+        let Definition { name, text, ignore } = found.clone();
+        let told = BuildEvent::Definition(BuildDefinition { name, text, ignore });
+        answer.send(told.into()).await.map_err(|_| refused(Error::Canceled))?;
+        options.definition = Some(found);
+    }
+    Ok((BuildWish { options, auths, only_files }, sent))
 }
 
 fn directory_tree(engine: &Engine, directory: &BuildDirectory) -> Result<Tree, BuildError> {
@@ -400,8 +427,9 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
         "" | "default" | "bridge" => Ok(Network::Default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        other => {
-            Err(format!("network mode {other:?} is not supported for a build: use default, none or host"))
-        }
+        other if other.starts_with("container:") => Err(format!(
+            "network mode {other:?} is not supported for a build: use default, none, host or a network's name"
+        )),
+        name => Ok(Network::Named(name.to_owned())),
     }
 }
