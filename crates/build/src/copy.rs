@@ -15,6 +15,7 @@ use crate::ignored::Excluding;
 use crate::key::Key;
 use crate::pattern;
 use crate::remote::{Origin, Remote};
+use crate::repository::without_logins;
 use crate::request::Tree;
 use crate::stage::Running;
 use crate::vertex::Told;
@@ -81,7 +82,7 @@ impl Running<'_> {
 
     pub async fn add(&mut self, add: &Add, instruction: &Located<Instruction>) -> Result<()> {
         let transfer = &add.transfer;
-        let mut told = self.told(&self.shown(instruction));
+        let mut told = self.told(&without_logins(&self.shown(instruction)));
         let sources: Vec<String> =
             transfer.sources.iter().map(|source| self.word(source)).collect::<Result<_>>()?;
         if add.checksum.is_some() && sources.len() + transfer.documents.len() > 1 {
@@ -190,7 +191,7 @@ impl Running<'_> {
             }
         }
         for source in &transfer.sources {
-            words.push(self.word(source)?);
+            words.push(without_logins(&self.word(source)?));
         }
         words.extend(transfer.documents.iter().map(|document| format!("<<{}", document.name)));
         Ok(words.iter().map(|word| format!(" {word}")).collect())

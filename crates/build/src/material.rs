@@ -2,7 +2,7 @@
 
 use corten_image::{Digest, Image, Platform, Reference};
 
-use crate::repository::Repository;
+use crate::repository::{Repository, without_logins};
 use crate::worker::Fetched;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl Material {
     }
 
     pub fn file(url: &str, digest: &Digest) -> Material {
-        Material { kind: MaterialKind::File, uri: without_login(url), digest: digest.to_string() }
+        Material { kind: MaterialKind::File, uri: without_logins(url), digest: digest.to_string() }
     }
 
     pub fn git(repository: &Repository, fetched: &Fetched) -> Material {
@@ -45,7 +45,7 @@ impl Material {
             "" => String::new(),
             reference => format!("#{reference}"),
         };
-        let uri = format!("{}{reference}", without_login(&repository.url));
+        let uri = format!("{}{reference}", without_logins(&repository.url));
         Material { kind: MaterialKind::Git, uri, digest: format!("{algorithm}:{commit}") }
     }
 }
@@ -66,14 +66,6 @@ pub fn purl(name: &Reference, platform: Option<&Platform>) -> String {
     };
     let qualifiers = if qualifiers.is_empty() { String::new() } else { format!("?{}", qualifiers.join("&")) };
     format!("pkg:docker/{}{version}{qualifiers}", name.familiar_name())
-}
-
-/// A URL without the name and the password in it.
-pub fn without_login(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
 }
 
 #[cfg(test)]

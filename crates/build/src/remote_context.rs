@@ -9,7 +9,7 @@ use crate::archive;
 use crate::error::{Error, Result};
 use crate::pattern;
 use crate::progress::Teller;
-use crate::repository::Repository;
+use crate::repository::{Repository, without_logins};
 use crate::request::{Options, Tree};
 use crate::vertex::Told;
 use crate::worker::{FETCHED, Worker};
@@ -72,7 +72,8 @@ pub async fn fetch(
 async fn file(worker: &dyn Worker, url: &str) -> Result<RemoteContext> {
     if !pattern::is_url(url) {
         return Err(Error::Invalid(format!(
-            "{url}: it is neither the URL of a repository nor one of http or https"
+            "{}: it is neither the URL of a repository nor one of http or https",
+            without_logins(url)
         )));
     }
     let tree = worker.fetch(url, None, true).await?.tree.ok_or_else(|| not_fetched(url))?;
@@ -85,7 +86,7 @@ async fn file(worker: &dyn Worker, url: &str) -> Result<RemoteContext> {
 }
 
 fn not_fetched(url: &str) -> Error {
-    Error::Internal(format!("{url} was not fetched"))
+    Error::Internal(format!("{} was not fetched", without_logins(url)))
 }
 
 /// As Go's `strconv.ParseBool` reads it.

@@ -53,7 +53,9 @@ impl Repository {
 
     /// The repository at a URL, as `.gitmodules` has it.
     pub fn at(url: &str) -> Result<Repository> {
-        let odd = |why: &str| Error::Invalid(format!("invalid URL of a repository {:?}: {why}", shown(url)));
+        let odd = |why: &str| {
+            Error::Invalid(format!("invalid URL of a repository {:?}: {why}", without_logins(url)))
+        };
         if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(odd("it has blanks or control characters"));
         }
@@ -282,12 +284,18 @@ pub fn decoded(text: &str, is_form: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A URL without the name and the password that it may have.
-fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
+/// A text without the names and passwords of URLs in it.
+pub fn without_logins(text: &str) -> String {
+    let mut bare = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        bare.push_str(before);
+        bare.push_str("://");
+        let ends = |c: char| matches!(c, '/' | '?' | '#' | '"' | ',') || c.is_whitespace();
+        let authority = &after[..after.find(ends).unwrap_or(after.len())];
+        rest = authority.rfind('@').map_or(after, |at| &after[at + 1..]);
+    }
+    bare + rest
 }
 
 #[cfg(test)]
@@ -325,6 +333,17 @@ mod tests {
         }
         let context = Repository::parse_context("github.com/a/b#v1").unwrap().unwrap();
         assert_eq!((context.url.as_str(), context.reference.as_str()), ("https://github.com/a/b", "v1"));
+    }
+
+    #[test]
+    fn names_and_passwords_are_left_out() {
+        for (text, bare) in [
+            ("ADD https://a:b@host/x@y git://c@d /z", "ADD https://host/x@y git://d /z"),
+            ("ADD [\"http://a@b@host\", \"/\"]", "ADD [\"http://host\", \"/\"]"),
+            ("git@host:a http://host?x=@y", "git@host:a http://host?x=@y"),
+        ] {
+            assert_eq!(without_logins(text), bare);
+        }
     }
 
     #[test]
