@@ -1,22 +1,22 @@
 //! One build: which stages are needed, each done once, those that don't need each other at the same time.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use corten_image::build::{BuildSession, Graft, Part, Stack, Statement, StepLayer};
+use corten_image::build::{BuildSession, CacheList, Graft, Part, Stack, Statement, StepLayer};
 use corten_image::config::ImageConfig;
 use corten_image::manifest::Descriptor;
-use corten_image::{Digest, Image, ImageId, Platform, Reference};
+use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending, try_join_all};
 use tokio::sync::OnceCell;
 
 use crate::attest::{Predicate, Subject};
-use crate::cache::DoneStep;
+use crate::cache::{CachePlace, DoneStep};
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile, Stage};
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ pub async fn build(
         .iter()
         .map(|tag| Reference::parse(tag).map_err(|error| Error::Invalid(error.to_string())))
         .collect::<Result<_>>()?;
-    let targets = options.targets();
+    let (targets, is_inline) = (options.targets(), is_inline(&options, only_files)?);
     let shared = Shared {
         epoch: epoch(&options)?,
         context: Context::new(source.ignore.as_deref())?,
@@ -135,7 +135,7 @@ pub async fn build(
         let mut told =
             Told::new(&shared.teller, Digest::of(b"export"), "exporting to image".to_owned(), Vec::new());
         told.start().await?;
-        let composed = told.end(shared.compose(&mut outcomes, names).await).await?;
+        let composed = told.end(shared.compose(&mut outcomes, names, is_inline).await).await?;
         (image, made_as) = (Some(composed.0), Some(composed.1));
     }
     let used = std::mem::take(&mut *shared.used.lock().unwrap_or_else(PoisonError::into_inner));
@@ -206,6 +206,20 @@ fn epoch(options: &Options) -> Result<Option<i64>> {
     })
 }
 
+/// Whether the image is to tell of its steps: by `--cache-to type=inline`, or as `docker build` says it.
+fn is_inline(options: &Options, only_files: bool) -> Result<bool> {
+    if options.cache_to.iter().any(|target| target.place == CachePlace::Image) {
+        return match only_files {
+            true => Err(Error::Invalid(
+                "a build cache of type inline is in an image, and only files are asked for".to_owned(),
+            )),
+            false => Ok(true),
+        };
+    }
+    let wish = options.build_args.get("BUILDKIT_INLINE_CACHE").map_or("", String::as_str);
+    Ok(matches!(wish, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
 /// A step that is to be.
 pub enum Claim {
     /// It was done before; none where it changed no file.
@@ -247,24 +261,34 @@ impl Shared {
         &self,
         outcomes: &mut Vec<Outcome>,
         names: Vec<Reference>,
+        is_inline: bool,
     ) -> Result<(Arc<Image>, Descriptor)> {
-        let config = |state: &State| ImageConfig {
-            created: Some(crate::state::time(state.newest)),
-            ..state.image.clone()
-        };
+        let mut configs = Vec::new();
+        for Outcome { state, steps, .. } in &*outcomes {
+            let mut config = state.image.clone();
+            config.created = Some(crate::state::time(state.newest));
+            if is_inline {
+                let own: HashSet<DiffId> = state.stack.ids().into_iter().collect();
+                let steps = crate::cache::listed(steps, &self.session, |layer| own.contains(layer))?;
+                let list = CacheList::new(steps).map_err(|error| Error::Internal(error.to_string()))?;
+                config.build_cache = Some(list);
+            }
+            configs.push(config);
+        }
         if let ([Outcome { state, .. }], false) = (&outcomes[..], self.options.makes_index()) {
-            let image = self.session.compose(&state.stack, config(state), state.base, &names)?;
+            let config = configs.pop().unwrap_or_default();
+            let image = self.session.compose(&state.stack, config, state.base, &names)?;
             // The same image may be part of an index, too.
             let row = self.session.manifest(&image)?;
             return Ok((image, row));
         }
-        let part = |outcome: &Outcome| Part {
+        let part = |(outcome, config): (&Outcome, ImageConfig)| Part {
             stack: outcome.state.stack.clone(),
-            config: config(&outcome.state),
+            config,
             parent: outcome.state.base,
             platform: outcome.platform.clone(),
         };
-        let (session, parts) = (self.session.clone(), outcomes.iter().map(part).collect());
+        let (session, parts) = (self.session.clone(), outcomes.iter().zip(configs).map(part).collect());
         let own = std::mem::take(outcomes);
         let (own, composed) = crate::blocking(move || {
             let said = |number: usize, manifest: &Descriptor| Ok(own[number].statements(&names, manifest));

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use corten_image::build::{BuildSession, CachedStep};
 use corten_image::{CompressionFormat, DiffId, Digest, Reference};
+
+use crate::error::Result;
 
 /// A step that was done or found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,11 +17,29 @@ pub struct DoneStep {
     pub description: String,
 }
 
+/// Steps as a cache lists them: each once, and the same steps always in the same order.
+pub fn listed(
+    steps: &[DoneStep],
+    session: &BuildSession,
+    is_wanted: impl Fn(&DiffId) -> bool,
+) -> Result<Vec<CachedStep>> {
+    let wanted = steps.iter().filter(|step| step.layer.as_ref().is_none_or(&is_wanted));
+    let by_key: BTreeMap<Digest, &DoneStep> = wanted.map(|step| (step.key, step)).collect();
+    let listed = by_key.into_values().map(|DoneStep { key, layer, description }| {
+        let here = layer.as_ref().map(|layer| session.find_layer(layer)).transpose()?;
+        let size = here.flatten().map_or(0, |layer| layer.tar_bytes());
+        Ok(CachedStep { key: *key, layer: *layer, size, description: description.clone() })
+    });
+    listed.collect()
+}
+
 /// A cache whose steps count as done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheSource {
     /// At a registry.
     Registry(Reference),
+    /// In an image of the store, or else at its registry.
+    Image(Reference),
 }
 
 /// Where the steps of a build go as a cache.
@@ -36,11 +57,13 @@ pub struct CacheTarget {
 pub enum CachePlace {
     /// At a registry, by a name with a tag.
     Registry(Reference),
+    /// Within the image's configuration.
+    Image,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CacheOptionError {
-    #[error("a build cache of type {0:?} is not supported: use type=registry")]
+    #[error("a build cache of type {0:?} is not supported: use registry or inline")]
     Type(String),
     #[error("a build cache of type {kind} needs {name}")]
     Missing { kind: String, name: &'static str },
@@ -50,7 +73,10 @@ pub enum CacheOptionError {
 
 impl CacheSource {
     /// `type` and the other keys.
-    pub fn parse(kind: &str, keys: &BTreeMap<String, String>) -> Result<CacheSource, CacheOptionError> {
+    pub fn parse(
+        kind: &str,
+        keys: &BTreeMap<String, String>,
+    ) -> std::result::Result<CacheSource, CacheOptionError> {
         let keys = Keys { kind, keys };
         match kind {
             "registry" => {
@@ -64,10 +90,15 @@ impl CacheSource {
 
 impl CacheTarget {
     /// `type` and the other keys.
-    pub fn parse(kind: &str, keys: &BTreeMap<String, String>) -> Result<CacheTarget, CacheOptionError> {
+    pub fn parse(
+        kind: &str,
+        keys: &BTreeMap<String, String>,
+    ) -> std::result::Result<CacheTarget, CacheOptionError> {
         let keys = Keys { kind, keys };
-        if kind != "registry" {
-            return Err(CacheOptionError::Type(kind.to_owned()));
+        match kind {
+            "registry" => {}
+            "inline" => return keys.inline(),
+            _ => return Err(CacheOptionError::Type(kind.to_owned())),
         }
         keys.only(&[
             "ref",
@@ -119,21 +150,32 @@ impl<'k> Keys<'k> {
         CacheOptionError::Value { kind, name: name.to_owned(), value, hint: hint.into() }
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), CacheOptionError> {
+    fn only(&self, known: &[&str]) -> std::result::Result<(), CacheOptionError> {
         match self.keys.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(self.wrong(name, format!("the keys are {}", known.join(", ")))),
             None => Ok(()),
         }
     }
 
-    fn reference(&self) -> Result<Reference, CacheOptionError> {
+    fn reference(&self) -> std::result::Result<Reference, CacheOptionError> {
         let name = self.text("ref").filter(|name| !name.is_empty());
         let missing = || CacheOptionError::Missing { kind: self.kind.to_owned(), name: "ref=NAME" };
         Reference::parse(name.ok_or_else(missing)?).map_err(|error| self.wrong("ref", error.to_string()))
     }
 
+    /// What is in the image is there with it, or not at all.
+    fn inline(&self) -> std::result::Result<CacheTarget, CacheOptionError> {
+        self.only(&["mode", "ignore-error"])?;
+        if self.text("mode").is_some_and(|mode| mode != "min") {
+            return Err(self.wrong("mode", "an image has its own steps alone"));
+        }
+        let may_fail = self.flag("ignore-error", false)?;
+        let compression = CompressionFormat::default();
+        Ok(CacheTarget { place: CachePlace::Image, is_whole: false, compression, may_fail })
+    }
+
     /// As Go's `strconv.ParseBool`.
-    fn flag(&self, name: &str, default: bool) -> Result<bool, CacheOptionError> {
+    fn flag(&self, name: &str, default: bool) -> std::result::Result<bool, CacheOptionError> {
         match self.text(name) {
             None => Ok(default),
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
@@ -173,6 +215,14 @@ mod tests {
         ]);
         let full = full.unwrap();
         assert_eq!((full.is_whole, full.compression, full.may_fail), (true, CompressionFormat::Zstd, true));
+    }
+
+    #[test]
+    fn a_cache_in_the_image_is_of_its_own_steps() {
+        let inline = |pairs: &[(&str, &str)]| CacheTarget::parse("inline", &keys(pairs));
+        assert_eq!(inline(&[("mode", "min")]).unwrap().place, CachePlace::Image);
+        assert!(inline(&[("mode", "max")]).is_err());
+        assert!(inline(&[("ref", "a")]).is_err());
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod worker;
 pub use attest::{Attestations, Predicate, Subject};
 pub use base64::base64;
 pub use build::{Built, Outcome, build};
-pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep};
+pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep, listed};
 pub use clip::Clip;
 pub use context::{CONTEXT, DEFINITION, definition};
 pub use error::{Error, Result};

@@ -50,12 +50,12 @@ impl Builder for EngineBuilder {
     }
 
     async fn build(&self, job: Job) -> Result<Built> {
-        let Job { mut options, outputs, asker, teller } = job;
+        let Job { options, outputs, asker, teller } = job;
         let only_files = !outputs.iter().any(Output::wants_image);
         for output in &outputs {
             check(output, &options)?;
         }
-        let (caches, names) = (std::mem::take(&mut options.cache_to), options.tags.clone());
+        let (caches, names) = (options.cache_to.clone(), options.tags.clone());
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
         let built = self.engine.build(wish, asker.clone(), teller.clone()).await?;
         for output in &outputs {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::build::CacheList;
 use crate::digest::DiffId;
 use crate::platform::Platform;
 
@@ -43,6 +44,9 @@ pub struct ImageConfig {
     pub history: Vec<History>,
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "String::is_empty")]
     pub docker_version: String,
+    /// Steps of the build that made the image; those of other images are nobody's view of them.
+    #[serde(rename = "corten.build-cache", skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub build_cache: Option<CacheList>,
 }
 
 impl ImageConfig {

@@ -132,6 +132,19 @@ pub struct Index {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
+impl Index {
+    /// The image that suits a platform best.
+    pub fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
+        let images = || self.manifests.iter().filter(|descriptor| !descriptor.is_attestation());
+        let fitness = |descriptor: &Descriptor| descriptor.platform.as_ref()?.fitness(platform);
+        let suiting = images().filter_map(|descriptor| Some((fitness(descriptor)?, descriptor)));
+        // Of several that are as good the first: so their author ordered them.
+        let best = suiting.min_by_key(|(fitness, _)| *fitness).map(|(_, descriptor)| descriptor);
+        // An index that tells of no platforms has one image.
+        best.or_else(|| images().find(|descriptor| descriptor.platform.is_none()))
+    }
+}
+
 /// A manifest or an index, told apart by its bytes and its declared type.
 #[derive(Clone, Debug)]
 pub enum Document {

@@ -46,8 +46,9 @@ fn a_cache_decides_nothing_for_those_who_do_not_name_it() {
     site.export(&first, "").ok();
     let (evil_manifest, evil) = site.manifest("cache");
     let (evil_layer, evil_blob) = (evil["rootfs"]["diff_ids"][0].clone(), evil_manifest["layers"][0].clone());
-    config["steps"][0]["layer"] = evil_layer.clone();
-    config["steps"].as_array_mut().expect("steps").truncate(1);
+    let steps = config["steps"].as_array_mut().expect("steps");
+    steps.retain(|step| step["description"].as_str().expect("text").contains("echo good"));
+    steps[0]["layer"] = evil_layer.clone();
     config["rootfs"]["diff_ids"] = json!([evil_layer]);
     site.put_cache(CONFIG, config.to_string().as_bytes(), &json!([evil_blob]));
 
@@ -167,6 +168,6 @@ fn what_is_no_cache_is_told_of_and_left() {
     told.ok();
     // An image is none either.
     let told = site.build(&second, &["--cache-from", &site.name("base:1")]);
-    assert!(told.stderr.contains("no build cache of this kind"), "{}", told.stderr);
+    assert!(told.stderr.contains("has no build cache in it"), "{}", told.stderr);
     told.ok();
 }

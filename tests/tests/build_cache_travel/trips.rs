@@ -148,3 +148,42 @@ fn a_registry_that_is_down_ends_no_import_and_an_export_unless_it_may() {
         assert!(told.contains(why), "{told}");
     }
 }
+
+#[test]
+fn an_image_brings_its_own_steps_along() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let push = |name: &str, flags: &[&str]| {
+        let context = site.context().display().to_string();
+        first.corten(&[&["build", "--push", "-t", name], flags, &[&context]].concat()).ok();
+    };
+    let (named, plain) = (site.name("app:1"), site.name("plain:1"));
+    push(&named, &["--cache-to", "type=inline"]);
+    push(&plain, &[]);
+    let second = TestEngine::start();
+    let told = site.build(&second, &["--cache-from", &plain]);
+    assert!(told.stderr.contains("has no build cache in it"), "{}", told.stderr);
+    told.ok();
+    assert_eq!(runs(&second), ["big", "made", "own"]);
+
+    let third = TestEngine::start();
+    let told = site.build(&third, &["--cache-from", &named, "--build-arg", "BUILDKIT_INLINE_CACHE=1"]);
+    let progress = told.stderr.clone();
+    told.ok();
+    assert_eq!(runs(&third), ["big", "made"], "{progress}");
+    let id = |engine: &TestEngine, name: &str| engine.corten(&["inspect", "-f", "{{.Id}}", name]).ok();
+    assert_eq!(id(&third, "t"), id(&first, &named), "as it was first made");
+    // The older API names images of the store, and those of registries.
+    let classic = |engine: &TestEngine| {
+        let mut command = engine.docker_command(&["build", "-t", "t", "--cache-from", &named]);
+        corten_tests::run(command.env("DOCKER_BUILDKIT", "0").arg(site.context())).ok();
+    };
+    let fourth = TestEngine::start();
+    classic(&fourth);
+    assert_eq!(runs(&fourth), ["big", "made"]);
+    fourth.corten(&["rmi", "-f", "t"]).ok();
+    fourth.corten(&["builder", "prune", "-af"]).ok();
+    fourth.corten(&["pull", &named]).ok();
+    classic(&fourth);
+    assert_eq!(runs(&fourth), ["big", "made"]);
+}

@@ -67,7 +67,9 @@ impl Engine {
         let BuildWish { options, auths, only_files } = wish;
         let tags = options.tags.clone();
         let built = async {
-            let imports = self.open_caches(&options.cache_from, &auths, asker.as_ref(), &teller).await?;
+            let platform = options.first_target();
+            let imports =
+                self.open_caches(&options.cache_from, &platform, &auths, asker.as_ref(), &teller).await?;
             let worker = EngineWorker { engine: self.clone(), auths, asker: asker.clone(), imports };
             corten_build::build(Arc::new(worker), asker, options, teller.clone(), only_files).await
         };

@@ -204,7 +204,7 @@ impl Job<'_, '_> {
             Document::Manifest(manifest) => Ok(*manifest),
             Document::Index(index) => {
                 let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
-                let chosen = choose(&index, &platform).ok_or_else(|| LoadError::NoPlatform {
+                let chosen = index.choose(&platform).ok_or_else(|| LoadError::NoPlatform {
                     image: wanted.name.familiar(),
                     platform: Box::new(platform),
                 })?;
@@ -437,17 +437,6 @@ impl Job<'_, '_> {
         let (blob, blob_bytes, compression) = (layer.id, layer.tar_bytes, Compression::None);
         Ok(TakenLayer { blob, blob_bytes, compression, staged: None, layer: layer_row(&layer) })
     }
-}
-
-/// The manifest of an index that suits a platform best.
-fn choose<'i>(index: &'i Index, platform: &Platform) -> Option<&'i Descriptor> {
-    let images = || index.manifests.iter().filter(|descriptor| !descriptor.is_attestation());
-    let fitness = |descriptor: &Descriptor| descriptor.platform.as_ref()?.fitness(platform);
-    let suiting = images().filter_map(|descriptor| Some((fitness(descriptor)?, descriptor)));
-    // Of several that are as good the first: so their author ordered them.
-    let best = suiting.min_by_key(|(fitness, _)| *fitness).map(|(_, descriptor)| descriptor);
-    // An index that tells of no platforms has one image.
-    best.or_else(|| images().find(|descriptor| descriptor.platform.is_none()))
 }
 
 fn read_error(object: &str, error: io::Error) -> LoadError {

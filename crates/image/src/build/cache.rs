@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RootFs;
 use crate::digest::{DiffId, Digest};
-use crate::manifest::{Descriptor, Manifest};
+use crate::manifest::{Descriptor, Manifest, media};
 
 /// The media type of a cache's configuration.
 pub const CACHE_CONFIG: &str = "application/vnd.corten.build-cache.v1+json";
@@ -41,10 +41,25 @@ pub struct CachedStep {
 /// What the configuration holds; fields that are not known are read over.
 #[derive(Debug, Serialize, Deserialize)]
 struct CacheConfig {
-    version: u32,
     /// In the order of the manifest's layers.
     rootfs: RootFs,
+    #[serde(flatten)]
+    list: CacheList,
+}
+
+/// The steps of a cache: the field `corten.build-cache` of an image's configuration has them of the image's own layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheList {
+    version: u32,
     steps: Vec<CachedStep>,
+}
+
+/// An image's configuration, as far as it is a cache.
+#[derive(Deserialize)]
+struct ImageCache {
+    rootfs: RootFs,
+    #[serde(rename = "corten.build-cache")]
+    list: Option<CacheList>,
 }
 
 /// Why something is no cache that can be used.
@@ -52,6 +67,8 @@ struct CacheConfig {
 pub enum CacheError {
     #[error("it is no build cache of this kind, but {0:?}")]
     Foreign(String),
+    #[error("the image has no build cache in it: build it with --cache-to type=inline")]
+    NotInline,
     #[error("it is a build cache of a newer version ({0}): use a newer engine")]
     Newer(String),
     #[error("its list of steps can't be read: {0}")]
@@ -71,7 +88,7 @@ pub struct BuildCache {
 }
 
 impl BuildCache {
-    /// Whether a manifest is a cache's, by what it says of its configuration.
+    /// Whether a manifest is a cache's, or an image's that may be one, by what it says of its configuration.
     ///
     /// # Errors
     /// Says what it is otherwise.
@@ -79,6 +96,7 @@ impl BuildCache {
         let kind = manifest.config.media_type.as_str();
         match kind {
             CACHE_CONFIG => {}
+            _ if media::kind(kind) == Some(media::Kind::Config) => {}
             _ if kind.starts_with(CACHE_CONFIG_FAMILY) => return Err(CacheError::Newer(kind.to_owned())),
             _ => return Err(CacheError::Foreign(kind.to_owned())),
         }
@@ -87,12 +105,34 @@ impl BuildCache {
 
     /// Reads a cache by its manifest, which was checked, and its configuration.
     pub fn read(manifest: &Manifest, config: &[u8]) -> Result<BuildCache, CacheError> {
-        let config: CacheConfig = serde_json::from_slice(config)?;
-        if config.version != VERSION {
-            return Err(CacheError::Newer(config.version.to_string()));
+        if manifest.config.media_type != CACHE_CONFIG {
+            return BuildCache::of_image(config, &manifest.layers);
         }
-        at_most("steps", config.steps.len(), STEPS_MAX)?;
-        let (listed, there) = (config.rootfs.diff_ids.len(), manifest.layers.len());
+        let CacheConfig { rootfs, list } = serde_json::from_slice(config)?;
+        list.with(rootfs, &manifest.layers)
+    }
+
+    /// The cache that is in an image's configuration; without the image's manifest its layers are here.
+    pub fn of_image(config: &[u8], layers: &[Descriptor]) -> Result<BuildCache, CacheError> {
+        let ImageCache { rootfs, list } = serde_json::from_slice(config)?;
+        let rootfs = if layers.is_empty() { RootFs::default() } else { rootfs };
+        list.ok_or(CacheError::NotInline)?.with(rootfs, layers)
+    }
+}
+
+impl CacheList {
+    pub fn new(mut steps: Vec<CachedStep>) -> Result<CacheList, CacheError> {
+        at_most("steps", steps.len(), STEPS_MAX)?;
+        steps.iter_mut().for_each(|step| step.description = shortened(&step.description));
+        Ok(CacheList { version: VERSION, steps })
+    }
+
+    fn with(self, rootfs: RootFs, layers: &[Descriptor]) -> Result<BuildCache, CacheError> {
+        if self.version != VERSION {
+            return Err(CacheError::Newer(self.version.to_string()));
+        }
+        at_most("steps", self.steps.len(), STEPS_MAX)?;
+        let (listed, there) = (rootfs.diff_ids.len(), layers.len());
         if listed > there {
             return Err(CacheError::Layers { listed, there });
         }
@@ -101,19 +141,17 @@ impl BuildCache {
             (step.key, step)
         };
         Ok(BuildCache {
-            steps: config.steps.into_iter().map(clean).collect(),
-            layers: config.rootfs.diff_ids.into_iter().zip(manifest.layers.iter().cloned()).collect(),
+            steps: self.steps.into_iter().map(clean).collect(),
+            layers: rootfs.diff_ids.into_iter().zip(layers.iter().cloned()).collect(),
         })
     }
 }
 
 /// Writes a cache's configuration, of layers in the order of the manifest's.
-pub fn compose_cache(layers: Vec<DiffId>, mut steps: Vec<CachedStep>) -> Result<Vec<u8>, CacheError> {
+pub fn compose_cache(layers: Vec<DiffId>, steps: Vec<CachedStep>) -> Result<Vec<u8>, CacheError> {
     at_most("layers", layers.len(), LAYERS_MAX)?;
-    at_most("steps", steps.len(), STEPS_MAX)?;
-    steps.iter_mut().for_each(|step| step.description = shortened(&step.description));
     let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
-    Ok(serde_json::to_vec(&CacheConfig { version: VERSION, rootfs, steps })?)
+    Ok(serde_json::to_vec(&CacheConfig { rootfs, list: CacheList::new(steps)? })?)
 }
 
 fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), CacheError> {
@@ -129,7 +167,7 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::media;
+    use crate::config::ImageConfig;
 
     fn manifest(config: &str, layers: usize) -> Manifest {
         let layer = |number: usize| Descriptor::of(media::OCI_LAYER_GZIP, number.to_string().as_bytes());
@@ -171,6 +209,27 @@ mod tests {
         let read = BuildCache::read(&manifest(CACHE_CONFIG, 1), config.as_bytes()).unwrap();
         assert_eq!(read.steps[&key].layer, None);
         assert!(read.layers.is_empty());
+    }
+
+    #[test]
+    fn an_image_may_be_one() {
+        let layer = Digest::of(b"layer");
+        let list = CacheList::new(vec![step("RUN make", Some(layer))]).unwrap();
+        let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![layer] };
+        let config =
+            ImageConfig { rootfs: rootfs.clone(), build_cache: Some(list), ..ImageConfig::default() };
+        let bytes = serde_json::to_vec(&config).unwrap();
+        let manifest = manifest(media::OCI_CONFIG, 1);
+        BuildCache::check(&manifest).unwrap();
+        let read = BuildCache::read(&manifest, &bytes).unwrap();
+        assert_eq!(read.layers[&layer], manifest.layers[0]);
+        assert_eq!(read.steps.len(), 1);
+        assert_eq!(BuildCache::of_image(&bytes, &[]).unwrap().steps.len(), 1);
+        // What is said of a cache is no part of what images made on top of this one begin with.
+        let view: ImageConfig = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(view.build_cache, None);
+        let plain = serde_json::to_vec(&ImageConfig { rootfs, ..ImageConfig::default() }).unwrap();
+        assert!(matches!(BuildCache::read(&manifest, &plain), Err(CacheError::NotInline)));
     }
 
     #[test]

@@ -14,7 +14,9 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{BuildCache, CACHE_CONFIG, CACHE_CONFIG_BYTES_MAX, CacheError, CachedStep, compose_cache};
+pub use cache::{
+    BuildCache, CACHE_CONFIG, CACHE_CONFIG_BYTES_MAX, CacheError, CacheList, CachedStep, compose_cache,
+};
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use graft::{Graft, GraftError, Item, Owner, Source};
 pub use index::{Part, Statement};

@@ -44,7 +44,7 @@ pub struct Build {
     /// Cache of steps to build with (format: "NAME" or "type=registry,ref=NAME")
     #[arg(long, value_name = "NAME|type=TYPE,...")]
     cache_from: Vec<String>,
-    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]")
+    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]" or "type=inline")
     #[arg(long, value_name = "type=TYPE,...")]
     cache_to: Vec<String>,
     /// Ask about the Dockerfile instead of building ("check", "outline", "targets"; ",format=json" for programs)

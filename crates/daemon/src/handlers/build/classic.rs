@@ -10,8 +10,9 @@ use corten_api::auth::AuthConfig;
 use corten_api::build::BuildRecord;
 use corten_api::stream::JsonMessage;
 use corten_api::{base64, json};
-use corten_build::{EVENTS_MAX, Error, Event, Limits, NoCache, Options, Stream, Vertex};
+use corten_build::{CacheSource, EVENTS_MAX, Error, Event, Limits, NoCache, Options, Stream, Vertex};
 use corten_engine::{BuildEnd, BuildWish, CacheBounds, Engine};
+use corten_image::Reference;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
@@ -19,21 +20,20 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub async fn build(call: Call) -> Reply {
-    let options = options(&call)?;
+    let mut options = options(&call)?;
     let auths = auths(&call);
     let quiet = call.query.flag("q");
     let sources: Vec<String> = document(&call, "cachefrom")?;
+    for name in &sources {
+        let name = Reference::parse(name)
+            .map_err(|error| ApiError::bad_request(format!("error reading cachefrom: {name}: {error}")))?;
+        options.cache_from.push(CacheSource::Image(name));
+    }
     let remote = call.query.text("remote").to_owned();
     let Call { engine, body, .. } = call;
     let reader = SharedReader::new(BodyReader::new(body));
     let wish = BuildWish { options, auths, only_files: false };
     with_progress(false, move |progress| async move {
-        if !sources.is_empty() {
-            let names = sources.join(", ");
-            let text =
-                format!("WARNING: {names}: images built elsewhere are no source of the build cache here\n");
-            let _ = progress.send(JsonMessage::stream(text)).await;
-        }
         let outcome = run(&engine, wish, (remote, reader.clone()), quiet, progress).await;
         // A client that still sends would not see the answer.
         let _ = tokio::task::spawn_blocking(move || reader.drain()).await;

@@ -101,6 +101,7 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         let names: Vec<String> = names.map(|name| name.to_string()).collect();
         let verifies = request.verify_reproducible;
         let (mut wish, sent) = prepared(&engine, request, reader.clone(), &answer, &teller).await?;
+        wish.options.cache_to.clone_from(&caches);
         let (auths, asker) = (wish.auths.clone(), Arc::new(sent));
         for output in &outputs {
             if let BuildOutput::Files(split) = output {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use corten_api::auth::AuthConfig;
-use corten_build::{Asker, Built, CachePlace, CacheTarget, Elsewhere, Teller, Told};
-use corten_image::build::{CACHE_CONFIG, CachedStep, compose_cache};
+use corten_build::{Asker, Built, CachePlace, CacheTarget, DoneStep, Elsewhere, Teller, Told, listed};
+use corten_image::build::{CACHE_CONFIG, compose_cache};
 use corten_image::manifest::Descriptor;
 use corten_image::{Artifact, ArtifactLayer, DiffId, Digest, Reference, SendStage, Target};
 use corten_registry::RegistryAddress;
@@ -31,7 +31,7 @@ impl Engine {
         teller: &Teller,
     ) -> corten_build::Result<()> {
         for target in targets {
-            let CachePlace::Registry(place) = &target.place;
+            let CachePlace::Registry(place) = &target.place else { continue };
             let id = Digest::of(format!("export {place}").as_bytes());
             let mut step = Told::new(teller, id, format!("exporting build cache to {place}"), Vec::new());
             step.start().await?;
@@ -70,21 +70,29 @@ impl Engine {
         let messages = progress::statuses(teller.clone(), vertex);
         let repository = self.registries.repository(&registry, place.path(), credentials(auth));
         let repository = repository.without_mirrors().with_notices(notices(&messages));
-        let chosen = chosen(built, target);
-        let absent = absent(built, &chosen)?;
+        let result: HashSet<DiffId> =
+            built.outcomes.iter().flat_map(|outcome| outcome.state.stack.ids()).collect();
+        let done: Vec<DoneStep> = built.outcomes.iter().flat_map(|outcome| outcome.steps.clone()).collect();
+        let is_wanted = |layer: &DiffId| target.is_whole || result.contains(layer);
+        let steps = || listed(&done, &built.session, is_wanted);
+        let layers: BTreeSet<DiffId> =
+            steps().map_err(unlisted)?.into_iter().filter_map(|step| step.layer).collect();
+        let absent = absent(built, &layers)?;
         let siblings = siblings(place, names, absent.values());
         let remote = Arc::new(RemoteTarget::new(&repository, siblings));
         let there = self.there(&remote, &absent).await?;
         let missing: Vec<DiffId> = absent.into_keys().filter(|layer| !there.contains_key(layer)).collect();
         let brought = built.worker.bring(&built.session, &missing, teller, vertex).await;
         brought.map_err(|error| Error::internal(error.to_string()))?;
-        let (layers, steps) = contents(built, chosen)?;
         let parts = layers.iter().map(|layer| match there.get(layer) {
             Some(blob) => ArtifactLayer::There(Box::new(blob.clone())),
             None => ArtifactLayer::Here(*layer),
         });
         let parts = parts.collect();
-        let config = compose_cache(layers, steps).map_err(|error| Error::internal(error.to_string()))?;
+        // What was brought has a size.
+        let steps = steps().map_err(unlisted)?;
+        let config = compose_cache(layers.into_iter().collect(), steps)
+            .map_err(|error| Error::internal(error.to_string()))?;
         let artifact = Artifact {
             layers: parts,
             config: (CACHE_CONFIG, config),
@@ -126,31 +134,21 @@ impl Engine {
     }
 }
 
-/// The steps that a cache gets, each once.
-fn chosen<'b>(built: &'b Built, target: &CacheTarget) -> Vec<&'b corten_build::DoneStep> {
-    let result: HashSet<DiffId> =
-        built.outcomes.iter().flat_map(|outcome| outcome.state.stack.ids()).collect();
-    let mut seen = HashSet::new();
-    let is_wanted = |layer: &DiffId| target.is_whole || result.contains(layer);
-    let steps = built
-        .outcomes
-        .iter()
-        .flat_map(|outcome| &outcome.steps)
-        .filter(|step| step.layer.as_ref().is_none_or(is_wanted));
-    steps.filter(|step| seen.insert(step.key)).collect()
-}
-
 /// The layers among them that are not here, and where they are.
-fn absent(built: &Built, steps: &[&corten_build::DoneStep]) -> Result<HashMap<DiffId, Elsewhere>> {
+fn absent(built: &Built, layers: &BTreeSet<DiffId>) -> Result<HashMap<DiffId, Elsewhere>> {
     let mut absent = HashMap::new();
-    for layer in steps.iter().filter_map(|step| step.layer) {
-        if built.session.find_layer(&layer).map_err(failed)?.is_none()
-            && let Some(elsewhere) = built.worker.elsewhere(&layer)
+    for layer in layers {
+        if built.session.find_layer(layer).map_err(failed)?.is_none()
+            && let Some(elsewhere) = built.worker.elsewhere(layer)
         {
-            absent.insert(layer, elsewhere);
+            absent.insert(*layer, elsewhere);
         }
     }
     Ok(absent)
+}
+
+fn unlisted(error: corten_build::Error) -> Error {
+    Error::internal(error.to_string())
 }
 
 /// Other repositories of the same registry that may have the layers.
@@ -163,21 +161,4 @@ fn siblings<'e>(
     let all = names.chain(elsewhere.map(|elsewhere| elsewhere.repository.clone()));
     let others = all.filter(|name| name.domain() == place.domain() && name.path() != place.path());
     others.map(|name| name.path().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The layers, each once, and what is written of the steps.
-fn contents(built: &Built, steps: Vec<&corten_build::DoneStep>) -> Result<(Vec<DiffId>, Vec<CachedStep>)> {
-    let (mut layers, mut written, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    for step in steps {
-        let mut size = 0;
-        if let Some(layer) = step.layer {
-            size = built.session.find_layer(&layer).map_err(failed)?.map_or(0, |layer| layer.tar_bytes());
-            if seen.insert(layer) {
-                layers.push(layer);
-            }
-        }
-        let (key, layer, description) = (step.key, step.layer, step.description.clone());
-        written.push(CachedStep { key, layer, size, description });
-    }
-    Ok((layers, written))
 }

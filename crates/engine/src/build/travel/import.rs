@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use corten_api::auth::AuthConfig;
 use corten_build::{Asker, CacheSource, Elsewhere, Error, Result, Teller, Told};
 use corten_image::build::{BuildCache, BuildSession, CACHE_CONFIG_BYTES_MAX, CacheError, StepLayer};
-use corten_image::manifest::{Descriptor, Document};
-use corten_image::{DiffId, Digest, Reference, RemoteLayer};
+use corten_image::manifest::{Descriptor, Document, Manifest, media};
+use corten_image::{DiffId, Digest, Platform, Reference, RemoteLayer};
 use corten_registry::{RegistryAddress, Repository};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -31,10 +31,11 @@ pub struct Imports {
     fetches: Semaphore,
 }
 
-/// A cache at a registry.
+/// A cache at a registry, or an image of the store.
 struct Cache {
     name: Reference,
-    repository: Repository,
+    /// Where layers are that are not here.
+    repository: Option<Repository>,
     content: BuildCache,
     /// A layer could not be had, or was another one: no more are asked for.
     is_broken: AtomicBool,
@@ -51,11 +52,12 @@ impl Engine {
     pub(in crate::build) async fn open_caches(
         &self,
         sources: &[CacheSource],
+        platform: &Platform,
         auths: &BTreeMap<String, AuthConfig>,
         asker: &dyn Asker,
         teller: &Teller,
     ) -> Result<Imports> {
-        let opened = sources.iter().map(|source| self.open_cache(source, auths, asker, teller));
+        let opened = sources.iter().map(|source| self.open_cache(source, platform, auths, asker, teller));
         let opened = join_all(opened).await.into_iter().collect::<Result<Vec<Option<Cache>>>>()?;
         Ok(Imports { caches: opened.into_iter().flatten().collect(), ..Imports::none(self) })
     }
@@ -63,17 +65,23 @@ impl Engine {
     async fn open_cache(
         &self,
         source: &CacheSource,
+        platform: &Platform,
         auths: &BTreeMap<String, AuthConfig>,
         asker: &dyn Asker,
         teller: &Teller,
     ) -> Result<Option<Cache>> {
-        let CacheSource::Registry(name) = source;
+        let (CacheSource::Registry(name) | CacheSource::Image(name)) = source;
         let id = Digest::of(format!("import {name}").as_bytes());
         let mut told = Told::new(teller, id, format!("importing build cache from {name}"), Vec::new());
         told.start().await?;
-        let opened = match auth_for(auths, asker, name).await {
-            Ok(auth) => self.read_cache(name, auth).await,
-            Err(error) => Err(error.to_string()),
+        let here = match source {
+            CacheSource::Registry(_) => None,
+            CacheSource::Image(_) => self.cache_of_store(name),
+        };
+        let opened = match (here, auth_for(auths, asker, name).await) {
+            (Some(here), _) => here,
+            (None, Ok(auth)) => self.read_cache(name, platform, auth).await,
+            (None, Err(error)) => Err(error.to_string()),
         };
         let cache = match opened {
             Ok(cache) => Some(cache),
@@ -85,8 +93,26 @@ impl Engine {
         told.end(Ok(cache)).await
     }
 
+    /// What an image of the store says; none where it isn't there.
+    fn cache_of_store(&self, name: &Reference) -> Option<std::result::Result<Cache, String>> {
+        let (image, _) = self.images.named(name)?;
+        let content = BuildCache::of_image(&image.config_bytes, &[]).map_err(|error| error.to_string());
+        let cache = |content| Cache {
+            name: name.clone(),
+            repository: None,
+            content,
+            is_broken: AtomicBool::new(false),
+        };
+        Some(content.map(cache))
+    }
+
     /// The error is a text for people.
-    async fn read_cache(&self, name: &Reference, auth: AuthConfig) -> std::result::Result<Cache, String> {
+    async fn read_cache(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        auth: AuthConfig,
+    ) -> std::result::Result<Cache, String> {
         let registry = RegistryAddress::parse(name.domain()).map_err(|error| error.to_string())?;
         let repository = self.registries.repository(&registry, name.path(), credentials(auth));
         let wanted = name.digest().map(|digest| digest.to_string());
@@ -94,15 +120,39 @@ impl Engine {
         let top = repository.manifest(&wanted).await.map_err(|error| error.to_string())?;
         // What comes of a cache is run and shipped as what comes of an image is.
         self.check_signature(&repository, name, &top).await.map_err(|error| error.message)?;
-        let manifest = match Document::parse(&top.bytes, &top.media_type) {
-            Ok(Document::Manifest(manifest)) => *manifest,
-            Ok(Document::Index(_)) => return Err(CacheError::Foreign(top.media_type).to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
+        let manifest = image_manifest(&repository, &top, platform).await?;
         BuildCache::check(&manifest).map_err(|error| error.to_string())?;
         let config = small_blob(&repository, &manifest.config).await?;
         let content = BuildCache::read(&manifest, &config).map_err(|error| error.to_string())?;
+        let repository = Some(repository);
         Ok(Cache { name: name.clone(), repository, content, is_broken: AtomicBool::new(false) })
+    }
+}
+
+/// The manifest of a cache or, of an image of several platforms, that of one.
+async fn image_manifest(
+    repository: &Repository,
+    top: &corten_registry::Document,
+    platform: &Platform,
+) -> std::result::Result<Manifest, String> {
+    let parse = |document: &corten_registry::Document| {
+        Document::parse(&document.bytes, &document.media_type).map_err(|error| error.to_string())
+    };
+    let foreign = |kind: &str| CacheError::Foreign(kind.to_owned()).to_string();
+    let index = match parse(top)? {
+        Document::Manifest(manifest) => return Ok(*manifest),
+        Document::Index(index) => index,
+    };
+    let chosen = index.choose(platform).ok_or_else(|| foreign(&top.media_type))?;
+    // The caches of others are indexes of layers.
+    if media::kind(&chosen.media_type) != Some(media::Kind::Manifest) {
+        return Err(foreign(&top.media_type));
+    }
+    let document =
+        repository.manifest(&chosen.digest.to_string()).await.map_err(|error| error.to_string())?;
+    match parse(&document)? {
+        Document::Manifest(manifest) => Ok(*manifest),
+        Document::Index(_) => Err(foreign(&top.media_type)),
     }
 }
 
@@ -200,7 +250,9 @@ impl Imports {
             crate::Error::internal(format!("no step was promised the layer {}", layer.diff_id))
         })?;
         let messages = progress::statuses(teller.clone(), vertex);
-        let source = RemoteSource::of_blobs(&cache.repository, messages.clone());
+        let repository =
+            cache.repository.as_ref().ok_or_else(|| crate::Error::internal("a cache without layers"))?;
+        let source = RemoteSource::of_blobs(repository, messages.clone());
         let session = session.clone();
         let fetched = self.engine.heavily(move || {
             let report = Report::new(messages);
