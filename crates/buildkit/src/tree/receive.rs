@@ -301,14 +301,13 @@ impl<'w> Walk<'w> {
             writing.bytes += data.len() as u64;
             return Ok(());
         }
-        let Some(Writing { file, at, hash, bytes, announced }) = self.writing.remove(&number) else {
+        // One that shrank is told of differently next time, and so fetched again then.
+        let Some(Writing { file, at, hash, .. }) = self.writing.remove(&number) else {
             return Ok(());
         };
         apply::finish(file.as_fd(), &self.new[at]).map_err(failed)?;
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(hash.finish().as_ref());
-        // One that shrank is told of differently next time, and so fetched again then.
-        let _ = bytes.min(announced);
         if let Kind::File { sha256: known, .. } = &mut self.new[at].kind {
             *known = Some(sha256);
         }
