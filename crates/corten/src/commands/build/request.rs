@@ -282,6 +282,10 @@ fn contexts(flags: &[String]) -> Result<BTreeMap<String, BuildNamedContext>, Fai
         let path = Path::new(value);
         let context = match value.strip_prefix("docker-image://") {
             Some(image) => BuildNamedContext::Image(image.to_owned()),
+            None if value.starts_with("oci-layout://") => {
+                return Err(Failure::new(format!("--build-context {flag}: OCI layouts are not supported"))
+                    .hint("load it (`corten load`), and name the image: docker-image://NAME"));
+            }
             None if corten_build::is_remote(value) && !path.is_dir() => {
                 BuildNamedContext::Remote(value.to_owned())
             }
