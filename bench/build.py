@@ -1,4 +1,4 @@
-"""Dockerfiles to images: whole commands of each engine's own client, and on Docker both of its builders; no network in it."""
+"""Dockerfiles to images: whole commands of each engine's own client, and on Docker both of its builders; no network but loopback in it."""
 
 import base64
 import os
@@ -7,6 +7,8 @@ import random
 import shutil
 import statistics
 import subprocess
+
+from registry import Registry
 
 BASE = "bench-base"
 COLD_RUNS = 3
@@ -167,12 +169,29 @@ def bench_build(bench, engine, table, here, contexts):
             dockerfile.write_text(FILES)
             return took
 
+        def warm():
+            # A host that has the base alone builds with what another has sent: an image with its steps.
+            registry = Registry(engine.scratch)
+            name = f"{registry.address}/bench/warm:1"
+            try:
+                sh(f"{builder.command} --build-arg BUILDKIT_INLINE_CACHE=1 -t {name} {contexts.usual} && {engine.cli} push {name}")
+                def once():
+                    subprocess.run(f"{engine.cli} rmi -f bench-built {name}; {builder.forget}", shell=True, capture_output=True)
+                    os.sync()
+                    return bench.seconds(f"{builder.command} --cache-from {name} -t bench-built {contexts.usual}")
+                return statistics.median(once() for _ in range(COLD_RUNS))
+            finally:
+                subprocess.run(f"{engine.cli} rmi -f {name}", shell=True, capture_output=True)
+                registry.stop()
+
         def row(label, measure, unit="ms", limit=None):
             bench.attempt(table, label + builder.by, builder, measure, unit, None if builder.by else limit)
 
         row("build of 10 steps, cold", lambda: cold(contexts.usual), "s", 0.6)
         row("build of them, nothing changed", lambda: again(contexts.usual), limit=25)
         row("build of them, the last COPY changed", changed, limit=50)
+        if builder.name in ("corten", "buildkit"):
+            row("build of them on another host, cache from a registry", warm, "s")
         row("build of two independent stages, cold", lambda: cold(contexts.stages), "s")
         row("build of 50,000 files in 500 MiB, cold", lambda: cold(contexts.large), "s")
         row("build of them again, nothing changed", lambda: again(contexts.large), limit=300)
