@@ -125,13 +125,8 @@ impl Screen {
             BuildEvent::Log(log) => self.log(&log),
             BuildEvent::Status(status) => self.status(status),
             BuildEvent::Warning(warning) => self.warnings.push(warning),
-            BuildEvent::Agent(_)
-            | BuildEvent::Definition(_)
-            | BuildEvent::Failed(_)
-            | BuildEvent::Data(_)
-            | BuildEvent::Answer(_)
-            | BuildEvent::Image(_)
-            | BuildEvent::Error(_) => {}
+            // The others are for whoever drives the build.
+            _ => {}
         }
     }
 
