@@ -1,34 +1,29 @@
-//! One build: which stages are needed, each done once, those that don't need each other at the same time.
+//! A build: what it is asked for and what it has made, with what all of its platforms have in common.
 
-use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::Deref;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use corten_image::build::{BuildSession, CacheList, Graft, Part, Stack, Statement, StepLayer};
+use corten_image::build::{BuildSession, CacheList, Part, Statement};
 use corten_image::config::ImageConfig;
 use corten_image::manifest::Descriptor;
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
-use futures_util::future::{BoxFuture, FutureExt, join_all, pending, try_join_all};
+use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use crate::attest::{Predicate, Subject};
 use crate::cache::{CachePlace, DoneStep};
 use crate::context::Context;
-use crate::dockerfile::{self, Dockerfile, Stage};
+use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Result};
 use crate::material::{Material, purl};
+use crate::platform::Build;
 use crate::progress::{Event, Teller, Warning};
-use crate::request::{Asker, Definition, NamedContext, NoCache, Options, Tree};
-use crate::stage::Running;
+use crate::request::{Asker, Definition, Options, Tree};
 use crate::state::State;
-use crate::variables::Globals;
 use crate::vertex::Told;
 use crate::worker::Worker;
-use crate::{provenance, sbom};
 
 /// What a build has made.
 pub struct Built {
@@ -220,14 +215,6 @@ fn is_inline(options: &Options, only_files: bool) -> Result<bool> {
     Ok(matches!(wish, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
-/// A step that is to be.
-pub enum Claim {
-    /// It was done before; none where it changed no file.
-    Known(Option<StepLayer>),
-    /// It is to be done by whoever has this. Where nothing known is to be used nobody waits for it.
-    Ours(Option<Box<dyn Any + Send + Sync>>),
-}
-
 /// What the platforms of a build have in common.
 pub struct Shared {
     pub worker: Arc<dyn Worker>,
@@ -239,13 +226,13 @@ pub struct Shared {
     pub epoch: Option<i64>,
     pub context: Context,
     /// Whether there are other platforms, or might be: steps then say theirs.
-    is_of_several: bool,
+    pub is_of_several: bool,
     /// The keys that were found, to be noted at the end.
     pub used: Mutex<Vec<Digest>>,
     /// The trees of the asker's, each asked for once.
     pub trees: tokio::sync::Mutex<HashMap<String, Tree>>,
     /// The images that were asked for, each once.
-    images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
+    pub images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
     /// What only the asker has, by its kind (`local`, `secret`, `ssh`) and name.
     pub asked_for: Mutex<BTreeSet<(&'static str, String)>>,
     pub started: SystemTime,
@@ -304,338 +291,5 @@ impl Shared {
     pub fn note_asked_for(&self, kind: &'static str, name: &str) {
         let mut known = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert((kind, name.to_owned()));
-    }
-}
-
-/// A build for one platform on its way.
-pub struct Build {
-    shared: Arc<Shared>,
-    pub globals: Globals,
-    pub platform: Platform,
-    stages: Vec<OnceCell<Arc<State>>>,
-    pub materials: Mutex<BTreeSet<Material>>,
-    /// What a cache of this build would have.
-    done: Mutex<Vec<DoneStep>>,
-    /// Whether programs could fetch things by themselves.
-    pub has_network: AtomicBool,
-}
-
-impl Deref for Build {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl Build {
-    fn new(shared: &Arc<Shared>, platform: Platform) -> Result<Build> {
-        let Dockerfile { global_args, directives, stages, .. } = &shared.dockerfile;
-        Ok(Build {
-            shared: shared.clone(),
-            globals: Globals::new(global_args, &shared.options, directives.escape, &platform)?,
-            platform,
-            stages: stages.iter().map(|_| OnceCell::new()).collect(),
-            materials: Mutex::default(),
-            done: Mutex::default(),
-            has_network: AtomicBool::new(false),
-        })
-    }
-
-    /// Does the target stage, and all that it needs.
-    async fn run(&mut self, target: usize) -> Result<Outcome> {
-        let mut state = self.finished(target).await?;
-        for (name, value) in &self.options.labels {
-            state.config().labels.insert(name.clone(), value.clone());
-        }
-        let stages = self.stages.iter().zip(&self.dockerfile.stages).enumerate();
-        let stages = stages.filter_map(|(number, (done, stage))| {
-            let name = stage.name().map_or_else(|| number.to_string(), str::to_owned);
-            Some((name, done.get()?.clone()))
-        });
-        let materials = self.materials.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Outcome {
-            platform: self.platform.clone(),
-            state,
-            stages: stages.collect(),
-            materials: materials.into_iter().collect(),
-            steps: self.done.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            said: Vec::new(),
-        })
-    }
-
-    /// Adds what is to be said of the outcome.
-    async fn attest(&self, mut outcome: Outcome) -> Result<Outcome> {
-        let wishes = &self.options.attestations;
-        if let Some(format) = wishes.sbom {
-            let platform = &self.platform;
-            let mut told = Told::new(
-                &self.teller,
-                self.id("sbom"),
-                format!("[{platform}] looking for packages",),
-                Vec::new(),
-            );
-            told.start().await?;
-            let (session, stack, created) =
-                (self.session.clone(), outcome.state.stack.clone(), outcome.state.newest);
-            let name = self.options.tags.first().map_or("image", String::as_str).to_owned();
-            let found = crate::blocking(move || {
-                let root = if stack.is_empty() { None } else { Some(session.merged(&stack)?) };
-                let inventory = sbom::inventory(root.as_ref())?;
-                Ok(sbom::document(&inventory, format, &name, &stack, created))
-            });
-            let content = told.end(found.await).await?;
-            outcome.said.push(sbom::predicate(content, format));
-        }
-        if let Some(wish) = &wishes.provenance {
-            outcome.said.push(provenance::predicate(self, wish));
-        }
-        Ok(outcome)
-    }
-
-    /// Notes what went in from outside.
-    pub fn note(&self, material: Material) {
-        self.materials.lock().unwrap_or_else(PoisonError::into_inner).insert(material);
-    }
-
-    /// What stands in front of the names of steps on a platform: `linux/amd64->arm64 `; nothing where the build is for one platform.
-    pub fn place(&self, platform: &Platform) -> String {
-        if !self.is_of_several {
-            return String::new();
-        }
-        let (platform, target) = (platform.clone().normalised(), &self.platform);
-        if platform == *target {
-            return format!("{platform} ");
-        }
-        let variant = target.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-        format!("{platform}->{}{variant} ", target.architecture)
-    }
-
-    /// An id for what this build tells of that other platforms' have too.
-    pub fn id(&self, name: &str) -> Digest {
-        match self.is_of_several {
-            true => Digest::of(format!("{} {name}", self.platform).as_bytes()),
-            false => Digest::of(name.as_bytes()),
-        }
-    }
-
-    /// What the target becomes, with all its layers here. Where a cache has promised what it doesn't have the build begins anew: what
-    /// was found on top of it counts no more.
-    async fn finished(&mut self, target: usize) -> Result<State> {
-        loop {
-            self.stages = self.dockerfile.stages.iter().map(|_| OnceCell::new()).collect();
-            self.done = Mutex::default();
-            match self.whole(target).await {
-                Err(error) if matches!(error.cause(), Error::Lost) => {}
-                ended => return ended,
-            }
-        }
-    }
-
-    async fn whole(&self, target: usize) -> Result<State> {
-        let state = State::clone(&*self.stage(target).await?);
-        if !state.stack.absent().is_empty() {
-            let (id, place) = (self.id("import"), self.place(&self.platform));
-            let name = format!("{place}importing layers of the build cache");
-            let mut told = Told::new(&self.teller, id, name, Vec::new());
-            told.start().await?;
-            let brought = self.bring(&state.stack, &told).await;
-            told.end(brought).await?;
-        }
-        Ok(state)
-    }
-
-    /// Sees to it that the layers of a stack are here, as a part of a step.
-    pub async fn bring(&self, stack: &Stack, told: &Told) -> Result<()> {
-        let absent = stack.absent();
-        if absent.is_empty() {
-            return Ok(());
-        }
-        self.worker.bring(&self.session, &absent, &self.teller, told.id()).await
-    }
-
-    /// Notes a step for those to whom this build's cache goes. The description is for everybody: of ARG it has no values.
-    pub fn note_step(&self, key: Digest, layer: Option<StepLayer>, description: String) {
-        let step = DoneStep { key, layer: layer.map(|layer| layer.id()), description };
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(step);
-    }
-
-    /// What a stage becomes; done by the first that asks.
-    pub fn stage(&self, index: usize) -> BoxFuture<'_, Result<Arc<State>>> {
-        async move {
-            let cell = self.stages.get(index);
-            let cell = cell.ok_or_else(|| Error::Invalid(format!("invalid stage index {index}")))?;
-            cell.get_or_try_init(|| self.run_stage(index)).await.cloned()
-        }
-        .boxed()
-    }
-
-    /// Does a stage, and at the same time those that it needs.
-    async fn run_stage(&self, index: usize) -> Result<Arc<State>> {
-        let needed = self.needed_by(index);
-        let ahead = async {
-            // What went wrong with one of them is told by whoever needs it.
-            join_all(needed.into_iter().map(|stage| self.stage(stage))).await;
-            pending().await
-        };
-        let own = async {
-            let base = self.base_of(index).await?;
-            Running::new(self, index, base).run().await
-        };
-        tokio::select! {
-            biased;
-            state = own => Ok(Arc::new(state?)),
-            never = ahead => never,
-        }
-    }
-
-    /// The stages that a stage names.
-    fn needed_by(&self, index: usize) -> Vec<usize> {
-        let Some(stage) = self.dockerfile.stages.get(index) else { return Vec::new() };
-        stage.sources().filter_map(|name| self.find_stage(name, index)).collect()
-    }
-
-    /// The stage before `before` that has this name or number.
-    pub fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
-        if self.options.contexts.contains_key(name) {
-            return None;
-        }
-        self.dockerfile.find_stage(name, before)
-    }
-
-    pub fn parsed_stage(&self, index: usize) -> &Stage {
-        &self.dockerfile.stages[index]
-    }
-
-    /// What FROM names.
-    async fn base_of(&self, index: usize) -> Result<State> {
-        let from = &self.parsed_stage(index).from;
-        let at = |error: Error| error.at(from.span.first_line as usize, from.span.last_line as usize);
-        let escape = self.dockerfile.directives.escape;
-        let name = self.globals.expand(escape, &from.value.image).map_err(at)?;
-        if name.is_empty() {
-            let text = format!("base name ({}) should not be blank", from.value.image);
-            return Err(at(Error::Invalid(text)));
-        }
-        let platform = match &from.value.platform {
-            Some(text) => {
-                let text = self.globals.expand(escape, text).map_err(at)?;
-                text.parse::<Platform>().map_err(|error| at(Error::Invalid(error.to_string())))?
-            }
-            None => self.platform.clone(),
-        };
-        if let Some(stage) = self.find_stage(&name, index) {
-            return Ok(State::clone(&*self.stage(stage).await?));
-        }
-        if name == "scratch" && !self.options.contexts.contains_key("scratch") {
-            return Ok(State::scratch(&platform));
-        }
-        self.outside(&name, &platform).await.map_err(at)
-    }
-
-    /// An image, or an image of a named context's files.
-    pub async fn outside(&self, name: &str, platform: &Platform) -> Result<State> {
-        if let Some(tree) = self.named_tree(name).await? {
-            return self.tree_image(name, tree, platform).await;
-        }
-        let image = match self.options.contexts.get(name) {
-            Some(NamedContext::Image(image)) if image == "scratch" => return Ok(State::scratch(platform)),
-            Some(NamedContext::Image(image)) => image,
-            _ => name,
-        };
-        Ok(State::of_image(&*self.image(image, platform).await?))
-    }
-
-    async fn image(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
-        let id = format!("{name} {platform}");
-        let cell =
-            self.images.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone();
-        let image = cell.get_or_try_init(|| self.load(name, platform, &id)).await?.clone();
-        self.note(Material::image(name, platform, &image));
-        Ok(image)
-    }
-
-    async fn load(&self, name: &str, platform: &Platform, id: &str) -> Result<Arc<Image>> {
-        let canonical = Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
-        let place = if self.is_of_several { format!("{platform} ") } else { String::new() };
-        let label = format!("[{place}internal] load metadata for {canonical}");
-        let mut told = Told::new(&self.teller, Digest::of(id.as_bytes()), label, Vec::new());
-        told.start().await?;
-        let vertex = told.id();
-        let found = self.worker.image(name, platform, self.options.pull, &self.teller, vertex).await;
-        let held = found.and_then(|image| {
-            self.session.hold_image(&image)?;
-            Ok(image)
-        });
-        told.end(held).await
-    }
-
-    /// Whether steps of a stage are to be done again although they are known.
-    pub fn is_uncached(&self, index: usize) -> bool {
-        match &self.options.no_cache {
-            NoCache::None => false,
-            NoCache::All => true,
-            NoCache::Stages(stages) => {
-                let own = self.parsed_stage(index).name();
-                stages.iter().any(|name| {
-                    own.is_some_and(|own| own.eq_ignore_ascii_case(name)) || name.parse() == Ok(index)
-                })
-            }
-        }
-    }
-
-    /// What the step with that key made; else the right to do it, after whoever was at it has given up or failed.
-    pub async fn claim(&self, key: &Digest) -> Result<Claim> {
-        if let Some(layer) = self.find(key)? {
-            return Ok(Claim::Known(layer));
-        }
-        match self.worker.imported(&self.session, key)? {
-            Some(layer) => Ok(Claim::Known(layer)),
-            None => self.claim_here(key).await,
-        }
-    }
-
-    /// The same by what this host remembers alone.
-    pub async fn claim_here(&self, key: &Digest) -> Result<Claim> {
-        if let Some(layer) = self.find(key)? {
-            return Ok(Claim::Known(layer));
-        }
-        let turn = self.worker.step_turn(key).await;
-        // It may have been done meanwhile.
-        Ok(self.find(key)?.map_or(Claim::Ours(Some(turn)), Claim::Known))
-    }
-
-    fn find(&self, key: &Digest) -> Result<Option<Option<StepLayer>>> {
-        let found = self.session.find(key)?;
-        if found.is_some() {
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).push(*key);
-        }
-        Ok(found)
-    }
-
-    /// The layers of a state, merged.
-    pub async fn merged(&self, state: &State, told: &Told) -> Result<Option<OwnedFd>> {
-        if state.stack.is_empty() {
-            return Ok(None);
-        }
-        self.bring(&state.stack, told).await?;
-        Ok(Some(self.session.merged(&state.stack)?))
-    }
-
-    /// Makes a layer of files and remembers it; `keep` is what they lie in.
-    pub async fn graft(
-        &self,
-        key: Digest,
-        graft: Graft,
-        description: String,
-        keep: Vec<Tree>,
-    ) -> Result<Option<StepLayer>> {
-        let session = self.session.clone();
-        crate::blocking(move || {
-            let layer = session.graft(&key, graft, &description);
-            drop(keep);
-            Ok(layer?)
-        })
-        .await
     }
 }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use corten_image::Digest;
 use corten_image::build::{Filter, TakeAll, read_file};
 
-use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
+use crate::platform::Build;
 use crate::progress::Teller;
 use crate::remote_context;
 use crate::request::{Asker, Definition, NamedContext, Options, Tree};

@@ -7,13 +7,13 @@ use corten_image::Digest;
 use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, StepLayer, TakeAll, Verdict};
 
 use crate::archive;
-use crate::build::Claim;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Add, Copy, Instruction, Located, Transfer};
 use crate::error::{Error, Result};
 use crate::ignored::Excluding;
 use crate::key::Key;
 use crate::pattern;
+use crate::platform::Claim;
 use crate::remote::{Origin, Remote};
 use crate::repository::without_logins;
 use crate::request::Tree;

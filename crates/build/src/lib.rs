@@ -19,6 +19,7 @@ mod ignored;
 mod key;
 mod material;
 mod pattern;
+mod platform;
 mod progress;
 mod provenance;
 mod question;

@@ -10,8 +10,9 @@ use corten_image::Platform;
 use serde_json::{Map, Value, json};
 
 use crate::attest::{Predicate, ProvenanceWish};
-use crate::build::{Build, Shared};
+use crate::build::Shared;
 use crate::material::Material;
+use crate::platform::Build;
 use crate::repository::without_logins;
 use crate::request::{NamedContext, Network, NoCache};
 

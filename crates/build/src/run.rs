@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use corten_image::Changes;
 use corten_image::build::{Stack, StepLayer, TakeAll};
 
-use crate::build::Claim;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Form, Instruction, Located, Mount, MountType, Run, Security, Sharing};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::pattern;
+use crate::platform::Claim;
 use crate::progress::Stream;
 use crate::request::Network;
 use crate::stage::Running;

@@ -1,9 +1,9 @@
 //! One stage: its instructions one after the other, each on the state that those before it have made.
 
-use crate::build::Build;
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::{self, Instruction, Located, Pairs};
 use crate::error::{Error, Result};
+use crate::platform::Build;
 use crate::state::State;
 use crate::vertex::Told;
 

@@ -7,9 +7,9 @@ use corten_image::build::{
     Filter, Fingerprint, Graft, Item, ModeChange, Owner, Source, Stack, StepLayer, TakeAll,
 };
 
-use crate::build::{Build, Claim};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::platform::{Build, Claim};
 use crate::request::Tree;
 use crate::state::State;
 
