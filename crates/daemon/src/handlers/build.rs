@@ -5,6 +5,7 @@ mod asker;
 mod classic;
 mod history;
 mod own;
+mod wish;
 
 pub use agents::agent;
 pub use classic::{build, prune};

@@ -1,7 +1,7 @@
 //! `POST /build` as Docker's builder had it before BuildKit: the context as an archive, all else as parameters, progress as text.
 
 use super::asker::Sent;
-use super::own::network;
+use super::wish::network;
 use crate::bridge::{BodyReader, SharedReader};
 use crate::handlers::transfer::with_progress;
 use crate::http::body::ok;

@@ -1,29 +1,26 @@
 //! `POST /corten/build`: the request in the body's first line, the context behind it or on the host; the answer tells each event, and
 //! has what goes to the client between them.
 
-use super::agents::ClientAgent;
 use super::asker::Sent;
+use super::wish::{about, invalid, prepared, refused};
 use crate::bridge::{BodyPieces, BodyReader, SharedReader, body_writer};
 use crate::http::body::{json_bytes, with_type};
 use crate::http::{ApiError, Body, Call, Reply};
 use bytes::Bytes;
 use corten_api::auth::AuthConfig;
-use corten_api::base64;
 use corten_api::build::{
-    BuildAnswer, BuildContext, BuildData, BuildDefinition, BuildDirectory, BuildError, BuildEvent,
-    BuildImage, BuildNamedContext, BuildOutput, BuildRecord, BuildRequest,
+    BuildAnswer, BuildData, BuildError, BuildEvent, BuildImage, BuildOutput, BuildRequest,
 };
 use corten_build::{
-    Answer, Asker, Attestations, Built, CacheSource, CacheTarget, Debug, Definition, EVENTS_MAX, Error,
-    Event, Limits, NamedContext, Network, NoCache, Options, Question, Teller, Told, Tree,
+    Answer, Asker, Attestations, Built, CacheTarget, EVENTS_MAX, Error, Event, NoCache, Options, Question,
+    Teller, Told,
 };
 use corten_engine::{BuildEnd, BuildWish, Engine, check_split};
-use corten_image::{Digest, Platform, Reference};
+use corten_image::{Digest, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
-use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -161,27 +158,6 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
     end(reader, &answer, last).await;
 }
 
-/// What is known of a build when it begins.
-fn about(request: &BuildRequest) -> BuildRecord {
-    let name = match &request.context {
-        BuildContext::Directory(directory) => Path::new(&directory.path).file_name(),
-        // No password stands behind the last `@`.
-        BuildContext::Remote(url) => {
-            let path = url.split(['?', '#']).next().unwrap_or_default();
-            Path::new(path.rsplit('@').next().unwrap_or_default()).file_name()
-        }
-        BuildContext::Nothing | BuildContext::Archive => None,
-    };
-    let dockerfile = request.dockerfile.as_ref().unwrap_or(&request.definition.name);
-    BuildRecord {
-        name: name.map_or_else(|| "-".to_owned(), |name| name.to_string_lossy().into_owned()),
-        dockerfile: dockerfile.clone(),
-        target: request.target.clone(),
-        platform: request.platform.clone(),
-        ..BuildRecord::default()
-    }
-}
-
 /// Sends the last event, when the client has nothing more to send: else the connection would break under it.
 async fn end(reader: SharedReader, answer: &mpsc::Sender<Part>, last: BuildEvent) {
     let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
@@ -297,140 +273,5 @@ impl Outcome<'_> {
     async fn part(&self, output: usize, data: Bytes) -> corten_build::Result<()> {
         let event = BuildEvent::Data(BuildData { output, bytes: data.len() });
         self.answer.send(Part { event, data }).await.map_err(|_| Error::Canceled)
-    }
-}
-
-fn refused(error: Error) -> BuildError {
-    let (first_line, last_line) = error.lines().unwrap_or_default();
-    BuildError { message: error.to_string(), first_line, last_line, wants_archive: false }
-}
-
-fn invalid(message: impl Into<String>) -> BuildError {
-    BuildError { message: message.into(), ..BuildError::default() }
-}
-
-async fn prepared(
-    engine: &Engine,
-    request: BuildRequest,
-    reader: SharedReader,
-    answer: &mpsc::Sender<Part>,
-    teller: &Teller,
-) -> Result<(BuildWish, Sent), BuildError> {
-    let mut trees = HashMap::new();
-    let mut contexts = BTreeMap::new();
-    for (name, context) in &request.contexts {
-        let named = match context {
-            BuildNamedContext::Image(image) => NamedContext::Image(image.clone()),
-            BuildNamedContext::Remote(url) => NamedContext::Remote(url.clone()),
-            BuildNamedContext::Directory(directory) => {
-                let tree = format!("context {name}");
-                trees.insert(tree.clone(), directory_tree(engine, directory)?);
-                NamedContext::Tree(tree)
-            }
-        };
-        contexts.insert(name.clone(), named);
-    }
-    let mut secrets = BTreeMap::new();
-    for (id, text) in &request.secrets {
-        let bytes = base64::decode(text).ok_or_else(|| invalid(format!("secret {id} is not in base64")))?;
-        secrets.insert(id.clone(), bytes);
-    }
-    let agent = |id: &String| {
-        let agent = ClientAgent { engine: engine.clone(), id: id.clone(), answer: answer.downgrade() };
-        (id.clone(), Arc::new(agent))
-    };
-    let agents = request.agents.iter().map(agent).collect();
-    let auths = request.auths.clone();
-    let only_files = !request.wants_image();
-    let (context, path) = (request.context.clone(), request.dockerfile.clone());
-    let mut options = options(request, contexts)?;
-    let mut sent = Sent { trees, secrets, agents };
-    let mut alone = None;
-    match context {
-        BuildContext::Nothing => {}
-        BuildContext::Archive => {
-            let tree = engine.build_context_of_archive(reader).await;
-            sent.take(tree.map_err(|error| invalid(error.message))?);
-        }
-        BuildContext::Directory(directory) => sent.take(directory_tree(engine, &directory)?),
-        BuildContext::Remote(url) => {
-            alone = sent.fetch(engine, &url, &options, teller).await.map_err(refused)?;
-        }
-    }
-    if let Some(path) = path {
-        options.definition = None;
-        options.dockerfile = alone.map_or(path, str::to_owned);
-        let found = corten_build::definition(&sent, &options, teller).await.map_err(refused)?;
-        let Definition { name, text, ignore } = found.clone();
-        let told = BuildEvent::Definition(BuildDefinition { name, text, ignore });
-        answer.send(told.into()).await.map_err(|_| refused(Error::Canceled))?;
-        options.definition = Some(found);
-    }
-    Ok((BuildWish { options, auths, only_files }, sent))
-}
-
-fn directory_tree(engine: &Engine, directory: &BuildDirectory) -> Result<Tree, BuildError> {
-    let BuildDirectory { path, device, inode } = directory;
-    engine.build_context_of_directory(Path::new(path), *device, *inode).ok_or_else(|| BuildError {
-        message: format!("the engine does not see the directory {path}"),
-        wants_archive: true,
-        ..BuildError::default()
-    })
-}
-
-fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> Result<Options, BuildError> {
-    let no_cache = match (request.no_cache, request.no_cache_stages) {
-        (true, _) => NoCache::All,
-        (false, stages) if stages.is_empty() => NoCache::None,
-        (false, stages) => NoCache::Stages(stages),
-    };
-    let platforms = request.platform.split(',').filter(|platform| !platform.is_empty());
-    let platforms: Result<_, _> = platforms.map(|text| text.trim().parse::<Platform>()).collect();
-    let platforms = platforms.map_err(|error| invalid(error.to_string()))?;
-    let mut attestations = Attestations::default();
-    for (kind, text) in &request.attestations {
-        attestations.read(kind, text).map_err(refused)?;
-    }
-    let definition = request.definition;
-    let caches = request.cache_from.iter().map(|place| CacheSource::parse(&place.kind, &place.keys));
-    let cache_from = caches.collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))?;
-    Ok(Options {
-        cache_from,
-        definition: Some(Definition {
-            name: definition.name,
-            text: definition.text,
-            ignore: definition.ignore,
-        }),
-        target: request.target,
-        build_args: request.build_args,
-        labels: request.labels,
-        platforms,
-        attestations,
-        no_cache,
-        pull: request.pull,
-        network: network(&request.network).map_err(invalid)?,
-        extra_hosts: request.extra_hosts,
-        contexts,
-        limits: Limits {
-            shm_bytes: request.shm_size,
-            ulimits: request.ulimits,
-            cgroup_parent: request.cgroup_parent,
-            ..Limits::default()
-        },
-        tags: request.tags,
-        debug: request.debug.map(|debug| Debug { has_terminal: debug.tty }),
-        ..Options::default()
-    })
-}
-
-pub(super) fn network(text: &str) -> Result<Network, String> {
-    match text {
-        "" | "default" | "bridge" => Ok(Network::Default),
-        "none" => Ok(Network::None),
-        "host" => Ok(Network::Host),
-        other if other.starts_with("container:") => Err(format!(
-            "network mode {other:?} is not supported for a build: use default, none, host or a network's name"
-        )),
-        name => Ok(Network::Named(name.to_owned())),
     }
 }
