@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use corten_build::{Error, Repository, Result};
 
+use super::Commit;
 use super::listing::Link;
-use super::{Commit, Visit};
+use super::visit::Visit;
 
 /// A repository that is a part of another one.
 pub struct Module {
