@@ -44,6 +44,8 @@ fn builds_are_remembered_with_what_they_told() {
     assert!(listed[1].starts_with("Completed "), "{listed:#?}");
     assert!(listed[2].starts_with("Error ") && listed[2].ends_with("exit code: 7"), "{listed:#?}");
     assert!(listed[3].contains("(1 cached)"), "only the base was there: {listed:#?}");
+    let names = history(&engine, "{{.Name}}");
+    assert!(names[1].contains("second") && names[0].contains("third"), "{names:?}");
     let found = history(&engine, "{{.Image}}");
     let inspected = engine.corten(&["inspect", "-f", "{{json .Descriptor}}", "first:1"]).ok();
     assert!(!found[3].is_empty() && inspected.contains(&found[3]), "{found:?} {inspected}");

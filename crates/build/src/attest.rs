@@ -80,7 +80,11 @@ impl Attestations {
             "provenance" => self.provenance = is_wanted.then_some(wish),
             "sbom" => self.sbom = is_wanted.then_some(format),
             _ if !is_wanted => {}
-            _ => return Err(Error::Invalid(format!("attestations of type {kind:?} are not supported"))),
+            _ => {
+                let text =
+                    format!("attestations of type {kind:?} are not supported: they are provenance and sbom");
+                return Err(Error::Invalid(text));
+            }
         }
         Ok(())
     }

@@ -147,7 +147,7 @@ impl Controller {
         let session = self.sessions.find(&job.session).await.map_err(Failure::from)?;
         let source = Arc::new(OnceLock::new());
         let (teller, pass_on) = watched(job, source.clone());
-        let (recording, teller) = self.builder.record(about(reference, &attributes), teller);
+        let (recording, teller) = self.builder.record(about(reference, &attributes, &outputs), teller);
         let client = session.clone();
         let work = async {
             let asker = Arc::new(self.asker(client, teller.clone(), reference, &mut attributes).await?);
@@ -172,11 +172,11 @@ impl Controller {
 }
 
 /// What is known of a build when it begins.
-fn about(reference: &str, attributes: &Attributes) -> Past {
+fn about(reference: &str, attributes: &Attributes, outputs: &[Output]) -> Past {
     let options = &attributes.options;
     Past {
         reference: reference.to_owned(),
-        name: options.tags.first().cloned().unwrap_or_default(),
+        name: outputs.iter().flat_map(Output::names).next().cloned().unwrap_or_else(|| "-".to_owned()),
         dockerfile: options.dockerfile.clone(),
         target: options.target.clone(),
         platform: options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),

@@ -107,7 +107,12 @@ impl Visit<'_> {
         }
         let wanted = subdir.to_owned();
         let listed = self.git.read(&list, move |output| listing::read(BufReader::new(output), &wanted)).await;
-        let listed = listed.map_err(|failure| self.failed(failure))?;
+        let listed = listed.map_err(|failure| match failure {
+            Failure::Here(Error::Invalid(why)) => {
+                Error::Invalid(format!("{}: {why}", self.repository.shown()))
+            }
+            failure => self.failed(failure),
+        })?;
         *entries += listed.entries;
         if *entries > listing::ENTRIES_MAX {
             return Err(Error::Invalid(format!("{}: it has too many files", self.repository.shown())));
