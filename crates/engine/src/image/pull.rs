@@ -94,12 +94,11 @@ impl Engine {
         let digest = document.digest;
         let target = Descriptor::new(&document.media_type, digest, document.bytes.len() as u64);
         let (engine, messages) = (self.clone(), progress.clone());
-        let remote =
-            RemoteSource { top: Some(document), ..RemoteSource::of_blobs(repository, progress.clone()) };
+        let remote = RemoteSource::of_document(repository, document, progress.clone());
         self.heavily(move || {
             let report = Report::new(messages);
             let watch = |layer: &Descriptor, stage: Stage| tell_received(&report, layer, stage);
-            let fetch = Fetch { name, target, platform };
+            let fetch = Fetch { name: Some(name), target, platform };
             engine.images.fetch(&fetch, &remote, &watch).map(drop).map_err(failed)
         })
         .await?;
@@ -190,6 +189,11 @@ impl RemoteSource {
     pub(crate) fn of_blobs(repository: &Repository, client: Sender<JsonMessage>) -> Self {
         let (repository, runtime) = (repository.clone(), Handle::current());
         Self { repository, runtime, top: None, client, downloads: Mutex::default() }
+    }
+
+    /// One whose first manifest is there already.
+    pub(crate) fn of_document(repository: &Repository, top: Document, client: Sender<JsonMessage>) -> Self {
+        Self { top: Some(top), ..Self::of_blobs(repository, client) }
     }
 
     fn downloads(&self) -> MutexGuard<'_, HashMap<Digest, Arc<tokio::sync::Mutex<Download>>>> {

@@ -46,8 +46,8 @@ pub trait Source: Sync {
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub struct Fetch {
-    /// What the image is to be called.
-    pub name: Reference,
+    /// What the image is to be called, if anything.
+    pub name: Option<Reference>,
     /// What the name stands for at the source: a manifest or an index.
     pub target: Descriptor,
     /// Another platform than this host's.
@@ -80,7 +80,7 @@ pub enum Stage {
 pub type Watch<'a> = &'a (dyn Fn(&Descriptor, Stage) + Sync);
 
 impl Store {
-    /// Brings an image from a source, and gives it its name.
+    /// Brings an image from a source, and gives it its name if it is to have one.
     ///
     /// # Errors
     /// When the source fails, or gives what it should not. Nothing is kept then but the first part of large layers, for the next
@@ -143,6 +143,13 @@ impl Store {
     }
 }
 
+impl Fetch {
+    /// For people.
+    fn shown(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.target.digest.to_string(), Reference::familiar)
+    }
+}
+
 /// Refuses what has no image's configuration, before anything of it comes.
 fn is_image(wanted: &Fetch, manifest: &Manifest) -> Result<(), LoadError> {
     let config = &manifest.config.media_type;
@@ -150,13 +157,13 @@ fn is_image(wanted: &Fetch, manifest: &Manifest) -> Result<(), LoadError> {
         return Ok(());
     }
     let kind = manifest.artifact_type.as_ref().unwrap_or(config).clone();
-    Err(LoadError::Artifact { image: wanted.name.familiar(), kind })
+    Err(LoadError::Artifact { image: wanted.shown(), kind })
 }
 
-/// The layout that a fetch amounts to: the target with its name.
+/// The layout that a fetch amounts to: the target, with its name if it has one.
 fn layout(wanted: &Fetch) -> Result<Content, LoadError> {
     let mut target = wanted.target.clone();
-    target.annotations = Some([(NAME.to_owned(), wanted.name.to_string())].into());
+    target.annotations = wanted.name.as_ref().map(|name| [(NAME.to_owned(), name.to_string())].into());
     // It stands alone, so it is nobody's other platform.
     target.platform = None;
     let index = Index { schema_version: 2, media_type: None, manifests: vec![target], annotations: None };
@@ -205,7 +212,7 @@ impl Job<'_, '_> {
             Document::Index(index) => {
                 let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
                 let chosen = index.choose(&platform).ok_or_else(|| LoadError::NoPlatform {
-                    image: wanted.name.familiar(),
+                    image: wanted.shown(),
                     platform: Box::new(platform),
                 })?;
                 self.manifest(wanted, chosen, taken, depth + 1)

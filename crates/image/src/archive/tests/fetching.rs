@@ -87,7 +87,7 @@ impl Read for Broken {
 
 fn wanted(name: &str, media_type: &str, manifest: &[u8]) -> Fetch {
     let name = Reference::parse(name).unwrap();
-    Fetch { name, target: Descriptor::of(media_type, manifest), platform: None }
+    Fetch { name: Some(name), target: Descriptor::of(media_type, manifest), platform: None }
 }
 
 fn fetch(store: &Store, wanted: &Fetch, source: &Registry) -> Result<super::super::Loaded, Error> {

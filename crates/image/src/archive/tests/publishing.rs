@@ -176,7 +176,7 @@ fn plain_layers_are_compressed_once() {
         // It is the same image elsewhere.
         let other_root = tempfile::tempdir().unwrap();
         let other = open(other_root.path());
-        let fetch = Fetch { name: wish.name.clone(), target: first, platform: None };
+        let fetch = Fetch { name: Some(wish.name.clone()), target: first, platform: None };
         assert_eq!(other.fetch(&fetch, &target, &|_, _| {}).unwrap().image, sample.id());
 
         // With the tag go the digests that it has in its repository.
@@ -221,7 +221,7 @@ fn what_came_compressed_goes_as_it_came() {
 
     // A store that has one platform of an index sends that, unless the rest is there.
     let partial = open(second.path());
-    let fetch = Fetch { name: Reference::parse("app:1").unwrap(), target: whole.clone(), platform: None };
+    let fetch = Fetch { name: Some(wish("app:1", Format::Gzip).name), target: whole.clone(), platform: None };
     partial.fetch(&fetch, &target, &|_, _| {}).unwrap();
     let elsewhere = Repository::default();
     let published = partial.publish(&wish("app:1", Format::Gzip), &elsewhere, &|_, _| {}).unwrap();
