@@ -218,3 +218,95 @@ fn named_contexts_may_be_elsewhere_and_bases() {
     assert_eq!(engine.corten(&["inspect", "-f", "{{.Id}}", "t"]).ok(), id);
     is_swept(&engine);
 }
+
+/// An image of three files in layers of their own, as a layout with the tag `1`.
+fn layout(own: &Path) -> std::path::PathBuf {
+    let engine = TestEngine::with_busybox();
+    let context = own.join("made");
+    fs::create_dir(&context).unwrap();
+    let dockerfile = "FROM busybox\nRUN echo base >/base\nRUN echo more >/more\nENV FROM_BASE=yes\n";
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let layout = own.join("layout");
+    let output = format!("type=oci,tar=false,dest={}", layout.display());
+    engine.corten(&["build", "-t", "made:1", "-o", &output, context.to_str().unwrap()]).ok();
+    layout
+}
+
+#[test]
+fn an_image_layout_is_a_base() {
+    let own = tempfile::tempdir().unwrap();
+    let layout = layout(own.path());
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    fs::write(
+        own.path().join("Dockerfile"),
+        "FROM base\nRUN test \"$FROM_BASE\" = yes\nCOPY --from=base /base /copy\n\
+         RUN --mount=from=base,target=/mnt cat /mnt/more >/seen\n",
+    )
+    .unwrap();
+    // One that has nothing of it.
+    let engine = TestEngine::start();
+    let path = own.path().to_str().unwrap();
+    let mut ids = Vec::new();
+    for which in ["", ":1", &format!("@{digest}"), &format!(":any@{digest}")] {
+        let context = format!("base=oci-layout://{}{which}", layout.display());
+        build(&engine, &["--build-context", &context, path]).ok();
+        assert_eq!(runs(&engine, "t", "cat /base /copy /seen"), "base\nbase\nmore");
+        ids.push(engine.corten(&["inspect", "-f", "{{.Id}}", "t"]).ok());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    let said = engine.corten(&["images"]).ok();
+    assert!(!said.contains("made"), "it came without its name: {said}");
+    for (context, why) in [
+        (format!("{}:2", layout.display()), "nothing in it has the tag 2"),
+        (format!("{}@sha256:1", layout.display()), "sha256:1"),
+        (format!("{}@sha256:{}", layout.display(), "0".repeat(64)), "it is not there"),
+        (path.to_owned(), "nothing in it has the tag latest"),
+        (format!("{path}/none"), "No such file"),
+    ] {
+        let context = format!("base=oci-layout://{context}");
+        let said = build(&engine, &["--build-context", &context, path]).fails(1);
+        assert!(said.contains(why), "{context}: {said}");
+    }
+}
+
+#[test]
+fn an_image_layout_that_lies_is_no_base() {
+    let own = tempfile::tempdir().unwrap();
+    let layout = layout(own.path());
+    fs::write(own.path().join("Dockerfile"), "FROM base\n").unwrap();
+    let (path, context) = (own.path().to_str().unwrap(), format!("base=oci-layout://{}", layout.display()));
+    let engine = TestEngine::start();
+    let refused = |what: &str| {
+        let said = build(&engine, &["--build-context", &context, path]).fails(1);
+        assert!(
+            said.contains("cannot read the image") || said.contains("no OCI image layout"),
+            "{what}: {said}"
+        );
+        assert_eq!(engine.corten(&["images", "-aq"]).ok(), "", "{what}");
+    };
+    let blobs: Vec<_> =
+        fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let elsewhere = own.path().join("elsewhere");
+    for blob in blobs {
+        let whole = fs::read(&blob).unwrap();
+        let mut other = whole.clone();
+        let middle = other.len() / 2;
+        other[middle] ^= 1;
+        fs::write(&blob, &other).unwrap();
+        refused("another blob");
+        fs::write(&blob, &whole[..middle]).unwrap();
+        refused("a part of a blob");
+        fs::write(&elsewhere, &whole).unwrap();
+        fs::remove_file(&blob).unwrap();
+        refused("no blob");
+        std::os::unix::fs::symlink(&elsewhere, &blob).unwrap();
+        refused("a link");
+        fs::remove_file(&blob).unwrap();
+        fs::write(&blob, whole).unwrap();
+    }
+    build(&engine, &["--build-context", &context, path]).ok();
+    assert_eq!(runs(&engine, "t", "cat /base /more"), "base\nmore");
+}

@@ -54,6 +54,14 @@ impl Site {
         self.docker(&[&["build", "--progress=plain"], more, &[self.path()]].concat())
     }
 
+    /// How many lines steps have written into `runs` of their cache mount.
+    fn runs(&self) -> usize {
+        let mounts = fs::read_dir(self.engine.data_root().join("build/caches"));
+        let mounts = mounts.expect("cache mounts").flatten();
+        let texts = mounts.filter_map(|mount| fs::read_to_string(mount.path().join("runs")).ok());
+        texts.map(|text| text.lines().count()).sum()
+    }
+
     /// What a program of the image `t` prints.
     fn print(&self, command: &[&str]) -> String {
         self.engine.docker(&[&["run", "--rm", "t"], command].concat()).ok()
@@ -243,12 +251,6 @@ fn a_cache_travels_by_a_registry() {
     let place = TempDir::new().expect("a place");
     let registry = corten_tests::registry::TestRegistry::start(&place.path().join("data"), &[]);
     let name = format!("{}/cache:ci", registry.address());
-    let runs = || {
-        let mounts =
-            fs::read_dir(site.engine.data_root().join("build/caches")).expect("cache mounts").flatten();
-        let texts = mounts.filter_map(|mount| fs::read_to_string(mount.path().join("runs")).ok());
-        texts.map(|text| text.lines().count()).sum::<usize>()
-    };
     let export = ["--cache-to", &format!("type=registry,ref={name},mode=max"), "-t", "t"];
     let said = site.docker(&[&["buildx", "build", "--progress=plain"], &export[..], &[site.path()]].concat());
     assert!(said.stderr.contains("exporting build cache to"), "{}", said.stderr);
@@ -266,10 +268,89 @@ fn a_cache_travels_by_a_registry() {
         said.stderr
     );
     said.ok();
-    assert_eq!((runs(), site.print(&["cat", "/one"])), (1, "one".to_owned()));
+    assert_eq!((site.runs(), site.print(&["cat", "/one"])), (1, "one".to_owned()));
     // One that is not there is told of, and no more.
     forget();
     let nothing = format!("type=registry,ref={}/nothing", registry.address());
     site.build(&["-t", "t", "--cache-from", &nothing]).ok();
-    assert_eq!(runs(), 2);
+    assert_eq!(site.runs(), 2);
+}
+
+#[test]
+fn a_cache_travels_by_a_directory() {
+    let site = Site::new(
+        "FROM busybox\nRUN --mount=type=cache,target=/count echo x >>/count/runs && echo one >/one\n",
+    );
+    let place = TempDir::new().expect("a place");
+    let directory = place.path().join("cache");
+    let to = format!("type=local,dest={},mode=max", directory.display());
+    let build = |more: &[&str]| {
+        site.docker(&[&["buildx", "build", "--progress=plain", "-t", "t"], more, &[site.path()]].concat())
+    };
+    let forget = || {
+        site.engine.docker(&["rmi", "-f", "t"]).ok();
+        site.docker(&["buildx", "prune", "-a", "-f", "--filter", "type=regular"]).ok();
+    };
+    let said = build(&["--cache-to", &to]);
+    assert!(said.stderr.contains("exporting build cache to"), "{}", said.stderr);
+    said.ok();
+    let index = fs::read_to_string(directory.join("index.json")).expect("the client's list");
+    assert!(index.contains("application/vnd.oci.image.manifest.v1+json"), "{index}");
+    forget();
+    let from = format!("type=local,src={}", directory.display());
+    let said = build(&["--cache-from", &from]);
+    assert!(
+        said.stderr.contains("CACHED") && said.stderr.contains("importing build cache from"),
+        "{}",
+        said.stderr
+    );
+    said.ok();
+    assert_eq!((site.runs(), site.print(&["cat", "/one"])), (1, "one".to_owned()));
+    // Our own client reads the same.
+    forget();
+    site.engine.corten(&["build", "-t", "t", "--cache-from", &from, site.path()]).ok();
+    assert_eq!((site.runs(), site.print(&["cat", "/one"])), (1, "one".to_owned()));
+    // And writes what that one reads.
+    let own = format!("type=local,dest={},tag=own", directory.display());
+    site.engine.corten(&["build", "-t", "t", "--cache-from", &from, "--cache-to", &own, site.path()]).ok();
+    forget();
+    build(&["--cache-from", &format!("{from},tag=own")]).ok();
+    assert_eq!(site.runs(), 1);
+    // Blobs that have suffered are told of, and the step is done again.
+    for blob in fs::read_dir(directory.join("blobs/sha256")).expect("blobs").flatten() {
+        let mut bytes = fs::read(blob.path()).expect("a blob");
+        // Not the texts, which the client would rather read itself.
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::remove_file(blob.path()).and_then(|()| fs::write(blob.path(), bytes)).expect("a blob");
+        }
+    }
+    forget();
+    let said = build(&["--cache-from", &from]);
+    assert!(said.stderr.contains("is not used any more"), "{}", said.stderr);
+    said.ok();
+    assert_eq!((site.runs(), site.print(&["cat", "/one"])), (2, "one".to_owned()));
+    let two = ["--cache-to", &to, "--cache-to", &format!("type=local,dest={}/b", directory.display())];
+    assert!(build(&two).fails(1).contains("only one cache of type local"));
+}
+
+#[test]
+fn an_image_layout_of_the_clients_is_a_base() {
+    let site = Site::new("FROM busybox\nRUN echo base >/base\nENV FROM_BASE=yes\n");
+    let place = TempDir::new().expect("a place");
+    let layout = place.path().join("layout");
+    let output = format!("type=oci,tar=false,dest={}", layout.display());
+    site.engine.corten(&["build", "-t", "made:1", "-o", &output, site.path()]).ok();
+    site.engine.docker(&["rmi", "-f", "made:1"]).ok();
+    site.docker(&["buildx", "prune", "-a", "-f"]).ok();
+    site.write(
+        "Dockerfile",
+        "FROM base\nRUN test \"$FROM_BASE\" = yes\nCOPY --from=base /base /copy\n\
+         RUN --mount=from=base,target=/mnt cat /mnt/base >/seen\n",
+    );
+    let context = format!("base=oci-layout://{}:1", layout.display());
+    let flags = ["buildx", "build", "--progress=plain", "-t", "t", "--build-context", &context];
+    site.docker(&[&flags[..], &[site.path()]].concat()).ok();
+    assert_eq!(site.print(&["cat", "/base", "/copy", "/seen"]), "base\nbase\nbase");
 }

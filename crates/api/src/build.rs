@@ -76,7 +76,7 @@ pub struct BuildDebug {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildCachePlace {
-    /// `registry`
+    /// `registry`, `local`, `inline`
     #[serde(rename = "Type")]
     pub kind: String,
     pub keys: BTreeMap<String, String>,
@@ -139,6 +139,18 @@ pub enum BuildNamedContext {
     Image(String),
     /// At a URL: a repository or an archive.
     Remote(String),
+    /// An image that the client has.
+    Layout(BuildLayout),
+}
+
+/// An image in a store of blobs that the client serves when it is asked to ([`BuildEvent::Content`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildLayout {
+    /// What the client calls the store.
+    pub store: String,
+    /// Of the manifest or the index.
+    pub digest: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,6 +167,10 @@ pub enum BuildEvent {
     Answer(BuildAnswer),
     /// The client is to connect an SSH agent.
     Agent(BuildAgent),
+    /// The client is to serve its stores of blobs.
+    Content(BuildContent),
+    /// A cache has gone to a store of the client's.
+    Cache(BuildCache),
     /// A step's program has failed and its container is ready for a shell: the client starts it as any other, and removes it, for which
     /// the build waits.
     Failed(BuildFailed),
@@ -238,13 +254,33 @@ pub struct BuildAnswer {
     pub has_error: bool,
 }
 
-/// A step wants to talk to an SSH agent: the client takes `POST /corten/build/agents/{connection}` over, as it does an attach, and
-/// connects it with that agent.
+/// A step wants to talk to an SSH agent: the client takes `POST /corten/build/connections/{connection}` over, as it does an attach,
+/// and connects it with that agent.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BuildAgent {
     pub id: String,
     pub connection: String,
+}
+
+/// The build wants blobs of the client's, or to hand some over: the client takes `POST /corten/build/connections/{connection}` over, and
+/// serves containerd's service `Content` on it (`docs/build-cache.md`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildContent {
+    pub connection: String,
+}
+
+/// All blobs of a cache are where they belong: the client lists its manifest there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildCache {
+    /// Its place among [`BuildRequest::cache_to`].
+    pub cache: usize,
+    /// Of the manifest, with its kind and its length in bytes.
+    pub digest: String,
+    pub media_type: String,
+    pub size: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Caches that travel, as people ask for them: `--cache-from`, `--cache-to`. Their keys are BuildKit's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use corten_image::build::{BuildSession, CachedStep};
 use corten_image::{CompressionFormat, DiffId, Digest, Reference};
@@ -40,6 +41,23 @@ pub enum CacheSource {
     Registry(Reference),
     /// In an image of the store, or else at its registry.
     Image(Reference),
+    /// At the asker's, who knows the place by that name ([`client_store`]).
+    Client { place: String, manifest: Digest },
+}
+
+/// For people.
+impl fmt::Display for CacheSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheSource::Registry(name) | CacheSource::Image(name) => name.fmt(f),
+            CacheSource::Client { place, .. } => place.fmt(f),
+        }
+    }
+}
+
+/// What the asker calls the blobs of a cache that is at one of its places.
+pub fn client_store(place: &str) -> String {
+    format!("local:{place}")
 }
 
 /// Where the steps of a build go as a cache.
@@ -59,17 +77,23 @@ pub enum CachePlace {
     Registry(Reference),
     /// Within the image's configuration.
     Image,
+    /// At the asker's, who knows the place by that name ([`client_store`]) and has the list of what is there.
+    Client(String),
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CacheOptionError {
-    #[error("a build cache of type {0:?} is not supported: use registry or inline")]
+    #[error("a build cache of type {0:?} is not supported: use registry, local or inline")]
     Type(String),
     #[error("a build cache of type {kind} needs {name}")]
     Missing { kind: String, name: &'static str },
     #[error("a build cache of type {kind} takes no {name}={value}: {hint}")]
     Value { kind: String, name: String, value: String, hint: String },
 }
+
+/// The keys of all caches that go out whole.
+const KEYS: [&str; 6] =
+    ["mode", "compression", "force-compression", "image-manifest", "oci-mediatypes", "ignore-error"];
 
 impl CacheSource {
     /// `type` and the other keys.
@@ -83,6 +107,15 @@ impl CacheSource {
                 keys.only(&["ref"])?;
                 Ok(CacheSource::Registry(keys.reference()?))
             }
+            "local" => {
+                // A tag is the client's to look up.
+                keys.only(&["src", "digest", "tag"])?;
+                let place = keys.needed("src", "src=DIRECTORY")?.to_owned();
+                let digest = keys.needed("digest", "digest=DIGEST, or a tag that is there")?;
+                let digest = digest.parse::<Digest>();
+                let manifest = digest.map_err(|error| keys.wrong("digest", error.to_string()))?;
+                Ok(CacheSource::Client { place, manifest })
+            }
             _ => Err(CacheOptionError::Type(kind.to_owned())),
         }
     }
@@ -95,24 +128,23 @@ impl CacheTarget {
         keys: &BTreeMap<String, String>,
     ) -> std::result::Result<CacheTarget, CacheOptionError> {
         let keys = Keys { kind, keys };
-        match kind {
-            "registry" => {}
+        let place = match kind {
+            "registry" => {
+                keys.only(&[&["ref"], KEYS.as_slice()].concat())?;
+                let reference = keys.reference()?;
+                if reference.digest().is_some() {
+                    return Err(keys.wrong("ref", "a cache gets a tag, no digest"));
+                }
+                CachePlace::Registry(reference)
+            }
+            "local" => {
+                // What the list there calls it, and what is removed, is the client's to know.
+                keys.only(&[&["dest", "tag", "reset"], KEYS.as_slice()].concat())?;
+                CachePlace::Client(keys.needed("dest", "dest=DIRECTORY")?.to_owned())
+            }
             "inline" => return keys.inline(),
             _ => return Err(CacheOptionError::Type(kind.to_owned())),
-        }
-        keys.only(&[
-            "ref",
-            "mode",
-            "compression",
-            "force-compression",
-            "image-manifest",
-            "oci-mediatypes",
-            "ignore-error",
-        ])?;
-        let reference = keys.reference()?;
-        if reference.digest().is_some() {
-            return Err(keys.wrong("ref", "a cache gets a tag, no digest"));
-        }
+        };
         for name in ["image-manifest", "oci-mediatypes"] {
             if !keys.flag(name, true)? {
                 return Err(keys.wrong(name, "it always is one"));
@@ -122,7 +154,7 @@ impl CacheTarget {
         keys.flag("force-compression", true)?;
         let compression = keys.text("compression").unwrap_or("gzip").parse();
         Ok(CacheTarget {
-            place: CachePlace::Registry(reference),
+            place,
             is_whole: match keys.text("mode").unwrap_or("min") {
                 "min" => false,
                 "max" => true,
@@ -157,10 +189,14 @@ impl<'k> Keys<'k> {
         }
     }
 
+    fn needed(&self, name: &str, hint: &'static str) -> std::result::Result<&'k str, CacheOptionError> {
+        let missing = || CacheOptionError::Missing { kind: self.kind.to_owned(), name: hint };
+        self.text(name).filter(|text| !text.is_empty()).ok_or_else(missing)
+    }
+
     fn reference(&self) -> std::result::Result<Reference, CacheOptionError> {
-        let name = self.text("ref").filter(|name| !name.is_empty());
-        let missing = || CacheOptionError::Missing { kind: self.kind.to_owned(), name: "ref=NAME" };
-        Reference::parse(name.ok_or_else(missing)?).map_err(|error| self.wrong("ref", error.to_string()))
+        let name = self.needed("ref", "ref=NAME")?;
+        Reference::parse(name).map_err(|error| self.wrong("ref", error.to_string()))
     }
 
     /// What is in the image is there with it, or not at all.
@@ -223,6 +259,21 @@ mod tests {
         assert_eq!(inline(&[("mode", "min")]).unwrap().place, CachePlace::Image);
         assert!(inline(&[("mode", "max")]).is_err());
         assert!(inline(&[("ref", "a")]).is_err());
+    }
+
+    #[test]
+    fn a_cache_may_be_at_the_clients() {
+        let manifest = Digest::of(b"");
+        let source = |pairs: &[(&str, &str)]| CacheSource::parse("local", &keys(pairs));
+        let read = source(&[("src", "/a b"), ("digest", &manifest.to_string()), ("tag", "t")]).unwrap();
+        assert_eq!(read, CacheSource::Client { place: "/a b".to_owned(), manifest });
+        assert!(matches!(source(&[("src", "/a")]), Err(CacheOptionError::Missing { .. })));
+        assert!(source(&[("src", "/a"), ("digest", "sha256:1")]).is_err());
+        let target = |pairs: &[(&str, &str)]| CacheTarget::parse("local", &keys(pairs));
+        let read = target(&[("dest", "d"), ("mode", "max"), ("tag", "t")]).unwrap();
+        assert_eq!((read.place, read.is_whole), (CachePlace::Client("d".to_owned()), true));
+        assert!(matches!(target(&[("dest", "")]), Err(CacheOptionError::Missing { .. })));
+        assert!(target(&[("dest", "d"), ("ref", "a")]).is_err());
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Build {
         let url = match self.options.contexts.get(name) {
             Some(NamedContext::Tree(tree)) => return self.tree(tree).await.map(Some),
             Some(NamedContext::Remote(url)) => url,
-            Some(NamedContext::Image(_)) | None => return Ok(None),
+            Some(NamedContext::Image(_) | NamedContext::Layout { .. }) | None => return Ok(None),
         };
         self.note_asked_for("remote", url);
         let id = format!("remote {url}");

@@ -33,6 +33,14 @@ impl Material {
         Material { kind: MaterialKind::Image, uri, digest: digest.to_string() }
     }
 
+    /// An image of an image layout, by the name that the Dockerfile has for it.
+    pub fn layout(name: &str, platform: &Platform, manifest: &Digest) -> Material {
+        let text = |value: String| value.replace(':', "%3A").replace('/', "%2F");
+        let (version, platform) = (text(manifest.to_string()), text(platform.to_string()));
+        let uri = format!("pkg:oci/{}@{version}?platform={platform}", text(name.to_lowercase()));
+        Material { kind: MaterialKind::Image, uri, digest: manifest.to_string() }
+    }
+
     pub fn file(url: &str, digest: &Digest) -> Material {
         Material { kind: MaterialKind::File, uri: without_logins(url), digest: digest.to_string() }
     }
@@ -71,6 +79,15 @@ pub fn purl(name: &Reference, platform: Option<&Platform>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_layouts_are_known_by_their_digests() {
+        let (platform, manifest) = ("linux/arm/v7".parse::<Platform>().unwrap(), Digest::of(b""));
+        let material = Material::layout("Base", &platform, &manifest);
+        let version = format!("sha256%3A{}", manifest.hex());
+        assert_eq!(material.uri, format!("pkg:oci/base@{version}?platform=linux%2Farm%2Fv7"));
+        assert_eq!(material.digest, manifest.to_string());
+    }
 
     #[test]
     fn images_are_named_by_package_urls() {

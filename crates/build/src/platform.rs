@@ -265,6 +265,9 @@ impl Build {
         }
         let image = match self.options.contexts.get(name) {
             Some(NamedContext::Image(image)) if image == "scratch" => return Ok(State::scratch(platform)),
+            Some(NamedContext::Layout { store, manifest }) => {
+                return self.layout(name, store, manifest, platform).await;
+            }
             Some(NamedContext::Image(image)) => image,
             _ => name,
         };
@@ -272,27 +275,47 @@ impl Build {
     }
 
     async fn image(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
-        let id = format!("{name} {platform}");
-        let cell =
-            self.images.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().clone();
-        let image = cell.get_or_try_init(|| self.load(name, platform, &id)).await?.clone();
+        let canonical = Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
+        let pull = self.options.pull;
+        let bring = |vertex| self.worker.image(name, platform, pull, &self.teller, vertex);
+        let image = self.brought(&format!("{name} {platform}"), &canonical, platform, bring).await?;
         self.note(Material::image(name, platform, &image));
         Ok(image)
     }
 
-    async fn load(&self, name: &str, platform: &Platform, id: &str) -> Result<Arc<Image>> {
-        let canonical = Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_string());
-        let place = if self.is_of_several { format!("{platform} ") } else { String::new() };
-        let label = format!("[{place}internal] load metadata for {canonical}");
-        let mut told = Told::new(&self.teller, Digest::of(id.as_bytes()), label, Vec::new());
-        told.start().await?;
-        let vertex = told.id();
-        let found = self.worker.image(name, platform, self.options.pull, &self.teller, vertex).await;
-        let held = found.and_then(|image| {
-            self.session.hold_image(&image)?;
-            Ok(image)
-        });
-        told.end(held).await
+    /// An image of the asker's.
+    async fn layout(&self, name: &str, store: &str, manifest: &Digest, platform: &Platform) -> Result<State> {
+        let id = format!("{store} {manifest} {platform}");
+        let bring = |vertex| self.worker.layout_image(store, manifest, platform, &self.teller, vertex);
+        let image = self.brought(&id, &format!("{name}@{manifest}"), platform, bring).await?;
+        self.note(Material::layout(name, platform, manifest));
+        Ok(State::of_image(&image))
+    }
+
+    /// An image that is brought once, and stays as long as the build goes on. `shown` is for people.
+    async fn brought<F: Future<Output = Result<Arc<Image>>>>(
+        &self,
+        id: &str,
+        shown: &str,
+        platform: &Platform,
+        bring: impl FnOnce(Digest) -> F,
+    ) -> Result<Arc<Image>> {
+        let cell = {
+            let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+            images.entry(id.to_owned()).or_default().clone()
+        };
+        let load = async || {
+            let place = if self.is_of_several { format!("{platform} ") } else { String::new() };
+            let label = format!("[{place}internal] load metadata for {shown}");
+            let mut told = Told::new(&self.teller, Digest::of(id.as_bytes()), label, Vec::new());
+            told.start().await?;
+            let held = bring(told.id()).await.and_then(|image| {
+                self.session.hold_image(&image)?;
+                Ok(image)
+            });
+            told.end(held).await
+        };
+        cell.get_or_try_init(load).await.cloned()
     }
 
     /// Whether steps of a stage are to be done again although they are known.

@@ -190,6 +190,7 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
             NamedContext::Tree(tree) => format!("local:{tree}"),
             NamedContext::Image(image) => format!("docker-image://{image}"),
             NamedContext::Remote(url) => without_logins(url),
+            NamedContext::Layout { manifest, .. } => format!("oci-layout://{name}@{manifest}"),
         };
         add(&format!("context:{name}"), value);
     }

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use corten_image::Platform;
+use corten_image::{Digest, Platform};
 
 use crate::attest::Attestations;
 use crate::cache::{CacheSource, CacheTarget};
+use crate::content::Content;
 use crate::error::Result;
 use crate::worker::Agent;
 
@@ -120,6 +121,11 @@ pub enum NamedContext {
     Image(String),
     /// What is at a URL: a repository, an archive, a file.
     Remote(String),
+    /// An image that a store of the asker's has, by the digest of its manifest or index ([`Asker::content`]).
+    Layout {
+        store: String,
+        manifest: Digest,
+    },
 }
 
 /// What the containers of `RUN` steps may use. 0 and empty: the engine's defaults.
@@ -160,6 +166,11 @@ pub trait Asker: Send + Sync {
 
     /// What the asker logs in to a registry with; none when it knows of nothing.
     async fn login(&self, _registry: &str) -> Result<Option<Login>> {
+        Ok(None)
+    }
+
+    /// A store of blobs by the asker's name for it; none when the asker has no such stores.
+    async fn content(&self, _store: &str) -> Result<Option<Arc<dyn Content>>> {
         Ok(None)
     }
 

@@ -35,6 +35,16 @@ pub trait Worker: Send + Sync {
         vertex: Digest,
     ) -> Result<Arc<Image>>;
 
+    /// The image for the platform that a store of the asker's has by that digest of its manifest or index.
+    async fn layout_image(
+        &self,
+        store: &str,
+        manifest: &Digest,
+        platform: &Platform,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> Result<Arc<Image>>;
+
     /// A file of another host. Without `wants_file` it may be one that is known to be the same still, and then has no tree.
     async fn fetch(&self, url: &str, expected: Option<&Digest>, wants_file: bool) -> Result<Fetched>;
 
@@ -81,10 +91,11 @@ pub trait Worker: Send + Sync {
     async fn step_turn(&self, key: &Digest) -> Box<dyn Any + Send + Sync>;
 }
 
-/// A layer at a registry.
+/// A layer that is not here.
 #[derive(Clone, Debug)]
 pub struct Elsewhere {
-    pub repository: Reference,
+    /// None where it is at no registry.
+    pub repository: Option<Reference>,
     pub blob: Descriptor,
 }
 

@@ -8,7 +8,7 @@ use crate::session::{FileSender, Session, SyncOptions};
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
 use corten_build::{
-    Agent, Definition, Error, Event, Login, RemoteContext, Result, Status, Teller, Tree, Vertex,
+    Agent, Content, Definition, Error, Event, Login, RemoteContext, Result, Status, Teller, Tree, Vertex,
 };
 use corten_image::Digest;
 use std::collections::{BTreeMap, HashMap};
@@ -201,6 +201,10 @@ impl corten_build::Asker for Asker {
         self.client.login(registry).await
     }
 
+    async fn content(&self, store: &str) -> Result<Option<Arc<dyn Content>>> {
+        self.client.content(store).await
+    }
+
     fn tells_of_trees(&self) -> bool {
         true
     }
@@ -223,6 +227,11 @@ impl corten_build::Asker for Client {
 
     async fn login(&self, registry: &str) -> Result<Option<Login>> {
         self.0.credentials(registry).await.map_err(|status| failed(&status))
+    }
+
+    async fn content(&self, store: &str) -> Result<Option<Arc<dyn Content>>> {
+        let content = self.0.content(store).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(content.map(|content| Arc::new(content) as Arc<dyn Content>))
     }
 }
 

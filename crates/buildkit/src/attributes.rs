@@ -205,6 +205,13 @@ fn named_context(value: &str) -> Result<NamedContext, AttributeError> {
     if corten_build::is_remote(value) {
         return Ok(NamedContext::Remote(value.to_owned()));
     }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        // `STORE[:TAG]@DIGEST`; the client has looked the tag up.
+        let (name, digest) = layout.rsplit_once('@').unwrap_or((layout, ""));
+        let store = format!("oci:{}", name.split(':').next().unwrap_or_default());
+        let invalid = |_| AttributeError::Value { name: "context".to_owned(), value: value.to_owned() };
+        return Ok(NamedContext::Layout { store, manifest: digest.parse().map_err(invalid)? });
+    }
     Err(AttributeError::Unsupported(format!("the build context {value:?}")))
 }
 
@@ -298,10 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn contexts_may_be_images_of_the_clients() {
+        let manifest = corten_image::Digest::of(b"");
+        for value in [format!("oci-layout://id@{manifest}"), format!("oci-layout://id:1.2@{manifest}")] {
+            let read = parse(&[("context:base", &value)]).unwrap();
+            let expected = NamedContext::Layout { store: "oci:id".into(), manifest };
+            assert_eq!(read.options.contexts["base"], expected);
+        }
+    }
+
+    #[test]
     fn what_would_be_ignored_is_refused() {
         for (name, value) in [
             ("context", "ftp://example.org/a"),
-            ("context:a", "oci-layout://a@sha256:00"),
             ("context:a", "target:b"),
             ("hostname", "h"),
             ("frontend.caps", "moby.buildkit.frontend.teleport"),
@@ -315,6 +331,8 @@ mod tests {
         ));
         assert!(matches!(parse(&[("wings", "2")]), Err(AttributeError::Unknown(_))));
         for (name, value) in [
+            ("context:a", "oci-layout://a@sha256:00"),
+            ("context:a", "oci-layout://a:latest"),
             ("platform", "a/b/c/d"),
             ("multi-platform", "x"),
             ("shm-size", "much"),

@@ -104,6 +104,8 @@ pub struct Job {
 #[derive(Clone, Debug, Default)]
 pub struct Built {
     pub image: Option<Image>,
+    /// The cache that the client has got for a directory of its own.
+    pub cache: Option<Manifest>,
 }
 
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ mod attributes;
 mod board;
 mod bridge;
 mod builder;
+mod content;
 mod controller;
 mod failure;
 mod filters;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use asker::Asker;
 pub use builder::{Builder, Built, Image, Job, Manifest, Past, Prune, Recording, Usage, Worker};
+pub use content::{ContentConnection, RemoteContent, serve_content};
 pub use controller::Controller;
 pub use filters::Filters;
 pub use output::{Form, Output};

@@ -163,7 +163,7 @@ impl Builder for Reader {
         tell(Event::Vertex(vertex)).await?;
         self.note(format!("{:?} {:?}", job.options.tags, job.options.build_args));
         let manifest = Manifest { media_type: String::new(), digest: id, bytes: 0 };
-        Ok(Built { image: Some(Image { id: Some(id), manifest, names: job.options.tags }) })
+        Ok(Built { image: Some(Image { id: Some(id), manifest, names: job.options.tags }), cache: None })
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {

@@ -7,13 +7,14 @@ use corten_api::Timestamp;
 use corten_api::build::BuildRecord;
 use corten_build::{Error, Event, Options, RemoteContext, Result, Teller, Told};
 use corten_buildkit::{
-    Builder, Built, Controller, Form, Image, Job, KeptContext, Output, Past, Prune, Recording, Store, Usage,
-    Worker,
+    Builder, Built, Controller, Form, Image, Job, KeptContext, Manifest, Output, Past, Prune, Recording,
+    Store, Usage, Worker,
 };
 use corten_engine::{
     BuildEnd, BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine,
     ErrorKind, check_split,
 };
+use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -105,18 +106,12 @@ impl Builder for EngineBuilder {
         let auths = BTreeMap::new();
         let exported =
             self.engine.build_cache_export(&built, &caches, &names, &auths, asker.as_ref(), &teller);
-        exported.await?;
+        let sent = exported.await?;
+        let cache = sent.first().map(|sent| descriptor(&sent.manifest));
         let names = built.image.as_ref().map(|image| image.repo_tags.clone()).unwrap_or_default();
-        let image = built.target.as_ref().map(|target| Image {
-            id: built.id(),
-            manifest: corten_buildkit::Manifest {
-                media_type: target.media_type.clone(),
-                digest: target.digest,
-                bytes: target.size,
-            },
-            names,
-        });
-        Ok(Built { image })
+        let image =
+            built.target.as_ref().map(|target| Image { id: built.id(), manifest: descriptor(target), names });
+        Ok(Built { image, cache })
     }
 
     fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller) {
@@ -174,6 +169,10 @@ impl Builder for EngineBuilder {
         let (removed, _) = self.engine.build_cache_prune(wanted).await.map_err(internal)?;
         Ok(removed.iter().map(usage).collect())
     }
+}
+
+fn descriptor(target: &Descriptor) -> Manifest {
+    Manifest { media_type: target.media_type.clone(), digest: target.digest, bytes: target.size }
 }
 
 /// Refuses an output that could not hold what is built.

@@ -1,6 +1,7 @@
-//! Build caches that travel from one engine to another by way of a registry.
+//! Build caches that travel from one engine to another by way of a registry, or of a directory.
 
 mod crashes;
+mod directories;
 mod hostile;
 mod trips;
 

@@ -4,7 +4,7 @@ use super::Controller;
 use crate::asker::{Asker, Client};
 use crate::attributes::Attributes;
 use crate::bridge;
-use crate::builder::{self, Built, Image, Past};
+use crate::builder::{self, Built, Image, Manifest, Past};
 use crate::failure::{Failure, Source, status};
 use crate::jobs::Job;
 use crate::output::Output;
@@ -13,7 +13,8 @@ use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveR
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
 use corten_build::{
-    CacheOptionError, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question, Teller, base64,
+    CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question, Teller,
+    base64,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -240,8 +241,12 @@ fn caches(options: CacheOptions) -> Result<(Vec<CacheSource>, Vec<CacheTarget>),
     }
     imports.extend(options.import_refs_deprecated.into_iter().map(|name| registry(name, BTreeMap::new())));
     let export = |entry: &CacheOptionsEntry| CacheTarget::parse(&entry.r#type, &entry.attrs);
-    let exports = exports.iter().map(export).collect::<Result<_, _>>();
-    Ok((sources(&imports)?, exports.map_err(refused_cache)?))
+    let exports = exports.iter().map(export).collect::<Result<Vec<_>, _>>().map_err(refused_cache)?;
+    // The client is told of one manifest, and lists it in all its directories.
+    if exports.iter().filter(|target| matches!(target.place, CachePlace::Client(_))).count() > 1 {
+        return Err(Status::unimplemented("only one cache of type local can be exported by a build"));
+    }
+    Ok((sources(&imports)?, exports))
 }
 
 fn sources(entries: &[CacheOptionsEntry]) -> Result<Vec<CacheSource>, Status> {
@@ -284,22 +289,25 @@ fn outputs(request: &SolveRequest) -> Result<Vec<Output>, Status> {
     Ok(parsed.collect::<Result<_, _>>().map_err(Failure::from)?)
 }
 
-/// What clients read of an outcome: ids for `--iidfile` and `--metadata-file`.
+/// What clients read of an outcome: ids for `--iidfile` and `--metadata-file`, and what they list in a directory with a cache.
 fn response(built: &Built) -> BTreeMap<String, String> {
     let mut response = BTreeMap::new();
+    if let Some(cache) = &built.cache {
+        response.insert("cache.manifest".into(), descriptor(cache));
+    }
     let Some(Image { id, manifest, names }) = &built.image else { return response };
     if let Some(id) = id {
         response.insert("containerimage.config.digest".into(), id.to_string());
     }
     response.insert("containerimage.digest".into(), manifest.digest.to_string());
-    let descriptor = serde_json::json!({
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest.to_string(),
-        "size": manifest.bytes,
-    });
-    response.insert("containerimage.descriptor".into(), base64(descriptor.to_string().as_bytes()));
+    response.insert("containerimage.descriptor".into(), base64(descriptor(manifest).as_bytes()));
     if !names.is_empty() {
         response.insert("image.name".into(), names.join(","));
     }
     response
+}
+
+fn descriptor(manifest: &Manifest) -> String {
+    let Manifest { media_type, digest, bytes } = manifest;
+    serde_json::json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes}).to_string()
 }

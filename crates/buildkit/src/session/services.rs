@@ -1,6 +1,7 @@
-//! What a client is asked for in passing: passwords of registries, secrets, its SSH agent.
+//! What a client is asked for in passing: passwords of registries, secrets, its SSH agent, blobs.
 
 use super::Session;
+use crate::content::{self, RemoteContent};
 use crate::grpc::Channel;
 use crate::wire::session::{
     BytesMessage, CheckAgentRequest, CheckAgentResponse, CredentialsRequest, CredentialsResponse,
@@ -76,6 +77,14 @@ impl Session {
             // A client with agents, but not that one, says so without a code.
             Err(status) if matches!(status.code(), Code::NotFound | Code::Unknown) => Ok(None),
             Err(status) => Err(status),
+        }
+    }
+
+    /// The client's store of blobs of that name; none when it has no stores at all.
+    pub fn content(&self, name: &str) -> io::Result<Option<RemoteContent>> {
+        match self.serves(content::READ) {
+            true => RemoteContent::new(self.channel.clone(), name).map(Some),
+            false => Ok(None),
         }
     }
 

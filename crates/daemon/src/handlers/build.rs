@@ -1,13 +1,13 @@
 //! Builds: Docker's older way in (`POST /build`, an archive and parameters), Corten's own, and what builds have left in the cache.
 
-mod agents;
 mod asker;
 mod classic;
+mod connections;
 mod history;
 mod own;
 mod wish;
 
-pub use agents::agent;
 pub use classic::{build, prune};
+pub use connections::connection;
 pub use history::{forget, history, log, pin};
 pub use own::build as own_build;

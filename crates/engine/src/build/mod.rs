@@ -4,11 +4,13 @@
 mod agent;
 mod cache;
 mod callbacks;
+mod content;
 mod context;
 mod events;
 mod fetch;
 mod git;
 mod history;
+mod layout;
 mod outputs;
 mod progress;
 mod reproducible;
@@ -41,6 +43,7 @@ pub use events::told as build_event;
 pub(crate) use history::History;
 pub use history::{BuildEnd, Recording};
 pub use outputs::{BuiltTree, check_split};
+pub use travel::SentCache;
 
 /// What a client wants to have built, and with whose names at registries.
 pub struct BuildWish {
@@ -160,6 +163,18 @@ impl Worker for EngineWorker {
             told(Error::new(error.kind, text))
         })?;
         self.there(name, platform).await.map_err(told)
+    }
+
+    async fn layout_image(
+        &self,
+        store: &str,
+        manifest: &Digest,
+        platform: &Platform,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> corten_build::Result<Arc<Image>> {
+        let (asker, sender) = (self.asker.as_ref(), progress::statuses(teller.clone(), vertex));
+        self.engine.build_layout_image(asker, store, manifest, platform, sender).await.map_err(told)
     }
 
     async fn fetch(

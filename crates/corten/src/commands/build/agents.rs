@@ -99,7 +99,7 @@ async fn connect(
     connection: &str,
     socket: &Path,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut line = client.post(format!("/corten/build/agents/{connection}")).hijack().await?;
+    let mut line = client.post(format!("/corten/build/connections/{connection}")).hijack().await?;
     // Where it fails the line is closed: nobody waits for an agent that is not there.
     let mut agent = UnixStream::connect(socket).await?;
     agent.write_all(&line.head).await?;

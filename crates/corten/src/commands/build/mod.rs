@@ -7,12 +7,14 @@ mod attestations;
 mod cache;
 mod call;
 mod debug;
+mod layout;
 mod metadata;
 mod outputs;
 mod raw;
 mod request;
 mod screen;
 mod show;
+mod stores;
 
 use std::path::PathBuf;
 
@@ -38,13 +40,13 @@ pub struct Build {
     /// Say something of the images beside them (format: "type=provenance,mode=max", "type=sbom")
     #[arg(long, value_name = "type=TYPE[,...]")]
     attest: Vec<String>,
-    /// Additional build contexts (e.g., name=path, name=URL, name=docker-image://image)
+    /// Additional build contexts (e.g., name=path, name=URL, name=docker-image://image, name=oci-layout://path:tag)
     #[arg(long, value_name = "name=VALUE")]
     build_context: Vec<String>,
-    /// Cache of steps to build with (format: "NAME" or "type=registry,ref=NAME")
+    /// Cache of steps to build with (format: "NAME", "type=registry,ref=NAME" or "type=local,src=DIR[,tag=TAG]")
     #[arg(long, value_name = "NAME|type=TYPE,...")]
     cache_from: Vec<String>,
-    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]" or "type=inline")
+    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]", "type=local,dest=DIR[,mode=min|max]" or "type=inline")
     #[arg(long, value_name = "type=TYPE,...")]
     cache_to: Vec<String>,
     /// Ask about the Dockerfile instead of building ("check", "outline", "targets"; ",format=json" for programs)
@@ -215,6 +217,8 @@ async fn drive(
                     asked.request.definition = definition;
                 }
                 BuildEvent::Agent(wanted) => asked.agents.connect(client, wanted),
+                BuildEvent::Content(wanted) => asked.stores.serve(client, wanted),
+                BuildEvent::Cache(sent) => asked.stores.list(&sent)?,
                 BuildEvent::Failed(failed) => {
                     show.pause();
                     debug::look_into(client, &failed.container, asked.request.debug.unwrap_or_default())

@@ -18,6 +18,7 @@ use super::attestations;
 use super::cache;
 use super::debug;
 use super::outputs::{Place, wishes};
+use super::stores::Stores;
 use crate::cli::{Context, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
 use crate::commands::login::{auth_for, known_registries};
@@ -33,6 +34,8 @@ pub struct Asked {
     pub request: BuildRequest,
     /// Which the engine may ask for.
     pub agents: Agents,
+    /// Whose blobs the engine may ask for.
+    pub stores: Stores,
     /// Where each output goes.
     pub places: Vec<Place>,
     /// What is sent behind the request where it is asked for.
@@ -105,8 +108,10 @@ impl Asked {
             wishes.into_iter().map(|wish| (wish.output, wish.place)).unzip();
         let tags = [flags.tag, more_tags].concat();
         let agents = Agents::new(&flags.ssh)?;
-        let cache_from = cache::places("--cache-from", &flags.cache_from)?;
+        let mut stores = Stores::default();
+        let cache_from = stores.sources(cache::places("--cache-from", &flags.cache_from)?)?;
         let cache_to = cache::places("--cache-to", &flags.cache_to)?;
+        stores.targets(&cache_to)?;
         let mut elsewhere: Vec<&str> = tags.iter().map(String::as_str).collect();
         elsewhere.extend(
             cache_from.iter().chain(&cache_to).filter_map(|place| place.keys.get("ref")).map(String::as_str),
@@ -114,7 +119,7 @@ impl Asked {
         let request = BuildRequest {
             call: String::new(),
             context: files,
-            contexts: contexts(&flags.build_context)?,
+            contexts: contexts(&flags.build_context, &mut stores)?,
             target: flags.target,
             build_args: pairs(&flags.build_arg, true),
             labels: pairs(&flags.label, false),
@@ -143,7 +148,7 @@ impl Asked {
             definition,
             dockerfile,
         };
-        Ok(Asked { request, agents, places, archive })
+        Ok(Asked { request, agents, stores, places, archive })
     }
 
     /// A question about the Dockerfile: files are of no use for it, unless it is among them.
@@ -272,7 +277,7 @@ fn identity(path: &Path) -> Result<BuildDirectory, Failure> {
     Ok(BuildDirectory { path: text.to_owned(), device: found.dev(), inode: found.ino() })
 }
 
-fn contexts(flags: &[String]) -> Result<BTreeMap<String, BuildNamedContext>, Failure> {
+fn contexts(flags: &[String], stores: &mut Stores) -> Result<BTreeMap<String, BuildNamedContext>, Failure> {
     let mut contexts = BTreeMap::new();
     for flag in flags {
         let (name, value) = flag
@@ -280,16 +285,14 @@ fn contexts(flags: &[String]) -> Result<BTreeMap<String, BuildNamedContext>, Fai
             .filter(|(name, value)| !name.is_empty() && !value.is_empty())
             .ok_or_else(|| Failure::new(format!("invalid context value: {flag}, expected key=value")))?;
         let path = Path::new(value);
-        let context = match value.strip_prefix("docker-image://") {
-            Some(image) => BuildNamedContext::Image(image.to_owned()),
-            None if value.starts_with("oci-layout://") => {
-                return Err(Failure::new(format!("--build-context {flag}: OCI layouts are not supported"))
-                    .hint("load it (`corten load`), and name the image: docker-image://NAME"));
-            }
-            None if corten_build::is_remote(value) && !path.is_dir() => {
-                BuildNamedContext::Remote(value.to_owned())
-            }
-            None => BuildNamedContext::Directory(identity(path)?),
+        let context = if let Some(image) = value.strip_prefix("docker-image://") {
+            BuildNamedContext::Image(image.to_owned())
+        } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+            BuildNamedContext::Layout(stores.context(name, layout)?)
+        } else if corten_build::is_remote(value) && !path.is_dir() {
+            BuildNamedContext::Remote(value.to_owned())
+        } else {
+            BuildNamedContext::Directory(identity(path)?)
         };
         contexts.insert(name.to_owned(), context);
     }

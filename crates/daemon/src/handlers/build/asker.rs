@@ -1,8 +1,10 @@
-//! A client that has sent all it has with its request; only its SSH agents stay with it.
+//! A client that has sent all it has with its request; only its SSH agents and its stores of blobs stay with it.
 
-use super::agents::ClientAgent;
+use super::connections::{ClientAgent, ClientContent};
 use async_trait::async_trait;
-use corten_build::{Agent, Asker, CONTEXT, DEFINITION, Error, Options, RemoteContext, Result, Teller, Tree};
+use corten_build::{
+    Agent, Asker, CONTEXT, Content, DEFINITION, Error, Options, RemoteContext, Result, Teller, Tree,
+};
 use corten_engine::Engine;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ pub struct Sent {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// By id.
     pub agents: HashMap<String, Arc<ClientAgent>>,
+    pub content: Option<Arc<ClientContent>>,
 }
 
 impl Sent {
@@ -55,5 +58,11 @@ impl Asker for Sent {
 
     async fn ssh(&self, id: &str) -> Result<Option<Arc<dyn Agent>>> {
         Ok(self.agents.get(id).map(|agent| agent.clone() as Arc<dyn Agent>))
+    }
+
+    async fn content(&self, store: &str) -> Result<Option<Arc<dyn Content>>> {
+        let Some(content) = &self.content else { return Ok(None) };
+        let store = content.store(store).await;
+        store.map(Some).map_err(|error| Error::Invalid(format!("the client is not connected: {error}")))
     }
 }

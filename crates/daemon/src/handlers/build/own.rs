@@ -9,13 +9,13 @@ use crate::http::{ApiError, Body, Call, Reply};
 use bytes::Bytes;
 use corten_api::auth::AuthConfig;
 use corten_api::build::{
-    BuildAnswer, BuildData, BuildError, BuildEvent, BuildImage, BuildOutput, BuildRequest,
+    BuildAnswer, BuildCache, BuildData, BuildError, BuildEvent, BuildImage, BuildOutput, BuildRequest,
 };
 use corten_build::{
     Answer, Asker, Attestations, Built, CacheTarget, EVENTS_MAX, Error, Event, NoCache, Options, Question,
     Teller, Told,
 };
-use corten_engine::{BuildEnd, BuildWish, Engine, check_split};
+use corten_engine::{BuildEnd, BuildWish, Engine, SentCache, check_split};
 use corten_image::{Digest, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
@@ -134,7 +134,15 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         }
         let Outcome { auths, teller, .. } = outcome;
         let exported = engine.build_cache_export(&built, &caches, &names, &auths, &*asker, &teller);
-        exported.await.map_err(refused)?;
+        for SentCache { target, manifest } in exported.await.map_err(refused)? {
+            let cache = BuildCache {
+                cache: target,
+                digest: manifest.digest.to_string(),
+                media_type: manifest.media_type,
+                size: manifest.size,
+            };
+            answer.send(BuildEvent::Cache(cache).into()).await.map_err(|_| refused(Error::Canceled))?;
+        }
         Ok::<_, BuildError>((built, names))
     };
     let (outcome, ()) = tokio::join!(outcome, forwarded);

@@ -1,20 +1,20 @@
 //! What a client of Corten's own asks for, as the builder understands it.
 
-use super::agents::ClientAgent;
 use super::asker::Sent;
+use super::connections::{ClientAgent, ClientContent, Listener};
 use super::own::Part;
 use crate::bridge::SharedReader;
 use corten_api::base64;
 use corten_api::build::{
-    BuildContext, BuildDefinition, BuildDirectory, BuildError, BuildEvent, BuildNamedContext, BuildRecord,
-    BuildRequest,
+    BuildContext, BuildDefinition, BuildDirectory, BuildError, BuildEvent, BuildLayout, BuildNamedContext,
+    BuildRecord, BuildRequest,
 };
 use corten_build::{
     Attestations, CacheSource, Debug, Definition, Error, Limits, NamedContext, Network, NoCache, Options,
     Teller, Tree,
 };
 use corten_engine::{BuildWish, Engine};
-use corten_image::Platform;
+use corten_image::{Digest, Platform};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +55,11 @@ pub async fn prepared(
         let named = match context {
             BuildNamedContext::Image(image) => NamedContext::Image(image.clone()),
             BuildNamedContext::Remote(url) => NamedContext::Remote(url.clone()),
+            BuildNamedContext::Layout(BuildLayout { store, digest }) => {
+                let manifest = digest.parse::<Digest>();
+                let manifest = manifest.map_err(|error| invalid(format!("build context {name}: {error}")))?;
+                NamedContext::Layout { store: store.clone(), manifest }
+            }
             BuildNamedContext::Directory(directory) => {
                 let tree = format!("context {name}");
                 trees.insert(tree.clone(), directory_tree(engine, directory)?);
@@ -68,16 +73,15 @@ pub async fn prepared(
         let bytes = base64::decode(text).ok_or_else(|| invalid(format!("secret {id} is not in base64")))?;
         secrets.insert(id.clone(), bytes);
     }
-    let agent = |id: &String| {
-        let agent = ClientAgent { engine: engine.clone(), id: id.clone(), answer: answer.downgrade() };
-        (id.clone(), Arc::new(agent))
-    };
+    let client = Listener { engine: engine.clone(), answer: answer.downgrade() };
+    let agent = |id: &String| (id.clone(), Arc::new(ClientAgent { client: client.clone(), id: id.clone() }));
     let agents = request.agents.iter().map(agent).collect();
+    let content = Some(Arc::new(ClientContent::new(client.clone())));
     let auths = request.auths.clone();
     let only_files = !request.wants_image();
     let (context, path) = (request.context.clone(), request.dockerfile.clone());
     let mut options = options(request, contexts)?;
-    let mut sent = Sent { trees, secrets, agents };
+    let mut sent = Sent { trees, secrets, agents, content };
     let mut alone = None;
     match context {
         BuildContext::Nothing => {}

@@ -8,16 +8,21 @@ use corten_build::{Asker, Built, CachePlace, CacheTarget, DoneStep, Elsewhere, T
 use corten_image::build::{CACHE_CONFIG, compose_cache};
 use corten_image::manifest::Descriptor;
 use corten_image::{Artifact, ArtifactLayer, DiffId, Digest, Reference, SendStage, Target};
-use corten_registry::RegistryAddress;
 
-use super::super::{auth_for, progress, told};
-use super::warn;
-use crate::image::{RemoteTarget, Report, failed, refused, tell_sent};
-use crate::registry::{credentials, notices};
+use super::super::{progress, told};
+use super::{place, warn};
+use crate::image::{Report, failed, refused, tell_sent};
 use crate::{Engine, Error, Result};
 
+/// A cache that a client has got: where it keeps it, and the manifest to be put into the list there.
+pub struct SentCache {
+    /// The target's place among those that were given.
+    pub target: usize,
+    pub manifest: Descriptor,
+}
+
 impl Engine {
-    /// Sends what a build has done to where others find it; `names` are those of its image.
+    /// Sends what a build has done to where others find it; `names` are those of its image. Gives what has gone to the client's own places.
     ///
     /// # Errors
     /// Of the first place that doesn't take it, unless that may be.
@@ -29,30 +34,34 @@ impl Engine {
         auths: &BTreeMap<String, AuthConfig>,
         asker: &dyn Asker,
         teller: &Teller,
-    ) -> corten_build::Result<()> {
-        for target in targets {
-            let CachePlace::Registry(place) = &target.place else { continue };
-            let id = Digest::of(format!("export {place}").as_bytes());
+    ) -> corten_build::Result<Vec<SentCache>> {
+        let mut sent_caches = Vec::new();
+        for (number, target) in targets.iter().enumerate() {
+            let place = match &target.place {
+                CachePlace::Registry(name) => name.to_string(),
+                CachePlace::Client(place) => place.clone(),
+                CachePlace::Image => continue,
+            };
+            let id = Digest::of(format!("export {number} {place}").as_bytes());
             let mut step = Told::new(teller, id, format!("exporting build cache to {place}"), Vec::new());
             step.start().await?;
-            let sent = async {
-                let auth = auth_for(auths, asker, place).await?;
-                let sent = self.send_cache(built, target, place, names, auth, teller, id).await;
-                sent.map_err(|error| {
-                    let text = format!("failed to export the build cache to {place}: {}", error.message);
-                    told(Error::new(error.kind, text))
-                })
-            };
-            let mut sent = sent.await;
+            let sent = self.send_cache(built, target, names, auths, asker, teller, id).await;
+            let mut sent = sent.map(Some).map_err(|error| {
+                let text = format!("failed to export the build cache to {place}: {}", error.message);
+                told(Error::new(error.kind, text))
+            });
             if let Err(error) = &sent
                 && target.may_fail
             {
                 warn(teller, id, error.to_string()).await;
-                sent = Ok(());
+                sent = Ok(None);
             }
-            step.end(sent).await?;
+            let sent = step.end(sent).await?;
+            if matches!(target.place, CachePlace::Client(_)) {
+                sent_caches.extend(sent.map(|manifest| SentCache { target: number, manifest }));
+            }
         }
-        Ok(())
+        Ok(sent_caches)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one place, and all that is known of the build")]
@@ -60,16 +69,13 @@ impl Engine {
         &self,
         built: &Built,
         target: &CacheTarget,
-        place: &Reference,
         names: &[String],
-        auth: AuthConfig,
+        auths: &BTreeMap<String, AuthConfig>,
+        asker: &dyn Asker,
         teller: &Teller,
         vertex: Digest,
-    ) -> Result<()> {
-        let registry = RegistryAddress::parse(place.domain())?;
+    ) -> Result<Descriptor> {
         let messages = progress::statuses(teller.clone(), vertex);
-        let repository = self.registries.repository(&registry, place.path(), credentials(auth));
-        let repository = repository.without_mirrors().with_notices(notices(&messages));
         let result: HashSet<DiffId> =
             built.outcomes.iter().flat_map(|outcome| outcome.state.stack.ids()).collect();
         let done: Vec<DoneStep> = built.outcomes.iter().flat_map(|outcome| outcome.steps.clone()).collect();
@@ -78,8 +84,17 @@ impl Engine {
         let layers: BTreeSet<DiffId> =
             steps().map_err(unlisted)?.into_iter().filter_map(|step| step.layer).collect();
         let absent = absent(built, &layers)?;
-        let siblings = siblings(place, names, absent.values());
-        let remote = Arc::new(RemoteTarget::new(&repository, siblings));
+        let (remote, tag) = match &target.place {
+            CachePlace::Registry(name) => {
+                let siblings = siblings(name, names, absent.values());
+                let remote = self.target_at_registry(name, siblings, auths, asker, &messages).await?;
+                (remote, name.tag().unwrap_or_default())
+            }
+            CachePlace::Client(place) => {
+                (place::target_at_client(place, asker).await.map_err(Error::internal)?, "")
+            }
+            CachePlace::Image => return Err(Error::internal("an image's own cache is in the image")),
+        };
         let there = self.there(&remote, &absent).await?;
         let missing: Vec<DiffId> = absent.into_keys().filter(|layer| !there.contains_key(layer)).collect();
         let brought = built.worker.bring(&built.session, &missing, teller, vertex).await;
@@ -96,14 +111,14 @@ impl Engine {
         let artifact = Artifact {
             layers: parts,
             config: (CACHE_CONFIG, config),
-            tag: place.tag().unwrap_or_default().to_owned(),
+            tag: tag.to_owned(),
             compression: target.compression,
         };
         let engine = self.clone();
         let sent = self.heavily(move || {
             let report = Report::new(messages);
             let watch = |layer: &Descriptor, stage: SendStage| tell_sent(&report, layer, stage);
-            engine.images.publish_artifact(&artifact, &*remote, &watch).map(drop).map_err(refused)
+            engine.images.publish_artifact(&artifact, &*remote, &watch).map_err(refused)
         });
         sent.await
     }
@@ -111,7 +126,7 @@ impl Engine {
     /// Which of the layers that are not here the target has.
     async fn there(
         &self,
-        target: &Arc<RemoteTarget>,
+        target: &Arc<dyn Target + Send>,
         absent: &HashMap<DiffId, Elsewhere>,
     ) -> Result<HashMap<DiffId, Descriptor>> {
         if absent.is_empty() {
@@ -158,7 +173,7 @@ fn siblings<'e>(
     elsewhere: impl Iterator<Item = &'e Elsewhere>,
 ) -> Vec<String> {
     let names = names.iter().filter_map(|name| Reference::parse(name).ok());
-    let all = names.chain(elsewhere.map(|elsewhere| elsewhere.repository.clone()));
+    let all = names.chain(elsewhere.filter_map(|elsewhere| elsewhere.repository.clone()));
     let others = all.filter(|name| name.domain() == place.domain() && name.path() != place.path());
     others.map(|name| name.path().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
 }

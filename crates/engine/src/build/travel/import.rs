@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_api::auth::AuthConfig;
 use corten_build::{Asker, CacheSource, Elsewhere, Error, Result, Teller, Told};
-use corten_image::build::{BuildCache, BuildSession, CACHE_CONFIG_BYTES_MAX, CacheError, StepLayer};
-use corten_image::manifest::{Descriptor, Document, Manifest, media};
+use corten_image::build::{BuildCache, BuildSession, StepLayer};
+use corten_image::manifest::Descriptor;
 use corten_image::{DiffId, Digest, Platform, Reference, RemoteLayer};
-use corten_registry::{RegistryAddress, Repository};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::super::{auth_for, progress};
+use super::place::{self, Found, Origin};
 use super::{imported_key, warn};
 use crate::Engine;
-use crate::image::{RemoteSource, Report, failed, tell_received};
-use crate::registry::credentials;
+use crate::image::{Report, failed, tell_received};
 
 /// Layers that come at the same time for one build.
 const FETCHES_MAX: usize = 4;
@@ -31,11 +30,11 @@ pub struct Imports {
     fetches: Semaphore,
 }
 
-/// A cache at a registry, or an image of the store.
+/// A cache that was read.
 struct Cache {
-    name: Reference,
-    /// Where layers are that are not here.
-    repository: Option<Repository>,
+    /// For people.
+    name: String,
+    origin: Origin,
     content: BuildCache,
     /// A layer could not be had, or was another one: no more are asked for.
     is_broken: AtomicBool,
@@ -70,105 +69,57 @@ impl Engine {
         asker: &dyn Asker,
         teller: &Teller,
     ) -> Result<Option<Cache>> {
-        let (CacheSource::Registry(name) | CacheSource::Image(name)) = source;
-        let id = Digest::of(format!("import {name}").as_bytes());
-        let mut told = Told::new(teller, id, format!("importing build cache from {name}"), Vec::new());
+        let id = Digest::of(format!("import {source}").as_bytes());
+        let mut told = Told::new(teller, id, format!("importing build cache from {source}"), Vec::new());
         told.start().await?;
-        let here = match source {
-            CacheSource::Registry(_) => None,
-            CacheSource::Image(_) => self.cache_of_store(name),
-        };
-        let opened = match (here, auth_for(auths, asker, name).await) {
-            (Some(here), _) => here,
-            (None, Ok(auth)) => self.read_cache(name, platform, auth).await,
-            (None, Err(error)) => Err(error.to_string()),
-        };
+        let opened = self.read_cache(source, platform, auths, asker, teller, id).await;
         let cache = match opened {
-            Ok(cache) => Some(cache),
+            Ok((origin, content)) => {
+                Some(Cache { name: source.to_string(), origin, content, is_broken: AtomicBool::new(false) })
+            }
             Err(why) => {
-                warn(teller, id, format!("the build cache {name} is not used: {why}")).await;
+                warn(teller, id, format!("the build cache {source} is not used: {why}")).await;
                 None
             }
         };
         told.end(Ok(cache)).await
     }
 
-    /// What an image of the store says; none where it isn't there.
-    fn cache_of_store(&self, name: &Reference) -> Option<std::result::Result<Cache, String>> {
-        let (image, _) = self.images.named(name)?;
-        let content = BuildCache::of_image(&image.config_bytes, &[]).map_err(|error| error.to_string());
-        let cache = |content| Cache {
-            name: name.clone(),
-            repository: None,
-            content,
-            is_broken: AtomicBool::new(false),
-        };
-        Some(content.map(cache))
-    }
-
     /// The error is a text for people.
     async fn read_cache(
         &self,
-        name: &Reference,
+        source: &CacheSource,
         platform: &Platform,
-        auth: AuthConfig,
-    ) -> std::result::Result<Cache, String> {
-        let registry = RegistryAddress::parse(name.domain()).map_err(|error| error.to_string())?;
-        let repository = self.registries.repository(&registry, name.path(), credentials(auth));
-        let wanted = name.digest().map(|digest| digest.to_string());
-        let wanted = wanted.or_else(|| name.tag().map(str::to_owned)).unwrap_or_default();
-        let top = repository.manifest(&wanted).await.map_err(|error| error.to_string())?;
-        // What comes of a cache is run and shipped as what comes of an image is.
-        self.check_signature(&repository, name, &top).await.map_err(|error| error.message)?;
-        let manifest = image_manifest(&repository, &top, platform).await?;
-        BuildCache::check(&manifest).map_err(|error| error.to_string())?;
-        let config = small_blob(&repository, &manifest.config).await?;
-        let content = BuildCache::read(&manifest, &config).map_err(|error| error.to_string())?;
-        let repository = Some(repository);
-        Ok(Cache { name: name.clone(), repository, content, is_broken: AtomicBool::new(false) })
+        auths: &BTreeMap<String, AuthConfig>,
+        asker: &dyn Asker,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> std::result::Result<(Origin, BuildCache), String> {
+        if let CacheSource::Image(name) = source
+            && let Some(here) = self.cache_of_store(name)
+        {
+            return Ok((Origin::Store, here?));
+        }
+        let listener = progress::statuses(teller.clone(), vertex);
+        let Found { origin, manifest, source } = match source {
+            CacheSource::Registry(name) | CacheSource::Image(name) => {
+                let auth = auth_for(auths, asker, name).await.map_err(|error| error.to_string())?;
+                self.cache_at_registry(name, auth, listener).await?
+            }
+            CacheSource::Client { place, manifest } => {
+                place::cache_at_client(place, manifest, asker, listener).await?
+            }
+        };
+        let platform = platform.clone();
+        let read = move || place::read(source.as_ref(), &manifest, &platform).map_err(crate::Error::internal);
+        let content = self.heavily(read).await.map_err(|error| error.message)?;
+        Ok((origin, content))
     }
-}
 
-/// The manifest of a cache or, of an image of several platforms, that of one.
-async fn image_manifest(
-    repository: &Repository,
-    top: &corten_registry::Document,
-    platform: &Platform,
-) -> std::result::Result<Manifest, String> {
-    let parse = |document: &corten_registry::Document| {
-        Document::parse(&document.bytes, &document.media_type).map_err(|error| error.to_string())
-    };
-    let foreign = |kind: &str| CacheError::Foreign(kind.to_owned()).to_string();
-    let index = match parse(top)? {
-        Document::Manifest(manifest) => return Ok(*manifest),
-        Document::Index(index) => index,
-    };
-    let chosen = index.choose(platform).ok_or_else(|| foreign(&top.media_type))?;
-    // The caches of others are indexes of layers.
-    if media::kind(&chosen.media_type) != Some(media::Kind::Manifest) {
-        return Err(foreign(&top.media_type));
-    }
-    let document =
-        repository.manifest(&chosen.digest.to_string()).await.map_err(|error| error.to_string())?;
-    match parse(&document)? {
-        Document::Manifest(manifest) => Ok(*manifest),
-        Document::Index(_) => Err(foreign(&top.media_type)),
-    }
-}
-
-/// A blob that is held in memory.
-async fn small_blob(repository: &Repository, blob: &Descriptor) -> std::result::Result<Vec<u8>, String> {
-    if blob.size > CACHE_CONFIG_BYTES_MAX {
-        return Err(format!("its list of steps is larger than {} MiB", CACHE_CONFIG_BYTES_MAX >> 20));
-    }
-    let mut download = repository.download(blob, 0);
-    let mut bytes = Vec::new();
-    while let Some(piece) = download.chunk().await.map_err(|error| error.to_string())? {
-        bytes.extend_from_slice(&piece);
-    }
-    match Digest::of(&bytes) == blob.digest {
-        true => Ok(bytes),
-        false => Err(format!("its list of steps is not {}", blob.digest)),
+    /// What an image of the store says; none where it isn't there.
+    fn cache_of_store(&self, name: &Reference) -> Option<std::result::Result<BuildCache, String>> {
+        let (image, _) = self.images.named(name)?;
+        Some(BuildCache::of_image(&image.config_bytes, &[]).map_err(|error| error.to_string()))
     }
 }
 
@@ -250,14 +201,13 @@ impl Imports {
             crate::Error::internal(format!("no step was promised the layer {}", layer.diff_id))
         })?;
         let messages = progress::statuses(teller.clone(), vertex);
-        let repository =
-            cache.repository.as_ref().ok_or_else(|| crate::Error::internal("a cache without layers"))?;
-        let source = RemoteSource::of_blobs(repository, messages.clone());
+        let source = cache.origin.source(messages.clone());
+        let source = source.ok_or_else(|| crate::Error::internal("a cache without layers"))?;
         let session = session.clone();
         let fetched = self.engine.heavily(move || {
             let report = Report::new(messages);
             let watch = |layer: &Descriptor, stage| tell_received(&report, layer, stage);
-            session.fetch(&key, &description, &layer, &source, &watch).map_err(failed)
+            session.fetch(&key, &description, &layer, source.as_ref(), &watch).map_err(failed)
         });
         fetched.await
     }
@@ -266,7 +216,7 @@ impl Imports {
     pub fn elsewhere(&self, layer: &DiffId) -> Option<Elsewhere> {
         self.caches.iter().find_map(|cache| {
             let blob = cache.blob(layer)?.clone();
-            Some(Elsewhere { repository: cache.name.clone(), blob })
+            Some(Elsewhere { repository: cache.origin.reference().cloned(), blob })
         })
     }
 }

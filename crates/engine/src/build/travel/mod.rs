@@ -6,10 +6,12 @@
 
 mod export;
 mod import;
+mod place;
 
 use corten_build::{Event, Teller, Warning};
 use corten_image::{DiffId, Digest};
 
+pub use export::SentCache;
 pub(super) use import::Imports;
 
 /// The key under which a layer from a cache is remembered.
