@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use corten_tests::registry::digest;
-use corten_tests::{Output, TestEngine, eventually, run};
+use corten_tests::{Output, TestEngine, binary, eventually, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -129,6 +129,27 @@ fn a_second_machine_finds_all_steps_in_a_directory() {
 }
 
 #[test]
+fn an_engine_far_away_gets_a_directorys_cache_too() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    site.build(&first, &["--cache-to", &site.to_directory(",mode=max")]).ok();
+    let (before, _) = site.listed("latest");
+    let remote = TestEngine::start_with(&["-H", "tcp://127.0.0.1:0", "--insecure-tcp"]);
+    let address = format!("tcp://{}", remote.listens_on_tcp("API"));
+    let mut command = Command::new(binary("corten"));
+    command
+        .args(["-H", &address, "--no-autostart", "build", "--progress", "plain", "-t", "t"])
+        .arg(site.context());
+    command.args(["--cache-from", &site.directory_source(), "--cache-to", &site.to_directory("")]);
+    let told = run(&mut command);
+    assert!(!told.stderr.contains("WARN"), "{}", told.stderr);
+    told.ok();
+    assert_eq!((runs(&remote), image_id(&remote)), (Vec::new(), image_id(&first)));
+    assert_ne!(site.listed("latest").0, before);
+    site.is_whole();
+}
+
+#[test]
 fn layers_that_nobody_needs_stay_in_the_directory() {
     let first = TestEngine::with_busybox();
     let site = Site::new(&first);
@@ -200,7 +221,7 @@ fn what_a_directory_has_become_is_seen() {
     let whole = site.place.path().join("whole");
     let copy = |from: &Path, to: &Path| {
         let _ = fs::remove_dir_all(to);
-        run(std::process::Command::new("cp").arg("-a").arg(from).arg(to)).ok();
+        run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
     };
     copy(&site.directory(), &whole);
     let (top, manifest) = site.listed("latest");

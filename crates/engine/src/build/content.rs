@@ -1,11 +1,11 @@
 //! Blobs of whoever asks for a build ([`Content`]), for the threads that read and write them.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use corten_api::stream::JsonMessage;
 use corten_build::{Content, ContentPieces, ContentWriter};
 use corten_image::manifest::{Descriptor, Document};
@@ -135,8 +135,8 @@ impl Target for ContentTarget {
 
     fn blob(&self) -> io::Result<Box<dyn Outgoing + '_>> {
         let writer = wait(&self.runtime, self.content.write())?;
-        let pieces = Pieces { writer, runtime: &self.runtime };
-        Ok(Box::new(Sending(BufWriter::with_capacity(PIECE_BYTES, pieces))))
+        let pending = BytesMut::with_capacity(PIECE_BYTES);
+        Ok(Box::new(Sending { writer, runtime: &self.runtime, pending }))
     }
 
     /// The list that has the tags is the client's.
@@ -148,38 +148,38 @@ impl Target for ContentTarget {
 }
 
 /// A blob on its way.
-struct Sending<'t>(BufWriter<Pieces<'t>>);
-
-struct Pieces<'t> {
+struct Sending<'t> {
     writer: Box<dyn ContentWriter>,
     runtime: &'t Handle,
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
-        wait(self.runtime, self.writer.send(Bytes::copy_from_slice(piece)))?;
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    pending: BytesMut,
 }
 
 impl Write for Sending<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let count = bytes.len().min(PIECE_BYTES - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..count]);
+        if self.pending.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.pending, BytesMut::with_capacity(PIECE_BYTES));
+        wait(self.runtime, self.writer.send(full.freeze()))
     }
 }
 
 impl Outgoing for Sending<'_> {
-    fn finish(self: Box<Self>, digest: &Digest) -> io::Result<()> {
-        let Pieces { writer, runtime } = self.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+    fn finish(mut self: Box<Self>, digest: &Digest) -> io::Result<()> {
+        self.flush()?;
+        let Sending { writer, runtime, .. } = *self;
         wait(runtime, writer.finish(digest))
     }
 }
+
+#[cfg(test)]
+mod tests;

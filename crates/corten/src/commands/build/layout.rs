@@ -48,20 +48,22 @@ const PIECE_BYTES: usize = 256 << 10;
 pub struct Layout {
     root: Arc<OwnedFd>,
     path: PathBuf,
+    /// The engine may hand over blobs for it.
+    is_writable: bool,
 }
 
 impl Layout {
-    /// Opens a directory, which need not hold anything yet.
+    /// Opens a directory to read from.
     pub fn open(path: &Path) -> io::Result<Layout> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Layout { root: Arc::new(root), path: path.to_owned() })
+        Ok(Layout { root: Arc::new(root), path: path.to_owned(), is_writable: false })
     }
 
-    /// The same, made if it is not there, where a list that is there can be replaced.
+    /// Opens a directory to write to, made if it is not there, whose list can be replaced if it has one.
     pub fn create(path: &Path) -> io::Result<Layout> {
         fs::create_dir_all(path)?;
-        let layout = Layout::open(path)?;
+        let layout = Layout { is_writable: true, ..Layout::open(path)? };
         layout.index()?;
         Ok(layout)
     }
@@ -343,6 +345,10 @@ impl Content for Layout {
     }
 
     async fn write(&self) -> io::Result<Box<dyn ContentWriter>> {
+        if !self.is_writable {
+            let text = format!("{} is for reading alone", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
         let layout = self.clone();
         let unfinished = apart(move || layout.begin()).await?;
         Ok(Box::new(BlobWriter(Some((unfinished, Hasher::new())))))
@@ -382,5 +388,4 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 
 }
 
 #[cfg(test)]
-#[path = "layout/tests.rs"]
 mod tests;

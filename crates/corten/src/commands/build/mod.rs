@@ -149,6 +149,7 @@ impl Verb for Build {
             let answer = context.block_on(call::ask(&client, &asked))??;
             return call.show(&answer);
         }
+        asked.stores.targets(&asked.request.cache_to)?;
         if iidfile.is_some() && !asked.request.wants_image() {
             return Err(Failure::new(
                 "there is no image whose id could be written: only files are asked for",

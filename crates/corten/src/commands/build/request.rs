@@ -111,7 +111,6 @@ impl Asked {
         let mut stores = Stores::default();
         let cache_from = stores.sources(cache::places("--cache-from", &flags.cache_from)?)?;
         let cache_to = cache::places("--cache-to", &flags.cache_to)?;
-        stores.targets(&cache_to)?;
         let mut elsewhere: Vec<&str> = tags.iter().map(String::as_str).collect();
         elsewhere.extend(
             cache_from.iter().chain(&cache_to).filter_map(|place| place.keys.get("ref")).map(String::as_str),

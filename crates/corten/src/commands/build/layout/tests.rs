@@ -71,6 +71,15 @@ async fn blobs_are_whole_or_not_there() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_where_one_reads() {
+    let place = Place::new();
+    let digest = place.put(b"text").await;
+    let reading = Layout::open(place.directory.path()).unwrap();
+    assert_eq!(bytes(&reading, &digest, 0).await.unwrap(), b"text");
+    assert_eq!(reading.write().await.map(drop).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
 async fn a_tag_stands_for_what_was_listed_last() {
     let place = Place::new();
     assert_eq!(place.layout.find(None).unwrap(), None);
