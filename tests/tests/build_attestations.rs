@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use corten_tests::git::GitServer;
 use corten_tests::registry::TestRegistry;
 use corten_tests::{Output, TestEngine, run};
 use serde_json::{Value, json};
@@ -231,4 +232,113 @@ fn the_same_is_said_every_time() {
     assert!(told.contains("spdx.dev") && told.contains("slsa.dev"), "{told}");
     let told = build(&engine, context.path(), &["--attest", "type=horoscope"]).fails(1);
     assert!(told.contains("horoscope"), "{told}");
+}
+
+/// What a build says of itself, by a client, of an empty directory to begin with.
+fn provenance(build: impl FnOnce(&str) -> Output) -> Value {
+    let out = tempfile::tempdir().unwrap();
+    build(out.path().to_str().unwrap()).ok();
+    let text = fs::read_to_string(out.path().join("provenance.json")).unwrap();
+    assert!(!text.contains("hush"), "no password is told: {text}");
+    json(&text)["predicate"].clone()
+}
+
+fn sha256(file: &Path) -> Value {
+    json!({"sha256": run(Command::new("sha256sum").arg(file)).ok().split(' ').next().unwrap()})
+}
+
+#[test]
+fn contexts_of_other_hosts_are_materials() {
+    let engine = TestEngine::with_busybox();
+    let server = GitServer::new();
+    let dockerfile = "FROM scratch\nCOPY --from=more Dockerfile /more\nCOPY . /\n";
+    let files = [("Dockerfile", dockerfile), ("sub/Other", "FROM scratch\nCOPY . /\n"), ("sub/file", "one")];
+    let commit = server.with("a.git", &files);
+    let served = |name: &str| server.root().join(name);
+    fs::write(served("Own"), "FROM scratch\nLABEL a=b\n").unwrap();
+    run(Command::new("tar").arg("-cf").arg(served("a.tar")).arg("-C").arg(server.work("a.git")).arg("Dockerfile"))
+        .ok();
+    let url = server.url("a.git");
+    let with_password = url.replace("http://", "http://joe:hush@");
+    let ours = |arguments: &[&str], to: &str| {
+        engine.corten(&[&["build", "--progress", "plain", "-o", to], arguments].concat())
+    };
+    // A repository, and an archive beside it.
+    let archive = server.url("plain/a.tar");
+    let more = format!("more={}", archive.replace("http://", "http://joe:hush@"));
+    let context = format!("{with_password}#main");
+    let flags = ["--provenance=mode=max", "--build-context", &more, &context];
+    let told = provenance(|out| ours(&flags, out));
+    let uri = format!("{url}#main");
+    let source = json!({"uri": uri, "digest": {"sha1": commit}});
+    assert_eq!(
+        told["invocation"]["configSource"],
+        json!({"uri": uri, "digest": {"sha1": commit}, "entryPoint": "Dockerfile"})
+    );
+    let archived = json!({"uri": archive, "digest": sha256(&served("a.tar"))});
+    assert_eq!(told["materials"], json!([archived, source]));
+    assert_eq!(told["invocation"]["parameters"]["locals"], json!([]));
+    assert_eq!(told["metadata"]["completeness"]["materials"], true);
+    // A directory of it, with another Dockerfile; BuildKit's clients say the same.
+    let context = format!("{with_password}#main:sub");
+    let flags = ["--provenance=version=v1", "-f", "Other", &context];
+    let told = provenance(|out| ours(&flags, out));
+    let definition = &told["buildDefinition"];
+    let expected = json!({"uri": format!("{url}#main:sub"), "digest": {"sha1": commit}, "path": "Other"});
+    assert_eq!(definition["externalParameters"]["configSource"], expected);
+    assert_eq!(definition["resolvedDependencies"], json!([source]));
+    let plugins = plugins();
+    let theirs = provenance(|out| {
+        let mut docker = engine.docker_command(&[&["buildx", "build", "-o", out], &flags[..]].concat());
+        run(docker.env("DOCKER_CONFIG", &plugins))
+    });
+    assert_eq!(theirs["buildDefinition"]["externalParameters"]["configSource"], expected);
+    assert_eq!(theirs["buildDefinition"]["resolvedDependencies"], json!([source]));
+    // An archive is known by what it holds, and a Dockerfile alone, too.
+    let told = provenance(|out| ours(&["--provenance", "--build-context", "more=.", &archive], out));
+    let expected = json!({"uri": archive, "digest": sha256(&served("a.tar")), "entryPoint": "Dockerfile"});
+    assert_eq!(told["invocation"]["configSource"], expected);
+    assert_eq!(told["invocation"]["parameters"]["locals"], json!([{"name": "context more"}]));
+    assert_eq!(told["metadata"]["completeness"]["materials"], false, "of the client's own");
+    let alone = server.url("plain/Own");
+    let told = provenance(|out| ours(&["--provenance", &alone], out));
+    let expected = json!({"uri": alone, "digest": sha256(&served("Own")), "entryPoint": "Own"});
+    assert_eq!(told["invocation"]["configSource"], expected);
+    // The client's own Dockerfile is from nowhere else, though the context is.
+    let own = tempfile::tempdir().unwrap();
+    let file = own.path().join("Mine");
+    fs::write(&file, "FROM scratch\nCOPY . /\n").unwrap();
+    let told = provenance(|out| ours(&["--provenance", "-f", file.to_str().unwrap(), &with_password], out));
+    assert_eq!(told["invocation"]["configSource"], json!({"entryPoint": "Mine"}));
+    assert_eq!(told["invocation"]["parameters"]["args"]["context"], url);
+    assert_eq!(told["materials"], json!([{"uri": url, "digest": {"sha1": commit}}]));
+}
+
+/// Provenance travels with the image: it is for everybody.
+#[test]
+fn secrets_in_arguments_are_not_told() {
+    let engine = TestEngine::with_busybox();
+    let context = tempfile::tempdir().unwrap();
+    let dockerfile = "FROM scratch\nARG DB_PASSWORD\nARG NPM_TOKEN=hush-hush\nARG WHO\nLABEL who=$WHO\n";
+    fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    let path = context.path().to_str().unwrap();
+    let said = |mode: &str| {
+        let flags = ["--build-arg", "DB_PASSWORD=hush", "--build-arg", "WHO=me", mode, path];
+        provenance(|out| engine.corten(&[&["build", "--progress", "plain", "-o", out], &flags[..]].concat()))
+    };
+    let told = said("--provenance=mode=max");
+    assert_eq!(told["invocation"]["parameters"]["args"], json!({"build-arg:WHO": "me"}));
+    assert_eq!(told["metadata"]["completeness"]["parameters"], false, "not all is told, and that is");
+    let metadata = &told["metadata"]["https://mobyproject.org/buildkit@v1#metadata"];
+    assert_eq!(metadata["redacted"]["values"], json!(["build-arg:DB_PASSWORD", "NPM_TOKEN in line 3"]));
+    let source = context.path().join("source");
+    fs::write(&source, metadata["source"]["infos"][0]["data"].as_str().unwrap()).unwrap();
+    let source = run(Command::new("base64").arg("-d").arg(&source)).ok();
+    assert_eq!(source, dockerfile.replace("hush-hush", "***").trim_end());
+    let told = said("--provenance=mode=max,version=v1");
+    let metadata = &told["runDetails"]["metadata"];
+    assert_eq!(metadata["buildkit_completeness"]["request"], false);
+    assert_eq!(metadata["buildkit_metadata"]["redacted"]["values"][0], "build-arg:DB_PASSWORD");
+    let told = said("--provenance=mode=min");
+    assert_eq!(told["metadata"]["https://mobyproject.org/buildkit@v1#metadata"], json!({}));
 }

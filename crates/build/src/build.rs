@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::material::{Material, purl};
 use crate::platform::Build;
 use crate::progress::{Event, Teller, Warning};
+use crate::remote_context::RemoteContext;
 use crate::request::{Asker, Definition, Options, Tree};
 use crate::state::State;
 use crate::vertex::Told;
@@ -105,6 +106,7 @@ pub async fn build(
         is_of_several: options.wants_index || targets.len() > 1,
         used: Mutex::default(),
         trees: tokio::sync::Mutex::default(),
+        remotes: tokio::sync::Mutex::default(),
         images: Mutex::default(),
         asked_for: Mutex::default(),
         invocation: invocation(started),
@@ -231,6 +233,8 @@ pub struct Shared {
     pub used: Mutex<Vec<Digest>>,
     /// The trees of the asker's, each asked for once.
     pub trees: tokio::sync::Mutex<HashMap<String, Tree>>,
+    /// What named contexts have at URLs, each fetched once.
+    pub remotes: tokio::sync::Mutex<HashMap<String, RemoteContext>>,
     /// The images that were asked for, each once.
     pub images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
     /// What only the asker has, by its kind (`local`, `secret`, `ssh`) and name.

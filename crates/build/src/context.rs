@@ -95,21 +95,25 @@ impl Build {
             Some(NamedContext::Remote(url)) => url,
             Some(NamedContext::Image(_) | NamedContext::Layout { .. }) | None => return Ok(None),
         };
-        self.note_asked_for("remote", url);
-        let id = format!("remote {url}");
-        let mut trees = self.trees.lock().await;
-        if let Some(tree) = trees.get(&id) {
-            return Ok(Some(tree.clone()));
+        let mut remotes = self.remotes.lock().await;
+        if let Some(known) = remotes.get(url) {
+            self.note(known.origin.material.clone());
+            return Ok(Some(known.tree.clone()));
         }
         let place = format!("[context {name}] load");
         let fetched = remote_context::fetch(self.worker.as_ref(), url, &place, false, &self.teller).await?;
-        trees.insert(id, fetched.tree.clone());
-        Ok(Some(fetched.tree))
+        self.note(fetched.origin.material.clone());
+        let tree = fetched.tree.clone();
+        remotes.insert(url.clone(), fetched);
+        Ok(Some(tree))
     }
 
     /// A tree of the asker's, asked for once.
     pub async fn tree(&self, name: &str) -> Result<Tree> {
-        self.note_asked_for("local", name);
+        // What was fetched from another host is among the materials.
+        if name != CONTEXT || self.options.origin.is_none() {
+            self.note_asked_for("local", name);
+        }
         let mut trees = self.trees.lock().await;
         if let Some(tree) = trees.get(name) {
             return Ok(tree.clone());

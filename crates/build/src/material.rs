@@ -2,7 +2,8 @@
 
 use corten_image::{Digest, Image, Platform, Reference};
 
-use crate::repository::{Repository, without_logins};
+use crate::repository::Repository;
+use crate::secrets::without_secrets;
 use crate::worker::Fetched;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +18,7 @@ pub enum MaterialKind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Material {
     pub kind: MaterialKind,
-    /// Of an image a package URL; else where it was fetched from, without names and passwords.
+    /// Of an image a package URL; else where it was fetched from, without names, passwords and tokens.
     pub uri: String,
     /// `sha256:` or `sha1:` and hexadecimal digits.
     pub digest: String,
@@ -42,7 +43,7 @@ impl Material {
     }
 
     pub fn file(url: &str, digest: &Digest) -> Material {
-        Material { kind: MaterialKind::File, uri: without_logins(url), digest: digest.to_string() }
+        Material { kind: MaterialKind::File, uri: without_secrets(url), digest: digest.to_string() }
     }
 
     pub fn git(repository: &Repository, fetched: &Fetched) -> Material {
@@ -53,7 +54,7 @@ impl Material {
             "" => String::new(),
             reference => format!("#{reference}"),
         };
-        let uri = format!("{}{reference}", without_logins(&repository.url));
+        let uri = format!("{}{reference}", without_secrets(&repository.url));
         Material { kind: MaterialKind::Git, uri, digest: format!("{algorithm}:{commit}") }
     }
 }

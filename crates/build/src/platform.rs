@@ -56,12 +56,13 @@ impl Deref for Build {
 impl Build {
     pub fn new(shared: &Arc<Shared>, platform: Platform) -> Result<Build> {
         let Dockerfile { global_args, directives, stages, .. } = &shared.dockerfile;
+        let context = shared.options.origin.iter().map(|origin| origin.material.clone());
         Ok(Build {
             shared: shared.clone(),
             globals: Globals::new(global_args, &shared.options, directives.escape, &platform)?,
             platform,
             stages: stages.iter().map(|_| OnceCell::new()).collect(),
-            materials: Mutex::default(),
+            materials: Mutex::new(context.collect()),
             done: Mutex::default(),
             has_network: AtomicBool::new(false),
         })

@@ -13,14 +13,19 @@ use crate::attest::{Predicate, ProvenanceWish};
 use crate::build::Shared;
 use crate::material::Material;
 use crate::platform::Build;
-use crate::repository::without_logins;
-use crate::request::{NamedContext, Network, NoCache};
+use crate::remote::name_of;
+use crate::remote_context::Origin;
+use crate::request::{NamedContext, Network, NoCache, Options};
+use crate::secrets::{self, is_secret_name, without_secrets};
 
 const V02: &str = "https://slsa.dev/provenance/v0.2";
 const V1: &str = "https://slsa.dev/provenance/v1";
 const BUILD_TYPE_V02: &str = "https://mobyproject.org/buildkit@v1";
 const BUILD_TYPE_V1: &str =
     "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+
+/// Why values are left out that were asked for: who has the image need not be who may know them.
+const REDACTED: &str = "values of names that speak of secrets, and what opens URLs, are told to nobody";
 
 /// What is said of one platform's build.
 pub fn predicate(build: &Build, wish: &ProvenanceWish) -> Predicate {
@@ -31,8 +36,9 @@ pub fn predicate(build: &Build, wish: &ProvenanceWish) -> Predicate {
 
 /// What both versions tell, each in its own place.
 struct Facts {
-    /// The Dockerfile's name.
+    /// The Dockerfile's path, and where it is from.
     entry_point: String,
+    config_source: Map<String, Value>,
     /// As a client of BuildKit would have asked for it.
     parameters: Value,
     has_all_parameters: bool,
@@ -49,9 +55,15 @@ impl Facts {
         let shared: &Shared = build;
         let mut arguments = arguments(shared);
         let count = arguments.len();
+        let mut left_out = Vec::new();
         let mut parameters = json!({"frontend": "dockerfile.v0"});
         let asked = shared.asked_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if wish.is_full {
+            arguments.retain(|name, _| {
+                let is_secret = name.strip_prefix("build-arg:").is_some_and(is_secret_name);
+                left_out.extend(is_secret.then(|| name.clone()));
+                !is_secret
+            });
             for (kind, name) in [("secret", "secrets"), ("ssh", "ssh")] {
                 let ids = asked.iter().filter(|(known, _)| *known == kind);
                 let ids: Vec<Value> = ids.map(|(_, id)| json!({"id": id, "optional": true})).collect();
@@ -63,11 +75,12 @@ impl Facts {
             // They may hold what is nobody's business.
             arguments.retain(|name, _| !name.starts_with("build-arg:") && !name.starts_with("label:"));
         }
-        let has_all_parameters = wish.is_full || arguments.len() == count;
+        let has_all_parameters = arguments.len() == count;
+        let origin = shared.options.origin.as_ref().filter(|origin| origin.has_dockerfile);
         let mut locals: Vec<&str> =
             asked.iter().filter(|(kind, _)| *kind == "local").map(|(_, name)| name.as_str()).collect();
-        let takes_files = asked.iter().any(|(kind, _)| matches!(*kind, "local" | "remote"));
-        if !locals.contains(&"dockerfile") {
+        let takes_files = asked.iter().any(|(kind, _)| *kind == "local");
+        if origin.is_none() && !locals.contains(&"dockerfile") {
             locals.push("dockerfile");
         }
         parameters["args"] =
@@ -75,16 +88,26 @@ impl Facts {
         parameters["locals"] = locals.iter().map(|name| json!({"name": name})).collect();
         let mut metadata = json!({});
         if !shared.options.vcs.is_empty() {
-            metadata["vcs"] = json!(shared.options.vcs);
+            let vcs = shared.options.vcs.iter().map(|(name, value)| (name.clone(), without_secrets(value)));
+            metadata["vcs"] = json!(vcs.collect::<BTreeMap<_, _>>());
         }
         if wish.is_full {
-            let data = crate::base64(shared.source.text.as_bytes());
-            metadata["source"] =
-                json!({"infos": [{"filename": shared.source.name, "language": "Dockerfile", "data": data}]});
+            let public = secrets::public(&shared.source.text, &shared.dockerfile);
+            if let Some(text) = public.text {
+                let data = crate::base64(text.as_bytes());
+                let name = &shared.source.name;
+                metadata["source"] =
+                    json!({"infos": [{"filename": name, "language": "Dockerfile", "data": data}]});
+            }
+            left_out.extend(public.left_out);
+        }
+        if !left_out.is_empty() {
+            metadata["redacted"] = json!({"reason": REDACTED, "values": left_out});
         }
         let materials = build.materials.lock().unwrap_or_else(PoisonError::into_inner);
         Facts {
-            entry_point: shared.source.name.clone(),
+            entry_point: entry_point(shared),
+            config_source: origin.map(config_source).unwrap_or_default(),
             parameters,
             has_all_parameters,
             has_all_materials: !takes_files && !build.has_network.load(Ordering::Relaxed),
@@ -97,7 +120,8 @@ impl Facts {
         }
     }
 
-    fn v02(self, wish: &ProvenanceWish) -> Value {
+    fn v02(mut self, wish: &ProvenanceWish) -> Value {
+        self.config_source.insert("entryPoint".to_owned(), self.entry_point.into());
         let mut metadata = json!({
             "completeness": {
                 "parameters": self.has_all_parameters,
@@ -117,7 +141,7 @@ impl Facts {
             "buildType": BUILD_TYPE_V02,
             "materials": self.materials,
             "invocation": {
-                "configSource": {"entryPoint": self.entry_point},
+                "configSource": self.config_source,
                 "parameters": self.parameters,
                 "environment": {"platform": Platform::host().to_string()},
             },
@@ -125,7 +149,8 @@ impl Facts {
         })
     }
 
-    fn v1(self, wish: &ProvenanceWish) -> Value {
+    fn v1(mut self, wish: &ProvenanceWish) -> Value {
+        self.config_source.insert("path".to_owned(), self.entry_point.into());
         let mut metadata = json!({
             "buildkit_completeness": {
                 "request": self.has_all_parameters,
@@ -144,7 +169,7 @@ impl Facts {
             "buildDefinition": {
                 "buildType": BUILD_TYPE_V1,
                 "externalParameters": {
-                    "configSource": {"path": self.entry_point},
+                    "configSource": self.config_source,
                     "request": self.parameters,
                 },
                 "internalParameters": {"builderPlatform": Platform::host().to_string()},
@@ -155,9 +180,28 @@ impl Facts {
     }
 }
 
+/// The Dockerfile's path where it is from; that of a Dockerfile alone is how its URL ends.
+fn entry_point(shared: &Shared) -> String {
+    let Options { origin, dockerfile, .. } = &shared.options;
+    match origin {
+        Some(origin) if origin.is_dockerfile && origin.has_dockerfile => name_of(&origin.uri),
+        Some(origin) if origin.has_dockerfile && !dockerfile.is_empty() => dockerfile.clone(),
+        _ => shared.source.name.clone(),
+    }
+}
+
+fn config_source(origin: &Origin) -> Map<String, Value> {
+    let uri = ("uri".to_owned(), origin.uri.clone().into());
+    Map::from_iter([uri, ("digest".to_owned(), digest_set(&origin.material))])
+}
+
 fn material(material: &Material) -> Value {
+    json!({"uri": material.uri, "digest": digest_set(material)})
+}
+
+fn digest_set(material: &Material) -> Value {
     let (algorithm, digest) = material.digest.split_once(':').unwrap_or(("sha256", &material.digest));
-    json!({"uri": material.uri, "digest": {algorithm: digest}})
+    json!({algorithm: digest})
 }
 
 /// The options by the names that BuildKit's front end has for them; defaults are left out.
@@ -170,8 +214,9 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
         }
     };
     add("target", options.target.clone());
-    if shared.source.name != "Dockerfile" {
-        add("filename", shared.source.name.clone());
+    // One with the Dockerfile in it is its source.
+    if let Some(origin) = options.origin.as_ref().filter(|origin| !origin.has_dockerfile) {
+        add("context", origin.uri.clone());
     }
     add("platform", options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
     add("add-hosts", options.extra_hosts.join(","));
@@ -189,8 +234,8 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
         let value = match context {
             NamedContext::Tree(tree) => format!("local:{tree}"),
             NamedContext::Image(image) => format!("docker-image://{image}"),
-            NamedContext::Remote(url) => without_logins(url),
             NamedContext::Layout { manifest, .. } => format!("oci-layout://{name}@{manifest}"),
+            NamedContext::Remote(url) => without_secrets(url),
         };
         add(&format!("context:{name}"), value);
     }

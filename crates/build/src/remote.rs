@@ -111,7 +111,7 @@ impl Remote {
 }
 
 /// The last part of the path, as Docker has it.
-fn name_of(url: &str) -> String {
+pub fn name_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once('/').map_or("", |(_, path)| path);

@@ -7,21 +7,53 @@ use corten_image::build::open_file;
 
 use crate::archive;
 use crate::error::{Error, Result};
+use crate::material::Material;
 use crate::pattern;
 use crate::progress::Teller;
 use crate::repository::{Repository, without_logins};
 use crate::request::{Options, Tree};
 use crate::vertex::Told;
-use crate::worker::{FETCHED, Worker};
+use crate::worker::{FETCHED, Fetched, Worker};
 
 /// With this build argument a repository's context has its `.git`.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// What lies at the URL of a context.
+#[derive(Clone)]
 pub struct RemoteContext {
     pub tree: Tree,
     /// It is the Dockerfile, by this name, and there is nothing else.
     pub dockerfile: Option<&'static str>,
+    pub origin: Origin,
+}
+
+/// Where a context of another host is from, as the provenance tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Of a repository with the directory that is meant; without passwords.
+    pub uri: String,
+    pub material: Material,
+    /// Whether the Dockerfile is from there, and not the asker's own.
+    pub has_dockerfile: bool,
+    /// Whether it is the Dockerfile itself.
+    pub is_dockerfile: bool,
+}
+
+impl Origin {
+    fn file(url: &str, fetched: &Fetched, is_dockerfile: bool) -> Origin {
+        let material = Material::file(url, &fetched.digest);
+        Origin { uri: material.uri.clone(), material, has_dockerfile: true, is_dockerfile }
+    }
+
+    fn git(repository: &Repository, fetched: &Fetched) -> Origin {
+        let material = Material::git(repository, fetched);
+        let uri = match (repository.reference.as_str(), repository.subdir.as_str()) {
+            (_, "") => material.uri.clone(),
+            ("", subdir) => format!("{}#:{subdir}", material.uri),
+            (_, subdir) => format!("{}:{subdir}", material.uri),
+        };
+        Origin { uri, material, has_dockerfile: true, is_dockerfile: false }
+    }
 }
 
 /// Whether a text that names a context names one of another host.
@@ -62,8 +94,9 @@ pub async fn fetch(
             repository.keep_git_dir = Some(true);
         }
         let fetched = worker.repository(&repository, true).await?;
+        let origin = Origin::git(&repository, &fetched);
         let tree = fetched.tree.ok_or_else(|| not_fetched(url))?;
-        Ok(RemoteContext { tree, dockerfile: None })
+        Ok(RemoteContext { tree, dockerfile: None, origin })
     };
     let fetched = fetched.await;
     told.end(fetched).await
@@ -76,12 +109,15 @@ async fn file(worker: &dyn Worker, url: &str) -> Result<RemoteContext> {
             without_logins(url)
         )));
     }
-    let tree = worker.fetch(url, None, true).await?.tree.ok_or_else(|| not_fetched(url))?;
+    let fetched = worker.fetch(url, None, true).await?;
+    let tree = fetched.tree.clone().ok_or_else(|| not_fetched(url))?;
     let failed = |error: std::io::Error| Error::Internal(format!("cannot read what was fetched: {error}"));
     let file = open_file(&tree.root, FETCHED.as_bytes()).map_err(failed)?;
-    match archive::is_archive(&file)? {
-        true => Ok(RemoteContext { tree: worker.unpack(file).await?, dockerfile: None }),
-        false => Ok(RemoteContext { tree, dockerfile: Some(FETCHED) }),
+    let is_archive = archive::is_archive(&file)?;
+    let origin = Origin::file(url, &fetched, !is_archive);
+    match is_archive {
+        true => Ok(RemoteContext { tree: worker.unpack(file).await?, dockerfile: None, origin }),
+        false => Ok(RemoteContext { tree, dockerfile: Some(FETCHED), origin }),
     }
 }
 

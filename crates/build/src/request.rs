@@ -12,6 +12,7 @@ use crate::attest::Attestations;
 use crate::cache::{CacheSource, CacheTarget};
 use crate::content::Content;
 use crate::error::Result;
+use crate::remote_context::Origin;
 use crate::worker::Agent;
 
 /// The options of a build, as all ways in have them.
@@ -31,6 +32,8 @@ pub struct Options {
     pub wants_index: bool,
     /// What is said of the images, beside them.
     pub attestations: Attestations,
+    /// Where the context was fetched, if that is another host.
+    pub origin: Option<Origin>,
     /// Where the Dockerfile comes from, as the asker has it: `source`, `revision`.
     pub vcs: BTreeMap<String, String>,
     pub no_cache: NoCache,

@@ -8,7 +8,8 @@ use crate::session::{FileSender, Session, SyncOptions};
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
 use corten_build::{
-    Agent, Content, Definition, Error, Event, Login, RemoteContext, Result, Status, Teller, Tree, Vertex,
+    Agent, Content, Definition, Error, Event, Login, Origin, RemoteContext, Result, Status, Teller, Tree,
+    Vertex,
 };
 use corten_image::Digest;
 use std::collections::{BTreeMap, HashMap};
@@ -62,6 +63,10 @@ impl Asker {
             "" => "Dockerfile".to_owned(),
             name => name.to_owned(),
         };
+        attributes.options.origin = remote.as_ref().map(|remote| {
+            let has_dockerfile = !attributes.has_own_dockerfile;
+            Origin { has_dockerfile, ..remote.origin.clone() }
+        });
         let elsewhere = remote.as_ref().filter(|_| !attributes.has_own_dockerfile);
         let (dockerfile, mut filename) = match elsewhere {
             Some(remote) => (remote.tree.clone(), remote.dockerfile.map_or(filename, str::to_owned)),

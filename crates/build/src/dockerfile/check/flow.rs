@@ -14,6 +14,7 @@ use crate::dockerfile::ast::{
 };
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::{port, suggest};
+use crate::secrets;
 
 /// Arguments that no environment ever holds.
 const SILENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -224,24 +225,8 @@ impl Flow<'_, '_> {
         expanded
     }
 
-    /// Names that speak of secrets, unless they speak of something public as well.
     fn secret(&mut self, located: &Located<Instruction>, keyword: &str, name: &str) {
-        const SECRET: [&str; 10] = [
-            "apikey",
-            "auth",
-            "credential",
-            "credentials",
-            "key",
-            "password",
-            "pword",
-            "passwd",
-            "secret",
-            "token",
-        ];
-        const HARMLESS: [&str; 3] = ["public", "file", "version"];
-        let lower = name.to_lowercase();
-        let has = |words: &[&str]| lower.split('_').any(|part| words.contains(&part));
-        if has(&SECRET) && !has(&HARMLESS) {
+        if secrets::is_secret_name(name) {
             let quoted = corten_template::quote(name);
             let detail =
                 format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {quoted})");

@@ -21,19 +21,18 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// A context of another host, by which the client is asked for nothing more; gives the Dockerfile's name where it is one alone.
+    /// A context of another host, by which the client is asked for nothing more.
     pub async fn fetch(
         &mut self,
         engine: &Engine,
         url: &str,
         options: &Options,
         teller: &Teller,
-    ) -> Result<Option<&'static str>> {
+    ) -> Result<RemoteContext> {
         let asker = Arc::new(self.clone());
-        let RemoteContext { tree, dockerfile } =
-            engine.build_remote_context(url, options, asker, teller).await?;
-        self.take(tree);
-        Ok(dockerfile)
+        let fetched = engine.build_remote_context(url, options, asker, teller).await?;
+        self.take(fetched.tree.clone());
+        Ok(fetched)
     }
 
     /// A context with its Dockerfile.

@@ -84,8 +84,9 @@ async fn run(
     };
     let built = async move {
         if !remote.is_empty() {
-            let alone = sent.fetch(engine, &remote, &wish.options, &teller).await?;
-            wish.options.dockerfile = alone.map_or(wish.options.dockerfile, str::to_owned);
+            let fetched = sent.fetch(engine, &remote, &wish.options, &teller).await?;
+            wish.options.dockerfile = fetched.dockerfile.map_or(wish.options.dockerfile, str::to_owned);
+            wish.options.origin = Some(fetched.origin);
         }
         engine.build(wish, Arc::new(sent), teller).await
     };
