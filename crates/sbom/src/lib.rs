@@ -21,6 +21,8 @@ use package::{Draft, Origin};
 
 /// Of what is read as a whole.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// JSON takes many times its size in memory: `[0,0,…`
+const JSON_BYTES_MAX: u64 = 16 << 20;
 /// A header alone.
 const PROGRAM_BYTES_MIN: u64 = 64;
 const PACKAGES_MAX: usize = 200_000;
@@ -74,6 +76,15 @@ enum Kind {
     Program,
 }
 
+impl Kind {
+    fn bytes_max(self) -> u64 {
+        match self {
+            Kind::Node | Kind::NodeLock => JSON_BYTES_MAX,
+            _ => FILE_BYTES_MAX,
+        }
+    }
+}
+
 fn kind(path: &str) -> Kind {
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let above = directory.rsplit('/').next().unwrap_or_default();
@@ -114,7 +125,7 @@ impl Scan {
             Kind::UnreadRpm => {
                 Err("it is a database of a form that is not read: its packages are missing".into())
             }
-            _ if bytes > FILE_BYTES_MAX => Err(format!("it has more than {FILE_BYTES_MAX} bytes")),
+            kind if bytes > kind.bytes_max() => Err(format!("it has more than {} bytes", kind.bytes_max())),
             kind => {
                 text(source).map_err(|error| error.to_string()).and_then(|text| self.text(kind, path, &text))
             }
@@ -178,6 +189,12 @@ fn text(source: &mut dyn Source) -> io::Result<String> {
     source.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// As many as are taken of one file, and one more by which it is known that there are others: a file of nothing but short lines would have
+/// millions.
+fn bounded(found: impl Iterator<Item = Draft>) -> Vec<Draft> {
+    found.take(PACKAGES_MAX + 1).collect()
 }
 
 fn draft(origin: Origin, name: &str, version: &str) -> Option<Draft> {

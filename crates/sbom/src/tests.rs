@@ -128,6 +128,42 @@ fn rpm_s_database_is_read() {
     assert!(old.notes[0].starts_with("/var/lib/rpm/Packages: it is a database of a form"), "{:?}", old.notes);
 }
 
+/// A page of a table that names one row, a header of rpm's, so often.
+fn repeated_row(count: u16) -> Vec<u8> {
+    let mut database = vec![0; 8192];
+    database[..16].copy_from_slice(b"SQLite format 3\0");
+    database[16] = 0x10;
+    let schema = [&[28, 1, 6, 23, 29, 29, 1, 13], &b"tablePackagesPackages\x02"[..]].concat();
+    database[100] = 0x0d;
+    database[104] = 1;
+    database[109] = 200;
+    database[200..200 + schema.len()].copy_from_slice(&schema);
+    let header = header(&[(1000, "p"), (1001, "1")], None);
+    let row = [&[47, 1, 3, 0, 12 + 2 * header.len() as u8], &header[..]].concat();
+    let leaf = &mut database[4096..];
+    leaf[0] = 0x0d;
+    leaf[3..5].copy_from_slice(&count.to_be_bytes());
+    for cell in 0..usize::from(count) {
+        leaf[8 + 2 * cell..][..2].copy_from_slice(&3000_u16.to_be_bytes());
+    }
+    leaf[3000..3000 + row.len()].copy_from_slice(&row);
+    database
+}
+
+/// A small file must not become much of anything.
+#[test]
+fn what_a_file_says_many_times_is_not_kept_many_times() {
+    let path = "var/lib/rpm/rpmdb.sqlite";
+    assert_eq!(purls(path, repeated_row(1)), ["pkg:rpm/debian/p@1?distro=debian-12"]);
+    let notes = scan(&[(path, &repeated_row(1000))]).notes;
+    assert_eq!(notes, ["/var/lib/rpm/rpmdb.sqlite: the database is broken"]);
+    let status = "Package: a\n\n".repeat(PACKAGES_MAX + 10);
+    assert_eq!(database::dpkg::packages(&status).len(), PACKAGES_MAX + 1);
+    let mut large = Scan::default();
+    large.file("package-lock.json", JSON_BYTES_MAX + 1, &mut Cursor::new(b"{}"));
+    assert!(large.finish().notes[0].contains("more than 16777216 bytes"));
+}
+
 /// A program of 64 bits with one section.
 fn program(section: &str, content: &[u8]) -> Vec<u8> {
     let names = format!("\0{section}\0");

@@ -1,10 +1,10 @@
 //! apk's list of what is installed: a paragraph per package, of lines that begin with a letter each.
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{bounded, draft};
 
 pub fn packages(text: &str) -> Vec<Draft> {
-    text.split("\n\n").filter_map(package).collect()
+    bounded(text.split("\n\n").filter_map(package))
 }
 
 fn package(paragraph: &str) -> Option<Draft> {

@@ -1,10 +1,10 @@
 //! dpkg's status file (deb-control(5)), and what distroless images have in its place: a paragraph per package.
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{bounded, draft};
 
 pub fn packages(text: &str) -> Vec<Draft> {
-    text.split("\n\n").filter_map(package).collect()
+    bounded(text.split("\n\n").filter_map(package))
 }
 
 fn package(paragraph: &str) -> Option<Draft> {

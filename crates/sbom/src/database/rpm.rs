@@ -40,11 +40,11 @@ fn package(header: &[u8]) -> Option<Draft> {
         return None;
     }
     let version = [text(header, VERSION)?, text(header, RELEASE).unwrap_or_default()];
-    let known = |tag| text(header, tag).unwrap_or_default();
+    let known = |tag| crate::package::clean(&text(header, tag).unwrap_or_default());
     let epoch = find(header, EPOCH).filter(|(kind, _)| *kind == TYPE_INT32);
     let epoch = epoch.and_then(|(_, data)| data.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)));
     Some(Draft {
-        architecture: crate::package::clean(&known(ARCHITECTURE)),
+        architecture: known(ARCHITECTURE),
         epoch: epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
         supplier: known(VENDOR),
         licence: known(LICENCE),

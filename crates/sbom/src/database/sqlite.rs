@@ -89,12 +89,18 @@ impl<'s> Database<'s> {
             0x0d => 8,
             _ => return Err(BROKEN.to_owned()),
         };
+        let mut held = 0;
         for cell in 0..cells {
             let at = usize::from(u16_at(&page, start + header_bytes + 2 * cell)?);
             if kind == 0x05 {
                 self.walk(u32_at(&page, at)?, depth + 1, visit)?;
             } else {
-                let payload = self.payload(&page, at)?;
+                let (payload, local) = self.payload(&page, at)?;
+                // Cells lie beside each other: a page that holds more than its size has one many times.
+                held += local;
+                if held > self.page_bytes {
+                    return Err(BROKEN.to_owned());
+                }
                 visit(record(&payload)?)?;
             }
         }
@@ -116,8 +122,9 @@ impl<'s> Database<'s> {
         Ok(page)
     }
 
-    /// What a cell of a leaf holds, with what of it lies on pages of its own.
-    fn payload(&mut self, page: &[u8], at: usize) -> Result<Vec<u8>, String> {
+    /// What a cell of a leaf holds, with what of it lies on pages of its own; and how many bytes of the leaf it takes.
+    fn payload(&mut self, page: &[u8], at: usize) -> Result<(Vec<u8>, usize), String> {
+        let start = at;
         let (bytes, at) = varint(page, at)?;
         let (_, at) = varint(page, at)?;
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= PAYLOAD_BYTES_MAX).ok_or(BROKEN)?;
@@ -138,7 +145,7 @@ impl<'s> Database<'s> {
             let wanted = (bytes - payload.len()).min(usable - 4);
             payload.extend_from_slice(page.get(4..4 + wanted).ok_or(BROKEN)?);
         }
-        Ok(payload)
+        Ok((payload, at + local - start))
     }
 }
 

@@ -5,13 +5,13 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{bounded, draft};
 
 const AUDIT_BYTES_MAX: u64 = 16 << 20;
 
 pub fn locked(text: &str) -> Vec<Draft> {
-    text.split("[[package]]").skip(1).filter_map(package).collect()
+    bounded(text.split("[[package]]").skip(1).filter_map(package))
 }
 
 fn package(table: &str) -> Option<Draft> {

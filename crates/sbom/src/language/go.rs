@@ -1,7 +1,7 @@
 //! What Go's linker notes in a program (Go's `debug/buildinfo`): its version, and the modules.
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{PACKAGES_MAX, draft};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// In the flags: both texts follow the header, as they do since Go 1.18.
@@ -27,7 +27,7 @@ pub fn packages(section: &[u8]) -> Result<Vec<Draft>, String> {
     let version =
         version.split(' ').next().and_then(|version| version.strip_prefix("go")).unwrap_or_default();
     let mut found: Vec<Draft> = draft(Origin::Go, "stdlib", version).into_iter().collect();
-    for line in String::from_utf8_lossy(modules).lines() {
+    for line in String::from_utf8_lossy(modules).lines().take(PACKAGES_MAX + 1) {
         let mut fields = line.split('\t');
         let (Some(kind), Some(name)) = (fields.next(), fields.next()) else { continue };
         // What a checkout was built as has no version.

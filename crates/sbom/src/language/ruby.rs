@@ -1,7 +1,7 @@
 //! Ruby's gems: specifications as `gem install` writes them, and lock files of Bundler.
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{bounded, draft};
 
 /// A specification is a program; the lines that assign texts are read.
 pub fn installed(text: &str) -> Vec<Draft> {
@@ -30,5 +30,5 @@ pub fn locked(text: &str) -> Vec<Draft> {
         let (name, version) = line.split_once(" (")?;
         draft(Origin::Gem, name, version.strip_suffix(')')?)
     };
-    text.lines().filter_map(gem).collect()
+    bounded(text.lines().filter_map(gem))
 }
