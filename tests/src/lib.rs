@@ -7,6 +7,7 @@
 mod archive;
 pub mod browser;
 mod client;
+pub mod documents;
 mod engine;
 pub mod git;
 pub mod http;

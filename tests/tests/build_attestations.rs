@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use corten_tests::git::GitServer;
+use corten_tests::reference::Reference;
 use corten_tests::registry::TestRegistry;
-use corten_tests::{Output, TestEngine, run};
+use corten_tests::{Output, TestEngine, documents, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -116,7 +117,7 @@ fn what_is_said_of_an_image_goes_with_it() {
         assert_eq!(kinds, ["https://spdx.dev/Document", "https://slsa.dev/provenance/v0.2"]);
         let blob = format!("/v2/app/blobs/{}", said["layers"][1]["digest"].as_str().unwrap());
         let statement = json(&registry.connect().get(&blob).unwrap().text());
-        assert_eq!(statement["_type"], "https://in-toto.io/Statement/v0.1");
+        assert_eq!(documents::statement(&statement), [] as [String; 0]);
         let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
         assert_eq!(statement["subject"][0]["digest"]["sha256"], digest);
         let subject = statement["subject"][0]["name"].as_str().unwrap();
@@ -173,6 +174,9 @@ fn what_is_said_of_files_lies_beside_them() {
     let busybox = subjects.iter().find(|subject| subject["name"] == "bin/busybox").unwrap();
     assert_eq!(busybox["digest"]["sha256"], sum.split(' ').next().unwrap());
     let sbom = read(&at("out/sbom.spdx.json"));
+    for statement in [&provenance, &sbom] {
+        assert_eq!(documents::statement(statement), [] as [String; 0]);
+    }
     assert_eq!(purls(&sbom["predicate"]), PURLS);
     assert!(
         sbom["predicate"]["comment"].as_str().unwrap().contains("/app/package-lock.json"),
@@ -186,6 +190,7 @@ fn what_is_said_of_files_lies_beside_them() {
     assert_eq!(shown["creationInfo"], sbom["predicate"]["creationInfo"]);
     let other = json(&engine.corten(&["image", "sbom", "--format", "cyclonedx", "app:1"]).ok());
     assert_eq!(other["components"][2]["purl"], PURLS[2]);
+    assert_eq!((documents::cyclonedx(&other), documents::spdx(&shown)), (Vec::new(), Vec::new()));
     engine.corten(&["image", "sbom", "none:1"]).fails(1);
     engine.corten(&["image", "sbom", "--format", "csv", "app:1"]).fails(1);
     let tar = format!("type=tar,dest={}", at("files.tar").display());
@@ -193,6 +198,7 @@ fn what_is_said_of_files_lies_beside_them() {
         .ok();
     let document = run(Command::new("tar").arg("-xOf").arg(at("files.tar")).arg("sbom.cdx.json")).ok();
     assert_eq!(json(&document)["predicate"]["components"][0]["purl"], PURLS[0]);
+    assert_eq!(documents::statement(&json(&document)), [] as [String; 0]);
 }
 
 /// With times that are given, what is said is the same every time, and nobody who doesn't ask gets any of it.
@@ -240,6 +246,7 @@ fn provenance(build: impl FnOnce(&str) -> Output) -> Value {
     build(out.path().to_str().unwrap()).ok();
     let text = fs::read_to_string(out.path().join("provenance.json")).unwrap();
     assert!(!text.contains("hush"), "no password is told: {text}");
+    assert_eq!(documents::statement(&json(&text)), [] as [String; 0]);
     json(&text)["predicate"].clone()
 }
 
@@ -255,9 +262,14 @@ fn contexts_of_other_hosts_are_materials() {
     let files = [("Dockerfile", dockerfile), ("sub/Other", "FROM scratch\nCOPY . /\n"), ("sub/file", "one")];
     let commit = server.with("a.git", &files);
     let served = |name: &str| server.root().join(name);
-    fs::write(served("Own"), "FROM scratch\nLABEL a=b\n").unwrap();
-    run(Command::new("tar").arg("-cf").arg(served("a.tar")).arg("-C").arg(server.work("a.git")).arg("Dockerfile"))
-        .ok();
+    fs::write(served("Own"), "FROM scratch\nCOPY <<end /a\nb\nend\n").unwrap();
+    run(Command::new("tar")
+        .arg("-cf")
+        .arg(served("a.tar"))
+        .arg("-C")
+        .arg(server.work("a.git"))
+        .arg("Dockerfile"))
+    .ok();
     let url = server.url("a.git");
     let with_password = url.replace("http://", "http://joe:hush@");
     let ours = |arguments: &[&str], to: &str| {
@@ -295,7 +307,8 @@ fn contexts_of_other_hosts_are_materials() {
     assert_eq!(theirs["buildDefinition"]["externalParameters"]["configSource"], expected);
     assert_eq!(theirs["buildDefinition"]["resolvedDependencies"], json!([source]));
     // An archive is known by what it holds, and a Dockerfile alone, too.
-    let told = provenance(|out| ours(&["--provenance", "--build-context", "more=.", &archive], out));
+    let ours_too = format!("more={}", server.work("a.git").display());
+    let told = provenance(|out| ours(&["--provenance", "--build-context", &ours_too, &archive], out));
     let expected = json!({"uri": archive, "digest": sha256(&served("a.tar")), "entryPoint": "Dockerfile"});
     assert_eq!(told["invocation"]["configSource"], expected);
     assert_eq!(told["invocation"]["parameters"]["locals"], json!([{"name": "context more"}]));
@@ -319,7 +332,7 @@ fn contexts_of_other_hosts_are_materials() {
 fn secrets_in_arguments_are_not_told() {
     let engine = TestEngine::with_busybox();
     let context = tempfile::tempdir().unwrap();
-    let dockerfile = "FROM scratch\nARG DB_PASSWORD\nARG NPM_TOKEN=hush-hush\nARG WHO\nLABEL who=$WHO\n";
+    let dockerfile = "FROM scratch\nARG DB_PASSWORD\nARG NPM_TOKEN=hush-hush\nARG WHO\nCOPY Dockerfile /\n";
     fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
     let path = context.path().to_str().unwrap();
     let said = |mode: &str| {
@@ -341,4 +354,131 @@ fn secrets_in_arguments_are_not_told() {
     assert_eq!(metadata["buildkit_metadata"]["redacted"]["values"][0], "build-arg:DB_PASSWORD");
     let told = said("--provenance=mode=min");
     assert_eq!(told["metadata"]["https://mobyproject.org/buildkit@v1#metadata"], json!({}));
+}
+
+/// What the engine has of an image that was pulled: kinds of predicates, in their order.
+fn attached(engine: &TestEngine, name: &str) -> Vec<String> {
+    let told = json(&engine.curl(&[], &format!("/v1.55/images/{name}/attestations?statement=1")).ok());
+    let kind = |said: &Value| {
+        assert_eq!(documents::statement(&said["Statement"]), [] as [String; 0]);
+        said["PredicateType"].as_str().unwrap().to_owned()
+    };
+    told.as_array().unwrap().iter().map(kind).collect()
+}
+
+const KINDS: [&str; 2] = ["https://spdx.dev/Document", "https://slsa.dev/provenance/v0.2"];
+
+#[test]
+fn what_is_said_of_an_image_comes_with_it() {
+    let (builder, other) = (TestEngine::with_busybox(), TestEngine::start());
+    let (context, place) = (context(), tempfile::tempdir().unwrap());
+    let registry = TestRegistry::start(&place.path().join("registry"), &[]);
+    let name = format!("{}/app:1", registry.address());
+    build(&builder, context.path(), &["-t", &name, "--provenance", "--sbom", "--push"]).ok();
+    other.corten(&["pull", &name]).ok();
+    assert_eq!(attached(&other, &name), KINDS);
+    let provenance = json(&other.corten(&["image", "provenance", &name]).ok());
+    assert_eq!(provenance["predicate"]["invocation"]["configSource"]["entryPoint"], "Dockerfile");
+    let sbom = json(&other.corten(&["image", "sbom", "--attached", &name]).ok());
+    assert_eq!(purls(&sbom), PURLS);
+    assert_eq!(purls(&json(&other.corten(&["image", "sbom", &name]).ok())), PURLS, "and what is found here");
+    let told = other.corten(&["image", "sbom", "--attached", "--format", "spdx", &name]);
+    assert_ne!(told.code, 0, "what came is in the format in which it came");
+    // It goes on from here, with the same digest.
+    let digest = |path: &str| {
+        let reply = registry.connect().get(path).unwrap();
+        reply.header("docker-content-digest").to_owned()
+    };
+    let second = format!("{}/second:1", registry.address());
+    other.corten(&["tag", &name, &second]).ok();
+    other.corten(&["push", &second]).ok();
+    assert_eq!(digest("/v2/second/manifests/1"), digest("/v2/app/manifests/1"));
+    // Of an image that nothing is said of.
+    other.add_busybox();
+    let told = other.corten(&["image", "provenance", "busybox"]).fails(1);
+    assert!(told.contains("no provenance came with busybox"), "{told}");
+}
+
+const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
+#[test]
+fn what_refers_to_an_image_leaves_it_as_it_is() {
+    let engine = TestEngine::with_busybox();
+    let (context, place) = (context(), tempfile::tempdir().unwrap());
+    let registry = TestRegistry::start(&place.path().join("registry"), &[]);
+    let named = |name: &str| format!("{}/{name}", registry.address());
+    let get = |path: &str| registry.connect().get(path).unwrap();
+    let digest_of = |name: &str| {
+        let reply = get(&format!("/v2/{name}/manifests/1"));
+        assert!(reply.header("content-type").contains("image.manifest"), "{}", reply.text());
+        reply.header("docker-content-digest").to_owned()
+    };
+    build(&engine, context.path(), &["-t", &named("plain:1"), "--push"]).ok();
+    let metadata = place.path().join("metadata");
+    let referring = ["--attest", "type=provenance,referrers=true", "--attest", "type=sbom,referrers=true"];
+    let app = named("app:1");
+    let flags = ["-t", &app, "--push", "--metadata-file", metadata.to_str().unwrap()];
+    build(&engine, context.path(), &[&flags[..], &referring].concat()).ok();
+    let digest = digest_of("app");
+    assert_eq!(digest, digest_of("plain"), "the image is the same");
+    assert_eq!(read(&metadata)["containerimage.digest"], digest.as_str());
+    let referrers = |name: &str, of: &str| {
+        let list = json(&get(&format!("/v2/{name}/referrers/{of}")).text());
+        list["manifests"].as_array().unwrap().clone()
+    };
+    let listed = referrers("app", &digest);
+    assert_eq!((listed.len(), &listed[0]["artifactType"]), (1, &json!(ATTESTATION)));
+    let manifest = json(&get(&format!("/v2/app/manifests/{}", listed[0]["digest"].as_str().unwrap())).text());
+    assert_eq!(manifest["subject"]["digest"], digest.as_str());
+    for (layer, kind) in manifest["layers"].as_array().unwrap().iter().zip(KINDS) {
+        assert_eq!(layer["annotations"]["in-toto.io/predicate-type"], kind);
+        let statement = get(&format!("/v2/app/blobs/{}", layer["digest"].as_str().unwrap()));
+        let statement = json(&statement.text());
+        assert_eq!(documents::statement(&statement), [] as [String; 0]);
+        assert_eq!(statement["subject"][0]["digest"]["sha256"], digest.trim_start_matches("sha256:"));
+    }
+    // The engine has it, and every later push takes it along; what the build before said is gone.
+    build(&engine, context.path(), &[&["-t", &app], &referring[..]].concat()).ok();
+    assert_eq!(attached(&engine, &app), KINDS);
+    engine.docker(&["tag", &app, &named("later:1")]).ok();
+    engine.docker(&["push", &named("later:1")]).ok();
+    assert_eq!((digest_of("later"), referrers("later", &digest).len()), (digest.clone(), 1));
+    // Several platforms: an index of images alone, each of which is referred to.
+    let dockerfile = DOCKERFILE.replace("FROM busybox", "FROM --platform=$BUILDPLATFORM busybox");
+    fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    let several = named("several:1");
+    let flags = ["--platform", "linux/amd64,linux/arm64", "-t", &several, "--push"];
+    build(&engine, context.path(), &[&flags[..], &referring].concat()).ok();
+    let index = json(&get("/v2/several/manifests/1").text());
+    let images = index["manifests"].as_array().unwrap();
+    assert_eq!(images.len(), 2, "{index}");
+    for image in images {
+        assert_eq!(referrers("several", image["digest"].as_str().unwrap()).len(), 1);
+    }
+    // BuildKit's clients say it in the same words.
+    let theirs = named("theirs:1");
+    let path = context.path().display().to_string();
+    let flags = ["buildx", "build", "--push", "-t", &theirs, "--sbom=referrers=true", &path];
+    run(engine.docker_command(&flags).env("DOCKER_CONFIG", plugins())).ok();
+    assert_eq!(referrers("theirs", &digest_of("theirs")).len(), 1);
+    // Where nothing can refer, and where one thing would and another not.
+    let out = place.path().join("out").display().to_string();
+    let oci = format!("type=oci,dest={out}.tar");
+    for output in [&out, &oci] {
+        let told = build(&engine, context.path(), &["-o", output, "--sbom=referrers=true"]).fails(1);
+        assert!(told.contains("leave referrers out"), "{told}");
+    }
+    let told = build(&engine, context.path(), &["--sbom=referrers=true", "--provenance"]).fails(1);
+    assert!(told.contains("for all attestations of a build, or for none"), "{told}");
+    // A registry that keeps no such account has it in a tag.
+    if let Some(reference) = Reference::start() {
+        let name = format!("{}/app:1", reference.address());
+        engine.docker(&["tag", &app, &name]).ok();
+        engine.docker(&["push", &name]).ok();
+        let tag = digest.replace(':', "-");
+        let mut wire = corten_tests::registry::Wire::connect(reference.address()).unwrap();
+        let accept = "Accept: application/vnd.oci.image.index.v1+json\r\n";
+        let index = wire.ask("GET", &format!("/v2/app/manifests/{tag}"), accept, b"").unwrap();
+        assert_eq!(json(&index.text())["manifests"][0]["artifactType"], ATTESTATION);
+    }
 }

@@ -16,6 +16,8 @@ const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v0.1";
 pub struct Attestations {
     pub provenance: Option<ProvenanceWish>,
     pub sbom: Option<SbomFormat>,
+    /// Whether all of it refers to the images instead of standing in their index; none where nothing was asked for yet.
+    referrers: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,11 @@ impl Attestations {
         self.provenance.is_none() && self.sbom.is_none()
     }
 
+    /// Whether there is something that refers to the images instead of standing in their index.
+    pub fn are_referrers(&self) -> bool {
+        !self.is_empty() && self.referrers == Some(true)
+    }
+
     /// Takes a wish in the form that BuildKit has for it: a kind, and `name=value` pairs between commas.
     pub fn read(&mut self, kind: &str, text: &str) -> Result<()> {
         let invalid = |what: String| Error::Invalid(format!("attestation {kind}: {what}"));
@@ -46,6 +53,7 @@ impl Attestations {
         let mut is_wanted = true;
         let mut wish = ProvenanceWish::default();
         let mut format = SbomFormat::default();
+        let mut refers = false;
         for (name, value) in pairs {
             let flag = || match value {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -56,6 +64,7 @@ impl Attestations {
                 // Clients say it again.
                 (_, "type", own) if own == kind => {}
                 (_, "disabled", _) => is_wanted &= !flag()?,
+                (_, "referrers", _) => refers = flag()?,
                 // What clients ask for by themselves, to be left out where it is not wanted.
                 ("provenance", "inline-only", _) => is_wanted &= !flag()?,
                 ("provenance", "mode", "min") => wish.is_full = false,
@@ -75,6 +84,9 @@ impl Attestations {
                 }
                 _ => return Err(invalid(format!("{name}={value} is not supported"))),
             }
+        }
+        if is_wanted && *self.referrers.get_or_insert(refers) != refers {
+            return Err(invalid("referrers=true is for all attestations of a build, or for none".to_owned()));
         }
         match kind {
             "provenance" => self.provenance = is_wanted.then_some(wish),
@@ -145,8 +157,13 @@ mod tests {
         assert_eq!(wishes.sbom, Some(SbomFormat::Spdx));
         wishes.read("sbom", "format=cyclonedx").unwrap();
         assert_eq!(wishes.sbom, Some(SbomFormat::CycloneDx));
+        assert!(wishes.read("provenance", "referrers=true").is_err(), "all or none");
         wishes.read("sbom", "disabled=true").unwrap();
-        assert!(wishes.is_empty());
+        assert!(wishes.is_empty() && !wishes.are_referrers());
+        let mut wishes = Attestations::default();
+        wishes.read("provenance", "mode=min,inline-only=true").unwrap();
+        wishes.read("sbom", "referrers=true").unwrap();
+        assert!(wishes.are_referrers());
         for (kind, text) in [
             ("provenance", "mode=some"),
             ("provenance", "mode"),
@@ -156,6 +173,7 @@ mod tests {
             ("sbom", "generator=example.org/scanner"),
             ("sbom", "format=csv"),
             ("sbom", "inline-only=true"),
+            ("sbom", "referrers=perhaps"),
             ("horoscope", ""),
         ] {
             assert!(matches!(read(kind, text), Err(Error::Invalid(_))), "{kind} {text}");

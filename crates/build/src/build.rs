@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use corten_image::build::{BuildSession, CacheList, Part, Statement};
+use corten_image::build::{BuildSession, CacheList, Part, Shape, Statement};
 use corten_image::config::ImageConfig;
-use corten_image::manifest::Descriptor;
+use corten_image::manifest::{Descriptor, media};
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
 use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
@@ -45,7 +45,7 @@ impl Built {
     /// The image's id; none where its names stand for an index, which has one for each platform.
     pub fn id(&self) -> Option<ImageId> {
         let image = self.image.as_ref()?;
-        self.target.as_ref().filter(|target| target.digest == image.manifest).map(|_| image.id)
+        self.target.as_ref().filter(|target| target.media_type != media::OCI_INDEX).map(|_| image.id)
     }
 }
 
@@ -266,7 +266,9 @@ impl Shared {
             }
             configs.push(config);
         }
-        if let ([Outcome { state, .. }], false) = (&outcomes[..], self.options.makes_index()) {
+        let has_referrers = self.options.attestations.are_referrers();
+        let shape = Shape { is_index: self.options.makes_index(), has_referrers };
+        if let ([Outcome { state, .. }], false) = (&outcomes[..], shape.is_index || has_referrers) {
             let config = configs.pop().unwrap_or_default();
             let image = self.session.compose(&state.stack, config, state.base, &names)?;
             // The same image may be part of an index, too.
@@ -283,7 +285,7 @@ impl Shared {
         let own = std::mem::take(outcomes);
         let (own, composed) = crate::blocking(move || {
             let said = |number: usize, manifest: &Descriptor| Ok(own[number].statements(&names, manifest));
-            let composed: Result<_> = session.compose_index(parts, &names, said);
+            let composed: Result<_> = session.compose_parts(parts, &names, shape, said);
             Ok((own, composed?))
         })
         .await?;

@@ -79,7 +79,8 @@ impl Options {
 
     /// Whether the image's names stand for an index: where there is more than an image of one platform.
     pub fn makes_index(&self) -> bool {
-        self.wants_index || !self.attestations.is_empty() || self.targets().len() > 1
+        let has_attestations = !self.attestations.is_empty() && !self.attestations.are_referrers();
+        self.wants_index || has_attestations || self.targets().len() > 1
     }
 
     /// The platform that questions about the Dockerfile are answered for.

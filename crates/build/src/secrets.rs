@@ -76,7 +76,10 @@ pub fn public(text: &str, dockerfile: &Dockerfile) -> Public {
     let mut public = Public { text: Some(text.to_owned()), left_out: Vec::new() };
     let stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
     for arg in &dockerfile.global_args {
-        arg.value.entries.iter().for_each(|entry| public.hide(arg.span, &entry.name, entry.default.as_deref()));
+        arg.value
+            .entries
+            .iter()
+            .for_each(|entry| public.hide(arg.span, &entry.name, entry.default.as_deref()));
     }
     for instruction in stages {
         match &instruction.value {
@@ -139,7 +142,10 @@ mod tests {
                 "ADD https://s3/x?X-Amz-Signature=a&X-Amz-Date=2&X-Amz-Security-Token=c /y",
                 "ADD https://s3/x?X-Amz-Signature=***&X-Amz-Date=2&X-Amz-Security-Token=*** /y",
             ),
-            (r#"["https://az/?sv=1&sig=x", "http://h/?q"]"#, r#"["https://az/?sv=1&sig=***", "http://h/?q"]"#),
+            (
+                r#"["https://az/?sv=1&sig=x", "http://h/?q"]"#,
+                r#"["https://az/?sv=1&sig=***", "http://h/?q"]"#,
+            ),
             ("a?token=b", "a?token=b"),
             ("https://", "https://"),
         ] {

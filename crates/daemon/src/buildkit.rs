@@ -12,7 +12,7 @@ use corten_buildkit::{
 };
 use corten_engine::{
     BuildEnd, BuildWish, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, Engine,
-    ErrorKind, check_split,
+    ErrorKind, check_referrers, check_split,
 };
 use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Platform};
@@ -177,6 +177,9 @@ fn descriptor(target: &Descriptor) -> Manifest {
 
 /// Refuses an output that could not hold what is built.
 fn check(output: &Output, options: &Options) -> Result<()> {
+    if !matches!(output, Output::Store { .. } | Output::Nothing) {
+        check_referrers(options)?;
+    }
     match output {
         Output::Archive { split, .. } | Output::Directory { split, .. } => check_split(options, *split),
         Output::Image { form: Form::Docker, .. } if options.makes_index() => Err(Error::Invalid(

@@ -44,7 +44,7 @@ use tokio::sync::watch;
 
 pub use build::{
     BuildEnd, BuildWish, BuiltTree, CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval,
-    CacheRule, Callback, Recording, SentCache, build_event, check_split,
+    CacheRule, Callback, Recording, SentCache, build_event, check_referrers, check_split,
 };
 pub use container::{Archive, AttachTicket, Connection, Export, LogStream, Upload};
 pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};

@@ -20,6 +20,8 @@ pub mod media {
     pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
     /// Of `{}`, where there has to be something.
     pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+    /// A statement of something (github.com/in-toto/attestation).
+    pub const IN_TOTO: &str = "application/vnd.in-toto+json";
     pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -95,6 +97,11 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// The manifest that an attestation in an index is about.
+    pub fn attestation_subject(&self) -> Option<Digest> {
+        self.annotation("vnd.docker.reference.digest")?.parse().ok().filter(|_| self.is_attestation())
+    }
+
     /// BuildKit's provenance and SBOM manifests stand in an index but are no images.
     pub fn is_attestation(&self) -> bool {
         self.annotation("vnd.docker.reference.type").is_some()
@@ -115,6 +122,9 @@ pub struct Manifest {
     pub config: Descriptor,
     #[serde(default)]
     pub layers: Vec<Descriptor>,
+    /// The manifest that this one says something of; of an image there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Box<Descriptor>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
@@ -228,6 +238,22 @@ pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
         artifact_type: None,
         config,
         layers,
+        subject: None,
+        annotations: None,
+    };
+    serde_json::to_vec(&manifest).expect("a manifest has string keys only")
+}
+
+/// Writes the manifest of an artifact that says something of a subject (OCI image specification, "Guidelines for Artifact Usage"). Its
+/// configuration is the empty one.
+pub fn compose_referrer(artifact_type: &str, layers: Vec<Descriptor>, subject: &Descriptor) -> Vec<u8> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media::OCI_MANIFEST.to_owned()),
+        artifact_type: Some(artifact_type.to_owned()),
+        config: Descriptor::of(media::OCI_EMPTY, b"{}"),
+        layers,
+        subject: Some(Box::new(Descriptor::new(&subject.media_type, subject.digest, subject.size))),
         annotations: None,
     };
     serde_json::to_vec(&manifest).expect("a manifest has string keys only")

@@ -170,6 +170,7 @@ const IMAGE: &[Entry] = &[
     verb::<image::Inspect>("inspect"),
     verb::<image::Load>("load"),
     verb::<image::Ls>("ls").or(&["list"]),
+    verb::<image::Provenance>("provenance"),
     verb::<image::Prune>("prune"),
     verb::<image::Pull>("pull"),
     verb::<image::Push>("push"),

@@ -42,7 +42,7 @@ pub use callbacks::Callback;
 pub use events::told as build_event;
 pub(crate) use history::History;
 pub use history::{BuildEnd, Recording};
-pub use outputs::{BuiltTree, check_split};
+pub use outputs::{BuiltTree, check_referrers, check_split};
 pub use travel::SentCache;
 
 /// What a client wants to have built, and with whose names at registries.

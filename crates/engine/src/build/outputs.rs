@@ -146,3 +146,14 @@ pub fn check_split(options: &Options, split: Option<bool>) -> corten_build::Resu
         false => Ok(()),
     }
 }
+
+/// Refuses to give what refers to an image where nothing can: files and archives.
+pub fn check_referrers(options: &Options) -> corten_build::Result<()> {
+    match options.attestations.are_referrers() {
+        true => Err(corten_build::Error::Invalid(
+            "attestations with referrers=true are of images in the store and at registries: leave referrers out for files and archives"
+                .to_owned(),
+        )),
+        false => Ok(()),
+    }
+}

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use corten_api::auth::AuthConfig;
 use corten_api::image::Platform as ApiPlatform;
 use corten_api::stream::{JsonMessage, JsonProgress};
-use corten_image::manifest::Descriptor;
+use corten_image::manifest::{Descriptor, Manifest};
 use corten_image::metadata::DocumentRow;
 use corten_image::{
     CompressionFormat, Digest, LoadError, Outgoing, Place, Publish, Published, Reference, SendStage, Target,
@@ -222,6 +222,15 @@ impl Target for RemoteTarget {
         let bytes = Bytes::from(document.bytes.clone());
         let put = self.repository.put_manifest(tag.unwrap_or(&digest), &document.media_type, bytes);
         self.wait(put).map(drop)
+    }
+
+    fn referrer(&self, document: &DocumentRow, manifest: &Manifest, subject: &Digest) -> io::Result<()> {
+        let descriptor = Descriptor {
+            artifact_type: manifest.artifact_type.clone(),
+            annotations: manifest.annotations.clone(),
+            ..Descriptor::of(&document.media_type, &document.bytes)
+        };
+        self.wait(self.repository.put_referrer(&descriptor, Bytes::from(document.bytes.clone()), subject))
     }
 }
 

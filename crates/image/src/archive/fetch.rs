@@ -28,6 +28,9 @@ use crate::tar::{self, TarError};
 const WORKERS_MAX: usize = 4;
 /// Indexes within indexes.
 const DEPTH_MAX: usize = 4;
+/// Attestation manifests of an image that are fetched, and the bytes of what they say.
+const ATTESTATIONS_MAX: usize = 8;
+const STATEMENTS_BYTES_MAX: u64 = 32 << 20;
 /// The annotation by which an index says what a manifest is called.
 const NAME: &str = "io.containerd.image.name";
 
@@ -91,9 +94,9 @@ impl Store {
         let stop = AtomicBool::new(false);
         let job = Job { store: self, session: &session, source, watch, stop: &stop, claims: &claims };
         let mut taken = Taken::default();
-        let manifest = job.manifest(wanted, &wanted.target, &mut taken, 0)?;
+        let (manifest, said) = job.manifest(wanted, &wanted.target, &mut taken, 0)?;
         is_image(wanted, &manifest)?;
-        job.layers(&manifest, &mut taken)?;
+        job.layers(&manifest, &said, &mut taken)?;
         taken.contents.insert("index.json".to_owned(), layout(wanted)?);
         let options = LoadOptions { platforms: wanted.platform.iter().cloned().collect() };
         let images = plan::plan(&taken, self, &options, now_ns())?;
@@ -195,27 +198,31 @@ struct Job<'a, 's> {
 }
 
 impl Job<'_, '_> {
-    /// The image manifest that is wanted, below a descriptor; the documents on the way to it are taken.
+    /// The image manifest that is wanted, below a descriptor; the documents on the way to it are taken. And what the index that has it
+    /// has beside it of what is said of it.
     fn manifest(
         &self,
         wanted: &Fetch,
         descriptor: &Descriptor,
         taken: &mut Taken,
         depth: usize,
-    ) -> Result<Manifest, LoadError> {
+    ) -> Result<(Manifest, Vec<Descriptor>), LoadError> {
         if depth > DEPTH_MAX {
             return Err(LoadError::Nesting(descriptor.digest));
         }
         let bytes = self.document(descriptor, taken, |descriptor| self.source.manifest(descriptor))?;
         match Document::parse(&bytes, &descriptor.media_type)? {
-            Document::Manifest(manifest) => Ok(*manifest),
+            Document::Manifest(manifest) => Ok((*manifest, Vec::new())),
             Document::Index(index) => {
                 let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
                 let chosen = index.choose(&platform).ok_or_else(|| LoadError::NoPlatform {
                     image: wanted.shown(),
                     platform: Box::new(platform),
                 })?;
-                self.manifest(wanted, chosen, taken, depth + 1)
+                let (manifest, mut said) = self.manifest(wanted, chosen, taken, depth + 1)?;
+                let is_said = |other: &&Descriptor| other.attestation_subject() == Some(chosen.digest);
+                said.extend(index.manifests.iter().filter(is_said).cloned());
+                Ok((manifest, said))
             }
         }
     }
@@ -248,8 +255,8 @@ impl Job<'_, '_> {
         Ok(bytes)
     }
 
-    /// Takes the configuration and all layers of a manifest.
-    fn layers(&self, manifest: &Manifest, taken: &mut Taken) -> Result<(), LoadError> {
+    /// Takes the configuration and all layers of a manifest, and what is said of it.
+    fn layers(&self, manifest: &Manifest, said: &[Descriptor], taken: &mut Taken) -> Result<(), LoadError> {
         let mut seen = HashSet::new();
         let mut missing = VecDeque::new();
         for descriptor in manifest.layers.iter().filter(|layer| seen.insert(layer.digest)) {
@@ -284,8 +291,9 @@ impl Job<'_, '_> {
             let workers: Vec<_> =
                 (0..workers).map(spawn).collect::<Result<_, _>>().map_err(LoadError::Thread)?;
             let config = self.configuration(&manifest.config, taken);
-            if config.is_err() {
-                self.stop.store(true, Ordering::Relaxed);
+            match &config {
+                Ok(()) => self.attestations(said, taken),
+                Err(_) => self.stop.store(true, Ordering::Relaxed),
             }
             let mut failure = config.err();
             for worker in workers {
@@ -303,12 +311,45 @@ impl Job<'_, '_> {
     }
 
     fn configuration(&self, descriptor: &Descriptor, taken: &mut Taken) -> Result<(), LoadError> {
-        let get = |descriptor: &Descriptor| {
-            let mut bytes = Vec::with_capacity(usize::try_from(descriptor.size).unwrap_or_default());
-            self.source.blob(descriptor, 0)?.take(descriptor.size + 1).read_to_end(&mut bytes)?;
-            Ok(bytes)
+        self.document(descriptor, taken, |descriptor| self.small_blob(descriptor)).map(drop)
+    }
+
+    fn small_blob(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(descriptor.size).unwrap_or_default());
+        self.source.blob(descriptor, 0)?.take(descriptor.size + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Takes what is said of an image, each attestation whole or not at all. One that can't be had is no reason to be without the image.
+    fn attestations(&self, said: &[Descriptor], taken: &mut Taken) {
+        let mut bytes_left = STATEMENTS_BYTES_MAX;
+        for descriptor in said.iter().take(ATTESTATIONS_MAX) {
+            match self.attestation(descriptor, &mut bytes_left) {
+                Ok(found) => taken.contents.extend(found.contents),
+                Err(error) => {
+                    tracing::warn!(attestation = %descriptor.digest, %error, "what is said of an image is not fetched");
+                }
+            }
+        }
+    }
+
+    fn attestation(&self, descriptor: &Descriptor, bytes_left: &mut u64) -> Result<Taken, LoadError> {
+        let mut found = Taken::default();
+        let bytes = self.document(descriptor, &mut found, |descriptor| self.source.manifest(descriptor))?;
+        let Document::Manifest(manifest) = Document::parse(&bytes, &descriptor.media_type)? else {
+            let (object, media_type) = (descriptor.digest.to_string(), descriptor.media_type.clone());
+            return Err(LoadError::MediaType { object, media_type });
         };
-        self.document(descriptor, taken, get).map(drop)
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            *bytes_left = bytes_left.checked_sub(part.size).ok_or(LoadError::Limit {
+                what: "bytes of statements about an image",
+                max: STATEMENTS_BYTES_MAX,
+            })?;
+            let bytes = self.document(part, &mut found, |part| self.small_blob(part))?;
+            // Also what is here already: this image keeps it, too.
+            found.contents.insert(path(&part.digest), document(bytes));
+        }
+        Ok(found)
     }
 
     /// Whether the store has a layer, and its blob if it has one.

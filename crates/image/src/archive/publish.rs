@@ -44,6 +44,10 @@ pub trait Target: Sync {
     fn blob(&self) -> io::Result<Box<dyn Outgoing + '_>>;
     /// Sends a manifest or an index, to be known by its digest and by a tag.
     fn manifest(&self, document: &DocumentRow, tag: Option<&str>) -> io::Result<()>;
+    /// Sends a manifest that says something of another one; a target that keeps no account of that has it as any other.
+    fn referrer(&self, document: &DocumentRow, _: &Manifest, _: &Digest) -> io::Result<()> {
+        self.manifest(document, None)
+    }
 }
 
 /// A blob on its way; dropped unfinished, nothing of it stays.
@@ -157,6 +161,13 @@ impl Store {
             Some(manifest) => sending.compressed(&image, &manifest, tag)?,
             None => sending.as_it_is(&parcel, tag)?,
         };
+        for subject in parcel.manifests.iter().map(|sent| sent.digest) {
+            for (document, manifest) in self.referrers(&image.id, &subject)? {
+                sending.send_all(items(&manifest))?;
+                let sent = target.referrer(&document, &manifest, &subject);
+                sent.map_err(|source| failed(&document.digest, source))?;
+            }
+        }
         let published = Descriptor::new(&top.media_type, top.digest, top.bytes.len() as u64);
         if top.digest != named {
             self.note_published(&image, &wish.name.with_digest(top.digest), top)?;

@@ -177,6 +177,7 @@ mod tests {
             artifact_type: None,
             config: Descriptor::of(config, b""),
             layers: (0..layers).map(layer).collect(),
+            subject: None,
             annotations: None,
         }
     }

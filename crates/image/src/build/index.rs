@@ -1,5 +1,5 @@
-//! Images of several platforms under one index, and beside each what is said of it: attestation manifests, in the form that BuildKit
-//! gives them (docs/attestations/attestation-storage.md there), which registries and clients know.
+//! Images of several platforms under one index, and what is said of each: attestation manifests beside them, in the form that BuildKit
+//! gives them (docs/attestations/attestation-storage.md there), or artifacts that refer to them, which registries list by themselves.
 //!
 //! What is said of an image names its manifest by digest, and so that holds wherever the image goes, its layers are compressed here and
 //! not when they are sent.
@@ -24,8 +24,18 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Session, Store, now_ns};
 
-/// An in-toto statement (github.com/in-toto/attestation).
-const STATEMENT: &str = "application/vnd.in-toto+json";
+/// What BuildKit calls an attestation manifest that is an artifact.
+const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
+/// What the names of images stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// An index, also where there is one image alone.
+    pub is_index: bool,
+    /// What is said refers to the images (OCI distribution specification, "Listing Referrers") instead of standing in the index: these
+    /// have the digests that they have without it.
+    pub has_referrers: bool,
+}
 
 /// One platform's image.
 pub struct Part {
@@ -55,12 +65,13 @@ struct Settled {
 }
 
 impl BuildSession {
-    /// Makes an image whose names stand for an index of all parts, and of what `said` says of each by its number and its manifest. Gives
-    /// the part that suits this host best, and the index.
-    pub fn compose_index<E: From<Error>>(
+    /// Makes an image of all parts, and of what `said` says of each by its number and its manifest. Gives the part that suits this host
+    /// best, and what the names stand for: the index, or the manifest of the one part where none is wished for.
+    pub fn compose_parts<E: From<Error>>(
         &self,
         parts: Vec<Part>,
         names: &[Reference],
+        shape: Shape,
         mut said: impl FnMut(usize, &Descriptor) -> Result<Vec<Statement>, E>,
     ) -> Result<(Arc<Image>, Descriptor), E> {
         let store = self.store();
@@ -73,16 +84,26 @@ impl BuildSession {
         let mut documents = Vec::new();
         for (number, image) in settled.iter().enumerate() {
             let statements = said(number, &image.descriptor)?;
-            if !statements.is_empty() {
-                let (descriptor, brought) = attestation(&image.descriptor, statements);
-                manifests.push(descriptor);
-                documents.extend(brought);
+            match (statements.is_empty(), shape.has_referrers) {
+                (true, _) => {}
+                (false, true) => documents.extend(referrer(&image.descriptor, statements)),
+                (false, false) => {
+                    let (descriptor, brought) = attestation(&image.descriptor, statements);
+                    manifests.push(descriptor);
+                    documents.extend(brought);
+                }
             }
         }
-        let index = document(media::OCI_INDEX, manifest::compose_index(manifests));
-        let target = Descriptor::new(&index.media_type, index.digest, index.bytes.len() as u64);
-        documents.push(index);
-        Ok(store.add_index(settled, documents, target, names)?)
+        let target = match &manifests[..] {
+            [only] if !shape.is_index => Descriptor::new(&only.media_type, only.digest, only.size),
+            _ => {
+                let index = document(media::OCI_INDEX, manifest::compose_index(manifests));
+                let target = Descriptor::new(&index.media_type, index.digest, index.bytes.len() as u64);
+                documents.push(index);
+                target
+            }
+        };
+        Ok(store.add_parts(settled, documents, target, names)?)
     }
 }
 
@@ -149,7 +170,7 @@ impl Store {
         Ok(kept(staged.digest, staged.size))
     }
 
-    fn add_index(
+    fn add_parts(
         &self,
         settled: Vec<Settled>,
         mut documents: Vec<DocumentRow>,
@@ -166,6 +187,7 @@ impl Store {
             return Err(Error::Conflict("an index of no images was asked for".to_owned()));
         };
         let id = first.id;
+        let own: Vec<Digest> = documents.iter().map(|document| document.digest).collect();
         let image = ImageRow {
             id,
             manifest: first.descriptor.digest,
@@ -194,23 +216,27 @@ impl Store {
             names: names.iter().map(name).collect(),
         };
         self.add(&[new])?;
-        self.trim(&id)?;
+        self.trim(&id, own)?;
         let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
         Ok((image, target))
     }
 
-    /// Lets go of what earlier indexes of an image have brought that none leads to any more: its other platforms, and what was said.
-    fn trim(&self, image: &ImageId) -> Result<(), Error> {
+    /// Lets go of what earlier indexes of an image have brought that none leads to any more, and that is not its own now: its other
+    /// platforms, and what was said.
+    fn trim(&self, image: &ImageId, own: Vec<Digest>) -> Result<(), Error> {
         let mut database = self.writer();
         let Some(row) = database.image(image)? else { return Ok(()) };
         let mut reached: BTreeSet<Digest> =
             database.stack(image)?.into_iter().map(|(_, blob)| blob).collect();
         reached.insert(*image);
+        reached.extend(own);
         let mut ahead = vec![row.manifest];
         ahead.extend(row.made_as);
         ahead.extend(database.names(Some(image))?.into_iter().map(|name| name.target));
+        let mut seen = BTreeSet::new();
         while let Some(digest) = ahead.pop() {
-            if !reached.insert(digest) {
+            reached.insert(digest);
+            if !seen.insert(digest) {
                 continue;
             }
             let Some(found) = database.document(&digest)? else { continue };
@@ -238,15 +264,28 @@ impl Store {
     }
 }
 
+/// Statements, as they are listed and as they are kept.
+fn statements_of(statements: Vec<Statement>) -> (Vec<Descriptor>, Vec<DocumentRow>) {
+    let listed = |Statement { predicate_type, bytes }| {
+        let annotations = BTreeMap::from([("in-toto.io/predicate-type".to_owned(), predicate_type)]);
+        let descriptor =
+            Descriptor { annotations: Some(annotations), ..Descriptor::of(media::IN_TOTO, &bytes) };
+        (descriptor, document(media::IN_TOTO, bytes))
+    };
+    statements.into_iter().map(listed).unzip()
+}
+
+/// The artifact of what is said of an image, with the documents that it is made of.
+fn referrer(subject: &Descriptor, statements: Vec<Statement>) -> Vec<DocumentRow> {
+    let (layers, mut documents) = statements_of(statements);
+    let bytes = manifest::compose_referrer(ATTESTATION, layers, subject);
+    documents.extend([document(media::OCI_EMPTY, b"{}".to_vec()), document(media::OCI_MANIFEST, bytes)]);
+    documents
+}
+
 /// The manifest of what is said of an image, and the documents that it is made of.
 fn attestation(subject: &Descriptor, statements: Vec<Statement>) -> (Descriptor, Vec<DocumentRow>) {
-    let mut documents = Vec::new();
-    let mut layers = Vec::new();
-    for Statement { predicate_type, bytes } in statements {
-        let annotations = BTreeMap::from([("in-toto.io/predicate-type".to_owned(), predicate_type)]);
-        layers.push(Descriptor { annotations: Some(annotations), ..Descriptor::of(STATEMENT, &bytes) });
-        documents.push(document(STATEMENT, bytes));
-    }
+    let (layers, mut documents) = statements_of(statements);
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
     let config = json!({
         "architecture": "unknown",

@@ -224,17 +224,41 @@ impl Store {
     pub fn attestations(&self, text: &str, wanted: &Platform) -> Result<Vec<(Descriptor, Vec<u8>)>, Error> {
         let image = self.resolve(text)?;
         let subject = self.find_platform(text, &image, wanted)?.descriptor.digest;
-        let mut statements = Vec::new();
+        let mut content = Vec::new();
         for manifest in self.manifests(&image)? {
-            if manifest.kind != (ManifestKind::Attestation { subject: Some(subject) }) {
-                continue;
-            }
-            let own = |content: &&Descriptor| content.media_type == "application/vnd.in-toto+json";
-            for content in manifest.content.iter().filter(own) {
-                statements.push((content.clone(), self.content_bytes(&content.digest)?));
+            if manifest.kind == (ManifestKind::Attestation { subject: Some(subject) }) {
+                content.extend(manifest.content);
             }
         }
-        Ok(statements)
+        content.extend(self.referrers(&image.id, &subject)?.into_iter().flat_map(|(_, said)| said.layers));
+        content.retain(|content| content.media_type == media::IN_TOTO);
+        let with_bytes = |content: Descriptor| {
+            let bytes = self.content_bytes(&content.digest)?;
+            Ok((content, bytes))
+        };
+        content.into_iter().map(with_bytes).collect()
+    }
+
+    /// The manifests that an image keeps beside it because they refer to one of its own.
+    pub(crate) fn referrers(
+        &self,
+        image: &ImageId,
+        subject: &Digest,
+    ) -> Result<Vec<(DocumentRow, Manifest)>, Error> {
+        let database = self.writer();
+        let mut found = Vec::new();
+        for digest in database.content(image)? {
+            let Some(row) = database.document(&digest)?.filter(|row| row.media_type == media::OCI_MANIFEST)
+            else {
+                continue;
+            };
+            if let Ok(Document::Manifest(manifest)) = Document::parse(&row.bytes, &row.media_type)
+                && manifest.subject.as_ref().is_some_and(|of| of.digest == *subject)
+            {
+                found.push((row, *manifest));
+            }
+        }
+        Ok(found)
     }
 
     /// The bytes of a document or of a small blob.
@@ -304,8 +328,7 @@ fn describe(
         (None, None) => None,
     };
     let kind = if descriptor.is_attestation() {
-        let subject = descriptor.annotation("vnd.docker.reference.digest").and_then(|text| text.parse().ok());
-        ManifestKind::Attestation { subject }
+        ManifestKind::Attestation { subject: descriptor.attestation_subject() }
     } else {
         platform.map_or(ManifestKind::Unknown, |platform| ManifestKind::Image { platform })
     };

@@ -37,7 +37,7 @@ pub struct Build {
     /// Set build-time variables
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Say something of the images beside them (format: "type=provenance,mode=max", "type=sbom")
+    /// Say something of the images beside them (format: "type=provenance,mode=max", "type=sbom,referrers=true")
     #[arg(long, value_name = "type=TYPE[,...]")]
     attest: Vec<String>,
     /// Additional build contexts (e.g., name=path, name=URL, name=docker-image://image, name=oci-layout://path:tag)

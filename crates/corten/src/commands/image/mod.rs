@@ -1,10 +1,12 @@
 //! Commands on images.
 
+mod attested;
 mod create_base;
 mod history;
 mod import;
 pub(super) mod list;
 mod load;
+mod provenance;
 mod prune;
 pub(super) mod pull;
 mod push;
@@ -21,6 +23,7 @@ pub use history::History;
 pub use import::Import;
 pub use list::Ls;
 pub use load::Load;
+pub use provenance::Provenance;
 pub use prune::Prune;
 pub use pull::Pull;
 pub use push::Push;

@@ -15,7 +15,7 @@ use corten_build::{
     Answer, Asker, Attestations, Built, CacheTarget, EVENTS_MAX, Error, Event, NoCache, Options, Question,
     Teller, Told,
 };
-use corten_engine::{BuildEnd, BuildWish, Engine, SentCache, check_split};
+use corten_engine::{BuildEnd, BuildWish, Engine, SentCache, check_referrers, check_split};
 use corten_image::{Digest, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
@@ -103,6 +103,9 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         for output in &outputs {
             if let BuildOutput::Files(split) = output {
                 check_split(&wish.options, *split).map_err(refused)?;
+            }
+            if let BuildOutput::Files(_) | BuildOutput::Archive(_) = output {
+                check_referrers(&wish.options).map_err(refused)?;
             }
         }
         let mut second = None;

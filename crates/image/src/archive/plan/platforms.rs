@@ -73,9 +73,7 @@ impl Planner<'_> {
         }
         candidates.retain(|candidate| kept.contains(&candidate.descriptor.digest));
         extras.attestations.retain(|(descriptor, _)| {
-            let subject =
-                descriptor.annotation("vnd.docker.reference.digest").and_then(|text| text.parse().ok());
-            subject.is_none_or(|subject: Digest| kept.contains(&subject))
+            descriptor.attestation_subject().is_none_or(|subject| kept.contains(&subject))
         });
         Ok(())
     }

@@ -312,3 +312,48 @@ fn fetches_at_once_share_what_comes() {
     assert_eq!(source.asked(&Digest::of(&gzip(&base))), [0]);
     assert_clean_after_removal(&store, root.path());
 }
+
+#[test]
+fn what_is_said_of_an_image_comes_along() {
+    let sample = Sample::new(&small_layers());
+    let (manifest, blobs) = sample.oci(media::OCI_LAYER_GZIP, gzip);
+    let (statement, config) = (br#"{"predicateType":"a"}"#.to_vec(), b"{}".to_vec());
+    let attestation = |statement: &[u8]| {
+        let statement = Descriptor::of(media::IN_TOTO, statement);
+        crate::manifest::compose(Descriptor::of(media::OCI_CONFIG, &config), vec![statement])
+    };
+    let said = |of: &[u8], bytes: &[u8]| Descriptor {
+        platform: Some("unknown/unknown".parse().unwrap()),
+        annotations: Some(BTreeMap::from([
+            ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
+            ("vnd.docker.reference.digest".to_owned(), Digest::of(of).to_string()),
+        ])),
+        ..Descriptor::of(media::OCI_MANIFEST, bytes)
+    };
+    let (ours, others, lost) = (attestation(&statement), attestation(b"of another"), attestation(b"lost"));
+    let image =
+        Descriptor { platform: Some(Platform::host()), ..Descriptor::of(media::OCI_MANIFEST, &manifest) };
+    let all = vec![image, said(&manifest, &lost), said(b"another", &others), said(&manifest, &ours)];
+    let index = crate::manifest::compose_index(all);
+    let with = |blobs: &Blobs| {
+        let mut blobs = blobs.clone();
+        for bytes in [&index, &manifest, &statement, &config, &ours, &others, &lost] {
+            blobs.insert(Digest::of(bytes), bytes.clone());
+        }
+        blobs
+    };
+    let wanted = wanted("a", media::OCI_INDEX, &index);
+    for lie in [None, Some(&statement), Some(&ours)] {
+        let root = tempfile::tempdir().unwrap();
+        let store = open(root.path());
+        let lies = lie.map(|of| (Digest::of(of), b"a lie".to_vec()));
+        let source = Registry { lies: lies.into_iter().collect(), ..Registry::of(with(&blobs)) };
+        // What can't be had of it is no reason to be without the image.
+        fetch(&store, &wanted, &source).unwrap();
+        let found = store.attestations("a", &Platform::host()).unwrap();
+        let expected = if lie.is_none() { vec![statement.clone()] } else { Vec::new() };
+        assert_eq!(found.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), expected);
+        assert_eq!(source.asked(&Digest::of(&others)).len(), 0, "of what is not here");
+        assert_clean_after_removal(&store, root.path());
+    }
+}

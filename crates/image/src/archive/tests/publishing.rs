@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::archive::{Fetch, Outgoing, Place, Publish, SendStage, Source, Target};
 use crate::compress::Format;
-use crate::manifest::{Document, Index};
+use crate::manifest::{Document, Index, Manifest};
 use crate::metadata::DocumentRow;
 
 /// A repository in memory.
@@ -98,12 +98,19 @@ impl Target for Repository {
             }
         }
         manifests.insert(document.digest, document.bytes.clone());
+        drop((blobs, manifests));
         if let Some(tag) = tag {
             let descriptor =
                 Descriptor::new(&document.media_type, document.digest, document.bytes.len() as u64);
             self.tags.lock().unwrap().insert(tag.to_owned(), descriptor);
         }
         Ok(())
+    }
+
+    fn referrer(&self, document: &DocumentRow, manifest: &Manifest, subject: &Digest) -> io::Result<()> {
+        assert_eq!(manifest.subject.as_ref().unwrap().digest, *subject);
+        assert!(self.manifests.lock().unwrap().contains_key(subject), "it comes behind what it is about");
+        Target::manifest(self, document, None)
     }
 }
 
