@@ -322,6 +322,31 @@ fn begun(site: &Site, engine: &TestEngine) -> Child {
 }
 
 #[test]
+fn builds_at_the_same_time_fill_one_directory() {
+    let engines = ["a", "b"].map(|tag| (tag, TestEngine::with_busybox()));
+    let site = Site::new(&engines[0].1);
+    for round in 0..3 {
+        let clients = engines.each_ref().map(|(tag, engine)| {
+            let context = site.place.path().join(tag);
+            fs::create_dir_all(&context).expect("a context");
+            // Nothing that the other one has, and nothing that was there before.
+            let step = format!(
+                "RUN echo {tag} {round} >/file && dd if=/dev/urandom of=/big bs=64k count=64 2>/dev/null"
+            );
+            fs::write(context.join("Dockerfile"), format!("FROM busybox\n{step}\n")).expect("a file");
+            let to = site.to_directory(&format!(",tag={tag}"));
+            let mut command = engine.command(&["build", "-t", "t", "--cache-to", &to]);
+            command.arg(context).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a client")
+        });
+        for mut client in clients {
+            assert!(client.wait().expect("its end").success());
+        }
+        site.is_whole();
+        assert_eq!(site.index()["manifests"].as_array().expect("a list").len(), 2);
+    }
+}
+
+#[test]
 fn who_is_killed_leaves_the_cache_that_was_there() {
     let mut first = TestEngine::with_busybox();
     let site = Site::new(&first);
