@@ -354,3 +354,26 @@ fn an_image_layout_of_the_clients_is_a_base() {
     site.docker(&[&flags[..], &[site.path()]].concat()).ok();
     assert_eq!(site.print(&["cat", "/base", "/copy", "/seen"]), "base\nbase\nbase");
 }
+
+#[test]
+fn cache_mounts_travel_with_a_cache() {
+    let site = Site::new("FROM busybox\nRUN --mount=type=cache,id=apt,target=/c echo kept >/c/file\n");
+    let place = TempDir::new().expect("a place");
+    let registry = corten_tests::registry::TestRegistry::start(&place.path().join("data"), &[]);
+    let name = format!("{}/cache:ci", registry.address());
+    let build = |to: &str, more: &[&str]| {
+        let to = format!("type=registry,ref={name},{to}");
+        let flags = ["buildx", "build", "--progress=plain", "-t", "t", "--cache-to", &to];
+        site.docker(&[&flags, more, &[site.path()]].concat())
+    };
+    let told = build("mounts=apt:pip", &[]);
+    assert!(told.stderr.contains("no step of this build has the cache mount pip"), "{}", told.stderr);
+    assert_ne!(told.code, 0);
+    build("mounts=apt", &[]).ok();
+    site.docker(&["buildx", "prune", "-a", "-f"]).ok();
+    site.write("Dockerfile", "FROM busybox\nRUN --mount=type=cache,id=apt,target=/c cat /c/file >/seen\n");
+    build("mounts=all", &["--cache-from", &name]).ok();
+    assert_eq!(site.print(&["cat", "/seen"]), "kept");
+    let listed = site.docker(&["buildx", "du", "--verbose"]).ok();
+    assert!(listed.contains(&format!("cache mount apt from {name}")), "{listed}");
+}

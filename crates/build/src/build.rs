@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use crate::attest::{Predicate, Subject};
-use crate::cache::{CachePlace, DoneStep};
+use crate::cache::{CachePlace, DoneStep, UsedMount};
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Result};
@@ -59,6 +59,8 @@ pub struct Outcome {
     pub materials: Vec<Material>,
     /// The steps that were done or found.
     pub steps: Vec<DoneStep>,
+    /// Their cache mounts; the same one may be there several times.
+    pub mounts: Vec<UsedMount>,
     /// What is to be said of it.
     pub said: Vec<Predicate>,
 }
@@ -261,7 +263,8 @@ impl Shared {
             if is_inline {
                 let own: HashSet<DiffId> = state.stack.ids().into_iter().collect();
                 let steps = crate::cache::listed(steps, &self.session, |layer| own.contains(layer))?;
-                let list = CacheList::new(steps).map_err(|error| Error::Internal(error.to_string()))?;
+                let list =
+                    CacheList::new(steps, Vec::new()).map_err(|error| Error::Internal(error.to_string()))?;
                 config.build_cache = Some(list);
             }
             configs.push(config);

@@ -1,12 +1,14 @@
 //! Caches that travel, as people ask for them: `--cache-from`, `--cache-to`. Their keys are BuildKit's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use corten_image::build::{BuildSession, CachedStep};
 use corten_image::{CompressionFormat, DiffId, Digest, Reference};
 
 use crate::error::Result;
+use crate::worker::CacheWish;
 
 /// A step that was done or found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,60 @@ pub struct DoneStep {
     pub layer: Option<DiffId>,
     /// `RUN make`
     pub description: String,
+}
+
+/// A cache mount that a step has, whether it was done or found.
+#[derive(Clone, Debug)]
+pub struct UsedMount {
+    pub wish: CacheWish,
+    /// What a step that was done has used.
+    pub directory: Option<PathBuf>,
+}
+
+/// Which cache mounts go along with a cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MountChoice {
+    #[default]
+    None,
+    /// All that steps of the build have.
+    All,
+    /// By the ids that they have in the Dockerfile.
+    Named(BTreeSet<String>),
+}
+
+impl MountChoice {
+    /// `all`, or ids with a colon between one and the next.
+    fn parse(text: &str) -> Option<MountChoice> {
+        if text == "all" {
+            return Some(MountChoice::All);
+        }
+        let ids: BTreeSet<String> = text.split(':').map(str::to_owned).collect();
+        (!ids.contains("")).then_some(MountChoice::Named(ids))
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        match self {
+            MountChoice::None => false,
+            MountChoice::All => true,
+            MountChoice::Named(ids) => ids.contains(id),
+        }
+    }
+
+    /// An id that is named and is not among those.
+    pub fn unknown(&self, known: &BTreeSet<&str>) -> Option<&str> {
+        match self {
+            MountChoice::Named(ids) => ids.iter().map(String::as_str).find(|id| !known.contains(id)),
+            _ => None,
+        }
+    }
+}
+
+/// The key of a step that is done with directories that came from caches; none where none did. Cache mounts are in no step's key, so
+/// what is made with these must not be found by those who don't name such a cache.
+pub fn with_imported(key: &Digest, mounts: &BTreeSet<DiffId>) -> Option<Digest> {
+    let layers = mounts.iter().flat_map(|layer| layer.as_bytes());
+    let all = b"imported mounts".iter().chain(key.as_bytes()).chain(layers);
+    (!mounts.is_empty()).then(|| Digest::of(&all.copied().collect::<Vec<u8>>()))
 }
 
 /// Steps as a cache lists them: each once, and the same steps always in the same order.
@@ -67,6 +123,8 @@ pub struct CacheTarget {
     /// All steps, and not only those whose layers the result has.
     pub is_whole: bool,
     pub compression: CompressionFormat,
+    pub mounts: MountChoice,
+    pub mount_compression: CompressionFormat,
     /// A failure is a warning.
     pub may_fail: bool,
 }
@@ -92,8 +150,15 @@ pub enum CacheOptionError {
 }
 
 /// The keys of all caches that go out whole.
-const KEYS: [&str; 6] =
-    ["mode", "compression", "force-compression", "image-manifest", "oci-mediatypes", "ignore-error"];
+const KEYS: [&str; 7] = [
+    "mode",
+    "compression",
+    "force-compression",
+    "image-manifest",
+    "oci-mediatypes",
+    "ignore-error",
+    "mounts",
+];
 
 impl CacheSource {
     /// `type` and the other keys.
@@ -152,7 +217,10 @@ impl CacheTarget {
         }
         // Layers are always compressed as is wanted here.
         keys.flag("force-compression", true)?;
-        let compression = keys.text("compression").unwrap_or("gzip").parse();
+        let compression = |default: CompressionFormat| {
+            let said = keys.text("compression").map_or(Ok(default), str::parse);
+            said.map_err(|_| keys.wrong("compression", "it is gzip or zstd"))
+        };
         Ok(CacheTarget {
             place,
             is_whole: match keys.text("mode").unwrap_or("min") {
@@ -160,7 +228,10 @@ impl CacheTarget {
                 "max" => true,
                 _ => return Err(keys.wrong("mode", "it is min or max")),
             },
-            compression: compression.map_err(|_| keys.wrong("compression", "it is gzip or zstd"))?,
+            compression: compression(CompressionFormat::Gzip)?,
+            mounts: keys.mounts()?,
+            // Only this kind of engine reads them.
+            mount_compression: compression(CompressionFormat::Zstd)?,
             may_fail: keys.flag("ignore-error", false)?,
         })
     }
@@ -201,13 +272,24 @@ impl<'k> Keys<'k> {
 
     /// What is in the image is there with it, or not at all.
     fn inline(&self) -> std::result::Result<CacheTarget, CacheOptionError> {
+        if self.text("mounts").is_some() {
+            let hint = "an image has no room for directories of cache mounts: send them to a registry";
+            return Err(self.wrong("mounts", hint));
+        }
         self.only(&["mode", "ignore-error"])?;
         if self.text("mode").is_some_and(|mode| mode != "min") {
             return Err(self.wrong("mode", "an image has its own steps alone"));
         }
         let may_fail = self.flag("ignore-error", false)?;
-        let compression = CompressionFormat::default();
-        Ok(CacheTarget { place: CachePlace::Image, is_whole: false, compression, may_fail })
+        let (compression, mount_compression) = Default::default();
+        let (place, mounts) = (CachePlace::Image, MountChoice::None);
+        Ok(CacheTarget { place, is_whole: false, compression, mounts, mount_compression, may_fail })
+    }
+
+    fn mounts(&self) -> std::result::Result<MountChoice, CacheOptionError> {
+        let Some(text) = self.text("mounts") else { return Ok(MountChoice::None) };
+        let hint = "write mounts=all, or ids of cache mounts with colons between them: mounts=apt:pip";
+        MountChoice::parse(text).ok_or_else(|| self.wrong("mounts", hint))
     }
 
     /// As Go's `strconv.ParseBool`.
@@ -251,6 +333,27 @@ mod tests {
         ]);
         let full = full.unwrap();
         assert_eq!((full.is_whole, full.compression, full.may_fail), (true, CompressionFormat::Zstd, true));
+    }
+
+    #[test]
+    fn mounts_are_named() {
+        let target = |pairs: &[(&str, &str)]| {
+            CacheTarget::parse("registry", &keys(&[&[("ref", "r.example/c")], pairs].concat()))
+        };
+        assert_eq!(target(&[]).unwrap().mounts, MountChoice::None);
+        let all = target(&[("mounts", "all")]).unwrap();
+        assert_eq!((all.mounts, all.mount_compression), (MountChoice::All, CompressionFormat::Zstd));
+        let two = target(&[("mounts", "/root/.npm:pip"), ("compression", "gzip")]).unwrap();
+        assert!(two.mounts.has("pip") && two.mounts.has("/root/.npm") && !two.mounts.has("apt"));
+        assert_eq!(two.mount_compression, CompressionFormat::Gzip);
+        assert_eq!(two.mounts.unknown(&BTreeSet::from(["apt", "pip"])), Some("/root/.npm"));
+        assert_eq!(two.mounts.unknown(&BTreeSet::from(["/root/.npm", "pip"])), None);
+        for empty in ["", ":", "apt:", ":apt", "apt::pip"] {
+            let told = target(&[("mounts", empty)]).unwrap_err().to_string();
+            assert!(told.contains("mounts=apt:pip"), "{told}");
+        }
+        let inline = CacheTarget::parse("inline", &keys(&[("mounts", "all")])).unwrap_err();
+        assert!(inline.to_string().contains("an image has no room for directories"), "{inline}");
     }
 
     #[test]

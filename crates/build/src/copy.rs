@@ -293,9 +293,14 @@ impl Running<'_> {
 
     /// A step of this stage; where nothing known is to be used it is to be done in any case.
     pub async fn claim(&self, key: &Digest) -> Result<Claim> {
+        self.claim_any(key, None).await
+    }
+
+    /// The same of one that may be known by another key, too.
+    pub async fn claim_any(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
         match self.build.is_uncached(self.index) {
             true => Ok(Claim::Ours(None)),
-            false => self.build.claim(key).await,
+            false => self.build.claim(key, other).await,
         }
     }
 

@@ -41,7 +41,10 @@ mod worker;
 pub use attest::{Attestations, Predicate, Subject};
 pub use base64::base64;
 pub use build::{Built, Outcome, build};
-pub use cache::{CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep, client_store, listed};
+pub use cache::{
+    CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep, MountChoice, UsedMount, client_store,
+    listed,
+};
 pub use clip::Clip;
 pub use content::{Content, ContentPieces, ContentWriter};
 pub use context::{CONTEXT, DEFINITION, definition};
@@ -56,8 +59,8 @@ pub use sbom::{SbomFormat, document as sbom, inventory};
 pub use state::State;
 pub use vertex::Told;
 pub use worker::{
-    Agent, AgentLine, CacheWish, Elsewhere, FETCHED, Fetched, MountSource, Output, Ran, RunStep, StepMount,
-    Worker,
+    Agent, AgentLine, CacheDirectory, CacheWish, Elsewhere, FETCHED, Fetched, MountSource, Output, Ran,
+    RunStep, StepMount, Worker,
 };
 
 /// Runs what takes the disk or the processor for a while, off the threads that serve everybody.

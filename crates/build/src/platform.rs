@@ -13,7 +13,7 @@ use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
 use tokio::sync::OnceCell;
 
 use crate::build::{Outcome, Shared};
-use crate::cache::DoneStep;
+use crate::cache::{DoneStep, UsedMount};
 use crate::dockerfile::{Dockerfile, Stage};
 use crate::error::{Error, Result};
 use crate::material::Material;
@@ -41,6 +41,7 @@ pub struct Build {
     pub materials: Mutex<BTreeSet<Material>>,
     /// What a cache of this build would have.
     done: Mutex<Vec<DoneStep>>,
+    mounts: Mutex<Vec<UsedMount>>,
     /// Whether programs could fetch things by themselves.
     pub has_network: AtomicBool,
 }
@@ -64,6 +65,7 @@ impl Build {
             stages: stages.iter().map(|_| OnceCell::new()).collect(),
             materials: Mutex::new(context.collect()),
             done: Mutex::default(),
+            mounts: Mutex::default(),
             has_network: AtomicBool::new(false),
         })
     }
@@ -86,6 +88,7 @@ impl Build {
             stages: stages.collect(),
             materials: materials.into_iter().collect(),
             steps: self.done.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            mounts: self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             said: Vec::new(),
         })
     }
@@ -150,7 +153,7 @@ impl Build {
     async fn finished(&mut self, target: usize) -> Result<State> {
         loop {
             self.stages = self.dockerfile.stages.iter().map(|_| OnceCell::new()).collect();
-            self.done = Mutex::default();
+            (self.done, self.mounts) = Default::default();
             match self.whole(target).await {
                 Err(error) if matches!(error.cause(), Error::Lost) => {}
                 ended => return ended,
@@ -184,6 +187,11 @@ impl Build {
     pub fn note_step(&self, key: Digest, layer: Option<StepLayer>, description: String) {
         let step = DoneStep { key, layer: layer.map(|layer| layer.id()), description };
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
+
+    /// Notes a cache mount for those to whom it goes, too.
+    pub fn note_mount(&self, mount: UsedMount) {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).push(mount);
     }
 
     /// What a stage becomes; done by the first that asks.
@@ -333,25 +341,34 @@ impl Build {
         }
     }
 
-    /// What the step with that key made; else the right to do it, after whoever was at it has given up or failed.
-    pub async fn claim(&self, key: &Digest) -> Result<Claim> {
+    /// What the step with that key, or else with the other one, made; else the right to do it, after whoever was at it has given up or
+    /// failed.
+    pub async fn claim(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
         if let Some(layer) = self.find(key)? {
             return Ok(Claim::Known(layer));
         }
         match self.worker.imported(&self.session, key)? {
             Some(layer) => Ok(Claim::Known(layer)),
-            None => self.claim_here(key).await,
+            None => self.claim_any_here(key, other).await,
         }
     }
 
     /// The same by what this host remembers alone.
     pub async fn claim_here(&self, key: &Digest) -> Result<Claim> {
-        if let Some(layer) = self.find(key)? {
+        self.claim_any_here(key, None).await
+    }
+
+    async fn claim_any_here(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
+        let find = || {
+            let found = self.find(key)?;
+            if found.is_some() { Ok(found) } else { other.map_or(Ok(None), |other| self.find(other)) }
+        };
+        if let Some(layer) = find()? {
             return Ok(Claim::Known(layer));
         }
         let turn = self.worker.step_turn(key).await;
         // It may have been done meanwhile.
-        Ok(self.find(key)?.map_or(Claim::Ours(Some(turn)), Claim::Known))
+        Ok(find()?.map_or(Claim::Ours(Some(turn)), Claim::Known))
     }
 
     fn find(&self, key: &Digest) -> Result<Option<Option<StepLayer>>> {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use corten_image::Changes;
 use corten_image::build::{Stack, StepLayer, TakeAll};
+use corten_image::{Changes, DiffId};
 
+use crate::cache::{UsedMount, with_imported};
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Form, Instruction, Located, Mount, MountType, Run, Security, Sharing};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::request::Network;
 use crate::stage::Running;
 use crate::variables::is_undeclared;
 use crate::vertex::Told;
-use crate::worker::{CacheWish, MountSource, Ran, RunStep, StepMount};
+use crate::worker::{CacheDirectory, CacheWish, MountSource, Ran, RunStep, StepMount};
 
 /// Where scripts of here-documents lie while they run.
 const SCRIPTS: &str = "/dev/pipes";
@@ -94,15 +95,19 @@ impl Running<'_> {
         if network != Network::None {
             self.build.has_network.store(true, Ordering::Relaxed);
         }
-        let mut sourced = Vec::new();
+        let (mut sourced, mut offered) = (Vec::new(), BTreeSet::new());
         for mount in mounts {
             let source = self.source(&mount, &mut key).await?;
+            if let Prepared::Cache(wish) = &source {
+                offered.extend(self.build.worker.imported_mount(wish).map(|mount| mount.layer));
+                self.build.note_mount(UsedMount { wish: wish.clone(), directory: None });
+            }
             sourced.push((mount, source));
         }
         told.start().await?;
         let key = key.digest();
         let description = format!("RUN {}", program.command.join(" "));
-        let turn = match self.claim(&key).await? {
+        let turn = match self.claim_any(&key, with_imported(&key, &offered).as_ref()).await? {
             Claim::Known(layer) => {
                 self.build.note_step(key, layer, description);
                 self.state.take(layer, program.shown)?;
@@ -153,8 +158,9 @@ impl Running<'_> {
         for id in &locked {
             turns.push(self.build.worker.cache_turn(id).await);
         }
+        let mut imported = BTreeSet::new();
         for (mount, source) in mounts {
-            let source = self.bring_source(source, told).await?;
+            let source = self.bring_source(source, &mut imported, told).await?;
             self.add_mount(mount, source, &mut config.env, &mut secret_env, &mut step_mounts).await?;
         }
         let stubs = stubs(&step_mounts);
@@ -182,6 +188,7 @@ impl Running<'_> {
             return Err(error);
         }
         drop(turns);
+        let key = with_imported(&key, &imported).unwrap_or(key);
         let changes = Changes { newest: Some(self.state.newest), stubs };
         let (session, snapshot, shown) = (self.build.session.clone(), ran.snapshot.clone(), program.shown);
         let layer = crate::blocking(move || {
@@ -193,14 +200,24 @@ impl Running<'_> {
     }
 
     /// What a mount brings, here and made: not before it is known that the step is to be done.
-    async fn bring_source(&self, source: Prepared, told: &Told) -> Result<Option<MountSource>> {
+    async fn bring_source(
+        &self,
+        source: Prepared,
+        imported: &mut BTreeSet<DiffId>,
+        told: &Told,
+    ) -> Result<Option<MountSource>> {
         match source {
             Prepared::Later => Ok(None),
             Prepared::Cache(wish) => {
                 if let Some((stack, _)) = &wish.origin {
                     self.build.bring(stack, told).await?;
                 }
-                self.build.worker.cache_directory(wish).await.map(Some)
+                let (worker, teller) = (&self.build.worker, &self.build.teller);
+                let directory = worker.cache_directory(wish.clone(), teller, told.id()).await?;
+                let CacheDirectory { path, keep, imported: layer } = directory;
+                imported.extend(layer);
+                self.build.note_mount(UsedMount { wish, directory: Some(path.clone()) });
+                Ok(Some(MountSource::Path { path, keep: Some(keep) }))
             }
             Prepared::Source(source) => {
                 if let MountSource::Layers { stack, .. } = &source {

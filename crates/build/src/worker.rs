@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use corten_image::build::{BuildSession, Fingerprints, Stack, StepLayer};
+use corten_image::build::{BuildSession, CachedMount, Fingerprints, Stack, StepLayer};
 use corten_image::config::RunConfig;
 use corten_image::manifest::Descriptor;
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
@@ -81,8 +81,17 @@ pub trait Worker: Send + Sync {
     /// until the asker has removed it.
     async fn look_into(&self, failed: &Ran, shell: Vec<String>, debug: Debug, teller: &Teller) -> Result<()>;
 
-    /// The directory of a cache mount; made when there is none.
-    async fn cache_directory(&self, wish: CacheWish) -> Result<MountSource>;
+    /// The directory of a cache mount; made when there is none, of what a cache has where the asker has named one. `vertex` is what
+    /// progress is told of.
+    async fn cache_directory(
+        &self,
+        wish: CacheWish,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> Result<CacheDirectory>;
+
+    /// What a cache has of a cache mount that the asker has named.
+    fn imported_mount(&self, wish: &CacheWish) -> Option<CachedMount>;
 
     /// Waits until nobody else has the turn of the cache mount of that name.
     async fn cache_turn(&self, id: &str) -> Box<dyn Any + Send + Sync>;
@@ -136,6 +145,7 @@ pub struct RunStep {
 }
 
 /// A directory that outlives builds.
+#[derive(Clone, Debug)]
 pub struct CacheWish {
     /// Its name, together with what it begins as.
     pub id: String,
@@ -146,6 +156,15 @@ pub struct CacheWish {
     pub is_private: bool,
     /// It begins as a copy of the directory that layers have at a path.
     pub origin: Option<(Stack, String)>,
+}
+
+/// The directory of a cache mount.
+pub struct CacheDirectory {
+    pub path: PathBuf,
+    /// What keeps it there.
+    pub keep: Arc<dyn Any + Send + Sync>,
+    /// It is not the host's own: it began as what a cache has, with this layer.
+    pub imported: Option<DiffId>,
 }
 
 /// Something at a path of the container that is no part of the layer.

@@ -18,6 +18,7 @@ use crate::platform::Platform;
 use crate::reference::ReferenceError;
 use crate::tar::TarError;
 
+mod directory;
 mod fetch;
 mod intake;
 mod layout;
@@ -27,6 +28,7 @@ mod plan;
 mod publish;
 mod save;
 
+pub use directory::{DirectoryError, PackedDirectory, fetch_directory, measure_directory, pack_directory};
 pub use fetch::{Fetch, RemoteLayer, Source, Stage, Watch};
 pub use publish::{
     Artifact, ArtifactLayer, Outgoing, Place, Publish, Published, SendStage, SendWatch, Target,

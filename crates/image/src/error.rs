@@ -1,6 +1,5 @@
 //! What can go wrong in the store as a whole, and which kind of answer it asks for.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
@@ -97,17 +96,22 @@ impl Error {
 
     /// The error with its causes, outermost first, on one line.
     pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let said = error.to_string();
-            // Some have named their cause already.
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            cause = error.source();
-        }
-        text
+        explain(self)
     }
+}
+
+/// An error with its causes, outermost first, on one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Some have named their cause already.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -19,11 +19,11 @@ pub(crate) use lookup::open;
 pub use lookup::{PathStat, resolve, resolve_existing, stat};
 pub(crate) use node::{Links, Node};
 pub(crate) use pack::attributes;
-pub use pack::{Buffered, Output, PackError, Source, pack, pack_below, pack_contents};
+pub use pack::{Buffered, Output, PackError, Source, pack, pack_below, pack_contents, pack_for_others};
 pub use passing::{OthersWait, Receiver, STALLED, Sender, stalled};
 pub use paths::{asserts_directory, base_name, clean, keep_ending, specifies_current, split};
 pub use rebase::Rebase;
-pub use unpack::{Input, Owner, Plain, UnpackError, UnpackOptions, unpack};
+pub use unpack::{Distrust, Input, Owner, Plain, UnpackError, UnpackOptions, unpack};
 pub(crate) use walk::{Trail, names};
 
 #[cfg(test)]

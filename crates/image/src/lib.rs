@@ -35,8 +35,9 @@ pub mod tar;
 mod zeros;
 
 pub use archive::{
-    Artifact, ArtifactLayer, Fetch, LoadError, LoadLimits, LoadOptions, Loaded, Outgoing, Place, Progress,
-    Publish, Published, RemoteLayer, SaveError, SendStage, SendWatch, Source, Stage, Target, Watch,
+    Artifact, ArtifactLayer, DirectoryError, Fetch, LoadError, LoadLimits, LoadOptions, Loaded, Outgoing,
+    PackedDirectory, Place, Progress, Publish, Published, RemoteLayer, SaveError, SendStage, SendWatch,
+    Source, Stage, Target, Watch, fetch_directory, measure_directory, pack_directory,
 };
 pub use base::{BaseError, BaseOptions};
 pub use catalogue::Image;
@@ -45,9 +46,9 @@ pub use compress::Format as CompressionFormat;
 pub use config::ImageConfig;
 pub use diff::{Change, ChangeKind, Changes, DiffError};
 pub use digest::{DiffId, Digest, ImageId};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, explain};
 pub use import::{ImportError, ImportOptions};
-pub use layer::DriverKind;
+pub use layer::{DriverKind, Limits as LayerLimits};
 pub use mounts::{LayerMounts, MountError};
 pub use platform::Platform;
 pub use reference::Reference;

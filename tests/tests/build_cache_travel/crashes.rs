@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Site, runs};
 
 impl Site {
-    fn start(&self, engine: &TestEngine, flags: &[&str], told: &fs::File) -> Child {
+    pub fn start(&self, engine: &TestEngine, flags: &[&str], told: &fs::File) -> Child {
         let context = self.context().display().to_string();
         let arguments = [&["build", "--progress", "plain", "-t", "t"], flags, &[&context]].concat();
         let output = || Stdio::from(told.try_clone().expect("a file"));

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{Site, image_id, runs};
 
-const CONFIG: &str = "application/vnd.corten.build-cache.v1+json";
+pub const CONFIG: &str = "application/vnd.corten.build-cache.v1+json";
 
 impl Site {
     /// Puts a manifest with these layers and this configuration where the cache is.
-    fn put_cache(&self, kind: &str, config: &[u8], layers: &Value) {
+    pub fn put_cache(&self, kind: &str, config: &[u8], layers: &Value) {
         let mut wire = self.registry.connect();
         assert_eq!(wire.push_blob("cache", config).expect("a blob"), 201);
         let config = json!({"mediaType": kind, "digest": digest(config), "size": config.len()});

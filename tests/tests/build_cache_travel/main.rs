@@ -3,6 +3,9 @@
 mod crashes;
 mod directories;
 mod hostile;
+mod mounts;
+mod mounts_alone;
+mod mounts_hostile;
 mod trips;
 
 use std::fs;

@@ -59,7 +59,11 @@ impl Engine {
 
     /// An empty directory for the time of a build.
     pub(super) fn build_scratch(&self) -> Result<Scratch> {
-        let path = self.unpacked_archives().join(crate::id::random());
+        self.build_scratch_at(self.unpacked_archives().join(crate::id::random()))
+    }
+
+    /// The same in a place where somebody sweeps.
+    pub(super) fn build_scratch_at(&self, path: PathBuf) -> Result<Scratch> {
         std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, error))?;
         Ok(Scratch { engine: self.clone(), path })
     }

@@ -27,15 +27,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
 use corten_build::{
-    Asker, Built, CacheWish, Debug, Elsewhere, Event, Fetched, MountSource, Options, Output, Ran,
+    Asker, Built, CacheDirectory, CacheWish, Debug, Elsewhere, Event, Fetched, Options, Output, Ran,
     RemoteContext, Repository, RunStep, Teller, Tree, Worker,
 };
-use corten_image::build::{BuildSession, Fingerprints, StepLayer};
+use corten_image::build::{BuildSession, CachedMount, Fingerprints, StepLayer};
 use corten_image::{DiffId, Digest, Image, Platform, Reference};
 
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{PullWish, failed};
+use cache::mount_key;
 pub(crate) use cache::{Builds, CacheMounts};
 pub use cache::{CacheBounds, CacheEntry, CacheKind, CachePart, CachePrune, CacheRemoval, CacheRule};
 pub use callbacks::Callback;
@@ -234,9 +235,23 @@ impl Worker for EngineWorker {
         Ok(())
     }
 
-    async fn cache_directory(&self, wish: CacheWish) -> corten_build::Result<MountSource> {
+    async fn cache_directory(
+        &self,
+        wish: CacheWish,
+        teller: &Teller,
+        vertex: Digest,
+    ) -> corten_build::Result<CacheDirectory> {
+        let name = mount_key(&wish).hex();
+        let slot = Arc::new(self.engine.builds.mounts.enter(&name, wish.is_private).await);
+        if let Some(brought) = self.imports.mount(&wish, &slot, teller, vertex).await? {
+            return Ok(brought);
+        }
         let engine = self.engine.clone();
-        crate::image::blocking(move || engine.build_cache_directory(&wish)).await.map_err(told)
+        crate::image::blocking(move || engine.build_cache_directory(&wish, slot)).await.map_err(told)
+    }
+
+    fn imported_mount(&self, wish: &CacheWish) -> Option<CachedMount> {
+        self.imports.find_mount(wish)
     }
 
     async fn cache_turn(&self, id: &str) -> Box<dyn std::any::Any + Send + Sync> {

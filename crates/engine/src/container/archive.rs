@@ -266,7 +266,10 @@ fn unpack_failed(error: UnpackError) -> Error {
                 std::error::Error::source(archive).map(|cause| format!(": {cause}")).unwrap_or_default();
             Error::invalid(format!("cannot read the archive: {archive}{cause}"))
         }
-        UnpackError::Breakout(_) | UnpackError::Link { .. } => Error::invalid(error.to_string()),
+        UnpackError::Breakout(_)
+        | UnpackError::Link { .. }
+        | UnpackError::Device(_)
+        | UnpackError::Entries(_) => Error::invalid(error.to_string()),
         // Not the kernel's word, but the upload's: it broke off, or stood still.
         UnpackError::File { source, .. } if source.raw_os_error().is_none() => {
             Error::invalid(format!("{error}: {source}"))

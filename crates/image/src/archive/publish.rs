@@ -4,11 +4,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::directory::PackedDirectory;
 use super::pipeline::join;
 use super::plan::Known;
 use super::{LoadError, SaveError};
@@ -91,6 +93,8 @@ pub enum ArtifactLayer {
     Here(DiffId),
     /// The target has it, or can take it from where it is.
     There(Box<Descriptor>),
+    /// A directory that was packed for it.
+    Packed(Box<PackedDirectory>),
 }
 
 /// How far a layer has come.
@@ -198,6 +202,7 @@ impl Store {
         for part in &artifact.layers {
             items.push(match part {
                 ArtifactLayer::There(descriptor) => Item::Remote(Descriptor::clone(descriptor)),
+                ArtifactLayer::Packed(packed) => Item::File(packed.blob.clone(), packed.file.clone()),
                 ArtifactLayer::Here(id) => {
                     let row = Known::layer(self, id)?.ok_or(Error::NoContent(*id))?;
                     Item::Plain(Descriptor::new(media::OCI_LAYER, *id, row.tar_bytes))
@@ -313,6 +318,8 @@ enum Item {
     Config(Descriptor),
     /// A layer that the target has.
     Remote(Descriptor),
+    /// What a file has.
+    File(Descriptor, Arc<File>),
 }
 
 impl Item {
@@ -321,7 +328,8 @@ impl Item {
             Item::Layer(descriptor)
             | Item::Plain(descriptor)
             | Item::Config(descriptor)
-            | Item::Remote(descriptor) => descriptor,
+            | Item::Remote(descriptor)
+            | Item::File(descriptor, _) => descriptor,
         }
     }
 }
@@ -432,6 +440,9 @@ impl Sending<'_> {
                 true => Ok(descriptor.clone()),
                 false => Err(Error::NoContent(descriptor.digest)),
             },
+            Item::File(descriptor, file) => {
+                self.send_file(item, descriptor, file).map(|()| descriptor.clone())
+            }
         })
     }
 
@@ -477,6 +488,26 @@ impl Sending<'_> {
             Error::Save(SaveError::Write(source)) => failed(source),
             error => error,
         })?;
+        outgoing.finish(&descriptor.digest).map_err(failed)?;
+        self.tell(item, SendStage::Done);
+        Ok(())
+    }
+
+    fn send_file(&self, item: &Item, descriptor: &Descriptor, file: &File) -> Result<(), Error> {
+        if self.is_there(item, descriptor)? {
+            return Ok(());
+        }
+        let failed = |source| failed(&descriptor.digest, source);
+        let mut outgoing = self.target.blob().map_err(failed)?;
+        let mut output = self.counted(item, &mut *outgoing);
+        let (mut buffer, mut at) = (vec![0; BUFFER_BYTES], 0);
+        loop {
+            match file.read_at(&mut buffer, at).map_err(failed)? {
+                0 => break,
+                count => output.write_all(&buffer[..count]).map_err(failed)?,
+            }
+            at = output.sent;
+        }
         outgoing.finish(&descriptor.digest).map_err(failed)?;
         self.tell(item, SendStage::Done);
         Ok(())

@@ -15,6 +15,7 @@ use crate::reference::Reference;
 use crate::store::{RemoveOptions, Store, StoreOptions};
 use crate::tar::{Entry, Kind, Writer};
 
+mod directories;
 mod fetching;
 mod hostile;
 mod layouts;

@@ -20,6 +20,7 @@ pub const CACHE_CONFIG_BYTES_MAX: u64 = 8 << 20;
 const VERSION: u32 = 1;
 const STEPS_MAX: usize = 20_000;
 const LAYERS_MAX: usize = 20_000;
+const MOUNTS_MAX: usize = 1_000;
 /// Of a step's description; commands may be whole scripts.
 const DESCRIPTION_CHARS_MAX: usize = 400;
 
@@ -38,6 +39,21 @@ pub struct CachedStep {
     pub description: String,
 }
 
+/// The directory of a cache mount, as a cache has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedMount {
+    /// As the Dockerfile calls it; for people.
+    #[serde(default)]
+    pub id: String,
+    /// What tells it from others: of the id, and of what it begins as where it is a copy.
+    pub key: Digest,
+    /// What is in the directory, packed.
+    pub layer: DiffId,
+    /// Bytes of the layer's tar stream.
+    #[serde(default)]
+    pub size: u64,
+}
+
 /// What the configuration holds; fields that are not known are read over.
 #[derive(Debug, Serialize, Deserialize)]
 struct CacheConfig {
@@ -52,6 +68,8 @@ struct CacheConfig {
 pub struct CacheList {
     version: u32,
     steps: Vec<CachedStep>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<CachedMount>,
 }
 
 /// An image's configuration, as far as it is a cache.
@@ -83,6 +101,8 @@ pub enum CacheError {
 #[derive(Debug, Default)]
 pub struct BuildCache {
     pub steps: HashMap<Digest, CachedStep>,
+    /// By their keys.
+    pub mounts: HashMap<Digest, CachedMount>,
     /// How each layer is transported.
     pub layers: HashMap<DiffId, Descriptor>,
 }
@@ -121,10 +141,11 @@ impl BuildCache {
 }
 
 impl CacheList {
-    pub fn new(mut steps: Vec<CachedStep>) -> Result<CacheList, CacheError> {
+    pub fn new(mut steps: Vec<CachedStep>, mounts: Vec<CachedMount>) -> Result<CacheList, CacheError> {
         at_most("steps", steps.len(), STEPS_MAX)?;
+        at_most("cache mounts", mounts.len(), MOUNTS_MAX)?;
         steps.iter_mut().for_each(|step| step.description = shortened(&step.description));
-        Ok(CacheList { version: VERSION, steps })
+        Ok(CacheList { version: VERSION, steps, mounts })
     }
 
     fn with(self, rootfs: RootFs, layers: &[Descriptor]) -> Result<BuildCache, CacheError> {
@@ -132,6 +153,7 @@ impl CacheList {
             return Err(CacheError::Newer(self.version.to_string()));
         }
         at_most("steps", self.steps.len(), STEPS_MAX)?;
+        at_most("cache mounts", self.mounts.len(), MOUNTS_MAX)?;
         let (listed, there) = (rootfs.diff_ids.len(), layers.len());
         if listed > there {
             return Err(CacheError::Layers { listed, there });
@@ -140,18 +162,24 @@ impl CacheList {
             step.description = shortened(&step.description);
             (step.key, step)
         };
+        let clean_mount = |mount: CachedMount| (mount.key, CachedMount { id: shortened(&mount.id), ..mount });
         Ok(BuildCache {
             steps: self.steps.into_iter().map(clean).collect(),
+            mounts: self.mounts.into_iter().map(clean_mount).collect(),
             layers: rootfs.diff_ids.into_iter().zip(layers.iter().cloned()).collect(),
         })
     }
 }
 
 /// Writes a cache's configuration, of layers in the order of the manifest's.
-pub fn compose_cache(layers: Vec<DiffId>, steps: Vec<CachedStep>) -> Result<Vec<u8>, CacheError> {
+pub fn compose_cache(
+    layers: Vec<DiffId>,
+    steps: Vec<CachedStep>,
+    mounts: Vec<CachedMount>,
+) -> Result<Vec<u8>, CacheError> {
     at_most("layers", layers.len(), LAYERS_MAX)?;
     let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
-    Ok(serde_json::to_vec(&CacheConfig { rootfs, list: CacheList::new(steps)? })?)
+    Ok(serde_json::to_vec(&CacheConfig { rootfs, list: CacheList::new(steps, mounts)? })?)
 }
 
 fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), CacheError> {
@@ -190,11 +218,19 @@ mod tests {
     fn what_was_written_is_read() {
         let layer = Digest::of(b"layer");
         let steps = vec![step("RUN make", Some(layer)), step("WORKDIR /", None)];
-        let config = compose_cache(vec![layer], steps.clone()).unwrap();
-        let manifest = manifest(CACHE_CONFIG, 1);
+        let mount = CachedMount {
+            id: "apt".to_owned(),
+            key: Digest::of(b"apt"),
+            layer: Digest::of(b"mount"),
+            size: 9,
+        };
+        let config = compose_cache(vec![layer, mount.layer], steps.clone(), vec![mount.clone()]).unwrap();
+        let manifest = manifest(CACHE_CONFIG, 2);
         BuildCache::check(&manifest).unwrap();
         let read = BuildCache::read(&manifest, &config).unwrap();
         assert_eq!(read.layers[&layer], manifest.layers[0]);
+        assert_eq!(read.layers[&mount.layer], manifest.layers[1]);
+        assert_eq!(read.mounts[&mount.key], mount);
         assert_eq!(
             steps.iter().map(|step| &read.steps[&step.key]).collect::<Vec<_>>(),
             [&steps[0], &steps[1]]
@@ -215,7 +251,7 @@ mod tests {
     #[test]
     fn an_image_may_be_one() {
         let layer = Digest::of(b"layer");
-        let list = CacheList::new(vec![step("RUN make", Some(layer))]).unwrap();
+        let list = CacheList::new(vec![step("RUN make", Some(layer))], Vec::new()).unwrap();
         let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![layer] };
         let config =
             ImageConfig { rootfs: rootfs.clone(), build_cache: Some(list), ..ImageConfig::default() };
@@ -256,12 +292,16 @@ mod tests {
         let many = vec![entry; STEPS_MAX + 1].join(",");
         let many = format!(r#"{{"version":1,"rootfs":{{}},"steps":[{many}]}}"#);
         assert!(matches!(read(&many), Err(CacheError::Limit { what: "steps", .. })));
+        let mount = format!(r#"{{"key":"{id}","layer":"{id}"}}"#);
+        let many = vec![mount; MOUNTS_MAX + 1].join(",");
+        let many = format!(r#"{{"version":1,"rootfs":{{}},"steps":[],"mounts":[{many}]}}"#);
+        assert!(matches!(read(&many), Err(CacheError::Limit { what: "cache mounts", .. })));
     }
 
     #[test]
     fn descriptions_are_short_and_harmless() {
         let long = format!("RUN \u{1b}[2J\n{}", "x".repeat(10_000));
-        let config = compose_cache(Vec::new(), vec![step(&long, None)]).unwrap();
+        let config = compose_cache(Vec::new(), vec![step(&long, None)], Vec::new()).unwrap();
         let read = BuildCache::read(&manifest(CACHE_CONFIG, 0), &config).unwrap();
         let description = &read.steps.values().next().unwrap().description;
         assert!(description.starts_with("RUN  [2J ") && description.chars().count() == DESCRIPTION_CHARS_MAX);

@@ -160,14 +160,23 @@ pub fn pack_contents(directory: OwnedFd, output: &mut dyn Output) -> Result<(), 
     packing.finish()
 }
 
+/// The same for strangers: devices stay behind, which mean nothing elsewhere.
+pub fn pack_for_others(directory: &impl AsFd, output: &mut dyn Output) -> Result<(), PackError> {
+    let readable = open(directory, b".", DIRECTORY).map_err(|e| read_error(b"/")(e.into()))?;
+    let mut packing = Packing { has_devices: false, ..Packing::new(output) };
+    packing.tree(readable, Vec::new())?;
+    packing.finish()
+}
+
 struct Packing<'a> {
     writer: Writer<&'a mut dyn Output>,
     links: Links,
+    has_devices: bool,
 }
 
 impl<'a> Packing<'a> {
     fn new(output: &'a mut dyn Output) -> Packing<'a> {
-        Packing { writer: Writer::new(output), links: Links::default() }
+        Packing { writer: Writer::new(output), links: Links::default(), has_devices: true }
     }
 
     fn finish(self) -> Result<(), PackError> {
@@ -197,6 +206,9 @@ impl<'a> Packing<'a> {
     ) -> Result<Option<(OwnedFd, Vec<u8>)>, PackError> {
         let node = Node::open(directory, name, hint).map_err(read_error(&path))?;
         let Some(node) = node else { return Ok(None) };
+        if !self.has_devices && matches!(node.kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Ok(None);
+        }
         let failed = read_error(&path);
         let Some(mut entry) = self.links.entry(&node, directory, name, path).map_err(failed)? else {
             return Ok(None);
@@ -244,13 +256,17 @@ impl<'a> Packing<'a> {
 
 /// What of a file's attributes an archive takes along: capabilities, and what users have put there.
 pub(crate) fn attributes(node: &Node) -> io::Result<Xattrs> {
-    let mut xattrs = node.xattrs(|name| name == b"security.capability" || name.starts_with(b"user."))?;
+    let mut xattrs = node.xattrs(is_packed)?;
     for (name, value) in &mut xattrs {
         if name == b"security.capability" {
             without_root_id(value);
         }
     }
     Ok(xattrs)
+}
+
+pub(super) fn is_packed(attribute: &[u8]) -> bool {
+    attribute == b"security.capability" || attribute.starts_with(b"user.")
 }
 
 /// The third version of the structure names the root of a user namespace (<linux/capability.h>), which means nothing elsewhere.

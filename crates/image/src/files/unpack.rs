@@ -13,9 +13,11 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::lookup::open;
+use super::pack::is_packed;
 use super::rebase::Rebase;
 use crate::layer::{Metadata, dress};
 use crate::tar::{Entry, Extent, Kind, Reader, TarError, Time};
+use crate::zeros;
 
 /// What directories get that no entry describes.
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -44,6 +46,16 @@ pub struct UnpackOptions {
     pub own_entry: bool,
     /// Attributes that the file system or the caller's rights don't allow are left out.
     pub skip_refused_xattrs: bool,
+    /// Pages of zeros take no room on the disk.
+    pub leaves_holes: bool,
+    /// A stranger has made the archive, and others will use what is in it.
+    pub distrust: Option<Distrust>,
+}
+
+/// What an archive may hold that nobody vouches for: no devices, and no attributes but capabilities and those that users may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Distrust {
+    pub entries_max: u64,
 }
 
 /// Why an archive was not unpacked to its end.
@@ -59,6 +71,10 @@ pub enum UnpackError {
     OverDirectory { entry: String, directory: String },
     #[error("cannot overwrite non-directory {entry:?} with directory {directory:?}")]
     OverFile { entry: String, directory: String },
+    #[error("{0:?} is a device")]
+    Device(String),
+    #[error("it has more than {0} entries")]
+    Entries(u64),
     #[error("{step} {path}")]
     File {
         step: &'static str,
@@ -116,8 +132,12 @@ pub fn unpack(
         directories: Vec::new(),
     };
     let mut reader = Reader::new(archive);
-    let mut own = None;
+    let (mut own, mut entries) = (None, 0);
     while let Some(mut entry) = reader.next_entry()? {
+        entries += 1;
+        if let Some(distrust) = &options.distrust {
+            distrust.check(&mut entry, entries)?;
+        }
         if let Some(rebase) = &options.rebase {
             entry.path = rebase.apply(&entry.path);
             if entry.kind == Kind::HardLink {
@@ -132,6 +152,20 @@ pub fn unpack(
     }
     unpacking.finish()?;
     own.map_or(Ok(()), |entry| dress_own(root, destination, &entry))
+}
+
+impl Distrust {
+    /// Takes attributes away; anything else that must not be is an error.
+    fn check(self, entry: &mut Entry, number: u64) -> Result<(), UnpackError> {
+        if number > self.entries_max {
+            return Err(UnpackError::Entries(self.entries_max));
+        }
+        if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+            return Err(UnpackError::Device(entry.name()));
+        }
+        entry.xattrs.retain(|(name, _)| is_packed(name));
+        Ok(())
+    }
 }
 
 /// Gives the destination what the archive says of itself.
@@ -278,13 +312,19 @@ impl Unpacking<'_> {
                     }
                 }
                 let piece = data.data().map_err(|error| broken(error, name))?;
-                let now = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
-                file.write_all_at(&piece[..now], at).map_err(failed("write", name))?;
+                let mut now = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
+                let mut is_data = true;
+                if self.options.leaves_holes {
+                    (now, is_data) = zeros::run(&piece[..now]);
+                }
+                if is_data {
+                    file.write_all_at(&piece[..now], at).map_err(failed("write", name))?;
+                }
                 data.used(now);
                 at += now as u64;
             }
         }
-        if entry.sparse.is_some() {
+        if entry.sparse.is_some() || self.options.leaves_holes {
             file.set_len(entry.size).map_err(failed("truncate", name))?;
         }
         Ok(file)

@@ -46,7 +46,7 @@ pub struct Build {
     /// Cache of steps to build with (format: "NAME", "type=registry,ref=NAME" or "type=local,src=DIR[,tag=TAG]")
     #[arg(long, value_name = "NAME|type=TYPE,...")]
     cache_from: Vec<String>,
-    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max]", "type=local,dest=DIR[,mode=min|max]" or "type=inline")
+    /// Where the steps of this build go as a cache (format: "type=registry,ref=NAME[,mode=min|max][,mounts=all]", "type=local,dest=DIR[,...]" or "type=inline")
     #[arg(long, value_name = "type=TYPE,...")]
     cache_to: Vec<String>,
     /// Ask about the Dockerfile instead of building ("check", "outline", "targets"; ",format=json" for programs)

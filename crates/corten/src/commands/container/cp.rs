@@ -93,11 +93,11 @@ impl Cp {
         let (directory, name) = prepare(&source, &destination)?;
         let (_, base) = split(&source.path);
         let options = UnpackOptions {
-            own_entry: false,
             owner: Owner::Caller,
             keep_kinds: true,
             rebase: name.map(|name| Rebase::new(&base, &name)),
             skip_refused_xattrs: true,
+            ..UnpackOptions::default()
         };
         let meter = Meter::new(progress.counter("Copying from container".to_owned()));
         let counted = meter.clone();

@@ -8,6 +8,7 @@ mod mounts;
 mod origin;
 mod steps;
 mod unwanted;
+mod uses;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,16 +23,22 @@ use crate::error::Result;
 pub use budget::CacheRule;
 pub use entry::{CacheEntry, CacheKind, CachePart, CacheRemoval};
 pub(crate) use mounts::CacheMounts;
+pub(in crate::build) use mounts::Import;
+pub(in crate::build) use origin::{
+    dress as dress_mount, key as mount_key, make as make_mount, make_parent as make_mount_parent,
+};
 use steps::Steps;
 use unwanted::unwanted;
 pub use unwanted::{CacheBounds, CachePrune};
+pub(in crate::build) use uses::Use;
 
 /// What of builds outlives a build.
 pub(crate) struct Builds {
     pub fingerprints: Arc<corten_image::build::Fingerprints>,
     pub mounts: Arc<CacheMounts>,
-    /// At cache mounts that only one step may use at a time, by id; and at steps, by key.
+    /// At cache mounts that only one step may use at a time, by id; at directories that come from a cache, by name; and at steps, by key.
     pub mount_turns: Turns,
+    pub import_turns: Turns,
     pub step_turns: Turns,
     steps: Arc<Steps>,
     /// Kept by who speaks the protocol by which they come.
@@ -47,6 +54,7 @@ impl Builds {
             fingerprints: Arc::default(),
             mounts: Arc::new(mounts),
             mount_turns: Turns::default(),
+            import_turns: Turns::default(),
             step_turns: Turns::default(),
             steps: Arc::new(Steps(images)),
             contexts: OnceLock::new(),

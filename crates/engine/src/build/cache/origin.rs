@@ -3,22 +3,33 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
-use corten_build::{CacheWish, MountSource};
+use corten_build::{CacheDirectory, CacheWish};
 use corten_image::Digest;
 use corten_image::build::{BuildSession, Stack};
 use corten_image::mounts::copy_tree;
 
+use super::uses::Use;
 use crate::Engine;
 use crate::error::{Error, Result};
 
 impl Engine {
-    /// The directory of a cache mount; made when there is none.
-    pub(in crate::build) fn build_cache_directory(&self, wish: &CacheWish) -> Result<MountSource> {
-        self.builds.mounts.directory(name(wish), wish, |path| match &wish.origin {
-            None => make(path, wish.mode, wish.owner),
-            Some((stack, inside)) => self.make_copy(path, stack, inside, wish),
-        })
+    /// The directory of a cache mount that is in use already; made when there is none.
+    pub(in crate::build) fn build_cache_directory(
+        &self,
+        wish: &CacheWish,
+        slot: Arc<Use>,
+    ) -> Result<CacheDirectory> {
+        let path = self.builds.mounts.path(slot.name());
+        if !path.is_dir() {
+            match &wish.origin {
+                None => make(&path, wish.mode, wish.owner)?,
+                Some((stack, inside)) => self.make_copy(&path, stack, inside, wish)?,
+            }
+        }
+        self.builds.mounts.note_used(slot.name(), &wish.id)?;
+        Ok(CacheDirectory { path, keep: slot, imported: None })
     }
 
     /// Complete or not there: whoever is first puts its copy in the place.
@@ -45,14 +56,15 @@ impl Engine {
     }
 }
 
-/// Caches that begin as something else are others.
-fn name(wish: &CacheWish) -> String {
-    let Some((stack, inside)) = &wish.origin else { return Digest::of(wish.id.as_bytes()).hex() };
+/// What a cache mount is known by. Those that begin as something else are others.
+pub fn key(wish: &CacheWish) -> Digest {
+    let Some((stack, inside)) = &wish.origin else { return Digest::of(wish.id.as_bytes()) };
     let layers: Vec<String> = stack.ids().iter().map(ToString::to_string).collect();
-    Digest::of([wish.id.as_str(), &layers.join(" "), inside].join("\0").as_bytes()).hex()
+    Digest::of([wish.id.as_str(), &layers.join(" "), inside].join("\0").as_bytes())
 }
 
-fn make(path: &Path, mode: u32, owner: (u32, u32)) -> Result<()> {
+/// Makes a directory, unless there is one.
+pub fn make(path: &Path, mode: u32, owner: (u32, u32)) -> Result<()> {
     make_parent(path)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
@@ -61,13 +73,14 @@ fn make(path: &Path, mode: u32, owner: (u32, u32)) -> Result<()> {
     dress(path, mode, owner)
 }
 
-fn make_parent(path: &Path) -> Result<()> {
+pub fn make_parent(path: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
     made.map_err(|error| Error::io("create", parent, error))
 }
 
-fn dress(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
+/// Gives a directory what its mount says.
+pub fn dress(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
     let failed = |error| Error::io("create", path, error);
     std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)

@@ -10,6 +10,7 @@ use corten_image::manifest::Descriptor;
 use corten_image::{Artifact, ArtifactLayer, DiffId, Digest, Reference, SendStage, Target};
 
 use super::super::{progress, told};
+use super::pack::WantedMount;
 use super::{place, warn};
 use crate::image::{Report, failed, refused, tell_sent};
 use crate::{Engine, Error, Result};
@@ -83,7 +84,10 @@ impl Engine {
         let steps = || listed(&done, &built.session, is_wanted);
         let layers: BTreeSet<DiffId> =
             steps().map_err(unlisted)?.into_iter().filter_map(|step| step.layer).collect();
-        let absent = absent(built, &layers)?;
+        let mounts = self.wanted_mounts(built, target)?;
+        let mut absent = absent(built, &layers)?;
+        let elsewhere = mounts.iter().filter_map(WantedMount::elsewhere);
+        absent.extend(elsewhere.filter_map(|layer| Some((layer, built.worker.elsewhere(&layer)?))));
         let (remote, tag) = match &target.place {
             CachePlace::Registry(name) => {
                 let siblings = siblings(name, names, absent.values());
@@ -95,19 +99,33 @@ impl Engine {
             }
             CachePlace::Image => return Err(Error::internal("an image's own cache is in the image")),
         };
-        let there = self.there(&remote, &absent).await?;
-        let missing: Vec<DiffId> = absent.into_keys().filter(|layer| !there.contains_key(layer)).collect();
+        let blobs = absent.iter().map(|(layer, elsewhere)| (*layer, elsewhere.blob.clone()));
+        let blobs = blobs.chain(mounts.iter().filter_map(WantedMount::known)).collect();
+        let there = self.there(&remote, blobs).await?;
+        let is_missing = |layer: &DiffId| layers.contains(layer) && !there.contains_key(layer);
+        let missing: Vec<DiffId> = absent.into_keys().filter(is_missing).collect();
         let brought = built.worker.bring(&built.session, &missing, teller, vertex).await;
         brought.map_err(|error| Error::internal(error.to_string()))?;
+        let format = target.mount_compression;
+        let mounts = self.travelling_mounts(mounts, &there, format, built, teller, vertex).await?;
         let parts = layers.iter().map(|layer| match there.get(layer) {
             Some(blob) => ArtifactLayer::There(Box::new(blob.clone())),
             None => ArtifactLayer::Here(*layer),
         });
-        let parts = parts.collect();
+        let mut parts: Vec<ArtifactLayer> = parts.collect();
+        let mut layers: Vec<DiffId> = layers.into_iter().collect();
+        // Two may have the same in them.
+        for mount in &mounts {
+            if !layers.contains(&mount.listed.layer) {
+                layers.push(mount.listed.layer);
+                parts.push(mount.part.clone());
+            }
+        }
         // What was brought has a size.
         let steps = steps().map_err(unlisted)?;
-        let config = compose_cache(layers.into_iter().collect(), steps)
-            .map_err(|error| Error::internal(error.to_string()))?;
+        let mounts = mounts.into_iter().map(|mount| mount.listed).collect();
+        let config =
+            compose_cache(layers, steps, mounts).map_err(|error| Error::internal(error.to_string()))?;
         let artifact = Artifact {
             layers: parts,
             config: (CACHE_CONFIG, config),
@@ -123,17 +141,15 @@ impl Engine {
         sent.await
     }
 
-    /// Which of the layers that are not here the target has.
+    /// Which of these blobs the target has, by their layers.
     async fn there(
         &self,
         target: &Arc<dyn Target + Send>,
-        absent: &HashMap<DiffId, Elsewhere>,
+        blobs: HashMap<DiffId, Descriptor>,
     ) -> Result<HashMap<DiffId, Descriptor>> {
-        if absent.is_empty() {
+        if blobs.is_empty() {
             return Ok(HashMap::new());
         }
-        let blobs: Vec<(DiffId, Descriptor)> =
-            absent.iter().map(|(layer, elsewhere)| (*layer, elsewhere.blob.clone())).collect();
         let target = target.clone();
         let found = self.heavily(move || {
             let mut there = HashMap::new();

@@ -1,8 +1,8 @@
 //! Caches that a build's asker names: what they say of steps is read at once, and layers come when somebody needs their files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corten_api::auth::AuthConfig;
 use corten_build::{Asker, CacheSource, Elsewhere, Error, Result, Teller, Told};
@@ -23,25 +23,27 @@ const FETCHES_MAX: usize = 4;
 
 /// The caches of one build.
 pub struct Imports {
-    engine: Engine,
-    caches: Vec<Cache>,
+    pub(super) engine: Engine,
+    pub(super) caches: Vec<Cache>,
     /// Of layers that steps were promised: the key to remember them under, and what made them.
     promised: Mutex<HashMap<DiffId, (Digest, String)>>,
+    /// Directories of cache mounts that could not be had.
+    useless: Mutex<HashSet<DiffId>>,
     fetches: Semaphore,
 }
 
 /// A cache that was read.
-struct Cache {
+pub(super) struct Cache {
     /// For people.
-    name: String,
-    origin: Origin,
-    content: BuildCache,
+    pub name: String,
+    pub origin: Origin,
+    pub content: BuildCache,
     /// A layer could not be had, or was another one: no more are asked for.
     is_broken: AtomicBool,
 }
 
 impl Cache {
-    fn blob(&self, layer: &DiffId) -> Option<&Descriptor> {
+    pub fn blob(&self, layer: &DiffId) -> Option<&Descriptor> {
         self.content.layers.get(layer).filter(|_| !self.is_broken.load(Ordering::Relaxed))
     }
 }
@@ -126,7 +128,11 @@ impl Engine {
 impl Imports {
     pub fn none(engine: &Engine) -> Imports {
         let (engine, fetches) = (engine.clone(), Semaphore::new(FETCHES_MAX));
-        Imports { engine, caches: Vec::new(), promised: Mutex::default(), fetches }
+        Imports { engine, caches: Vec::new(), promised: Mutex::default(), useless: Mutex::default(), fetches }
+    }
+
+    pub(super) fn useless(&self) -> MutexGuard<'_, HashSet<DiffId>> {
+        self.useless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the step with that key made, as the caches say.

@@ -6,6 +6,8 @@
 
 mod export;
 mod import;
+mod mounts;
+mod pack;
 mod place;
 
 use corten_build::{Event, Teller, Warning};
@@ -13,6 +15,10 @@ use corten_image::{DiffId, Digest};
 
 pub use export::SentCache;
 pub(super) use import::Imports;
+
+/// What of one cache mount travels at most: bytes of its tar stream, and files and directories.
+const MOUNT_BYTES_MAX: u64 = 8 << 30;
+const MOUNT_ENTRIES_MAX: u64 = 2 << 20;
 
 /// The key under which a layer from a cache is remembered.
 fn imported_key(key: &Digest, layer: &DiffId) -> Digest {
