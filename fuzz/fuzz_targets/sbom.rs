@@ -1,4 +1,4 @@
-//! Databases, manifests and lock files of package managers: the first byte says which, the rest is the file.
+//! Databases, manifests and lock files of package managers, and archives of Java: the first byte says which, the rest is the file.
 #![no_main]
 
 use std::io::Cursor;
@@ -6,7 +6,7 @@ use std::io::Cursor;
 use corten_sbom::{About, Scan, cyclonedx, spdx};
 use libfuzzer_sys::fuzz_target;
 
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
     "etc/os-release",
     "var/lib/dpkg/status",
     "lib/apk/db/installed",
@@ -18,6 +18,7 @@ const PATHS: [&str; 11] = [
     "Cargo.lock",
     "Gemfile.lock",
     "specifications/a.gemspec",
+    "a.jar",
 ];
 
 fuzz_target!(|data: &[u8]| {

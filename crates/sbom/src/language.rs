@@ -3,6 +3,7 @@
 pub mod cargo;
 mod elf;
 mod go;
+pub mod java;
 pub mod node;
 pub mod program;
 pub mod python;

@@ -73,6 +73,7 @@ enum Kind {
     Cargo,
     GemLock,
     Gem,
+    Java,
     Program,
 }
 
@@ -103,6 +104,7 @@ fn kind(path: &str) -> Kind {
         (_, "Cargo.lock") => Kind::Cargo,
         (_, "Gemfile.lock") => Kind::GemLock,
         (_, name) if above == "specifications" && name.ends_with(".gemspec") => Kind::Gem,
+        (_, name) if language::java::is_archive(name) => Kind::Java,
         _ => Kind::Program,
     }
 }
@@ -122,6 +124,11 @@ impl Scan {
         let found = match kind(path) {
             Kind::Program => language::program::packages(source),
             Kind::Rpm => database::rpm::packages(source),
+            Kind::Java => {
+                let language::java::Found { packages, unread } = language::java::packages(path, source);
+                unread.iter().for_each(|(place, why)| self.note(&format!("{path}{place}"), why));
+                Ok(packages)
+            }
             Kind::UnreadRpm => {
                 Err("it is a database of a form that is not read: its packages are missing".into())
             }
@@ -137,7 +144,8 @@ impl Scan {
                         self.is_full = true;
                         break;
                     }
-                    self.drafts.push(Draft { found_at: path.to_owned(), ..draft });
+                    let found_at = format!("{path}{}", draft.found_at);
+                    self.drafts.push(Draft { found_at, ..draft });
                 }
             }
             Err(why) => self.note(path, &why),
@@ -158,7 +166,7 @@ impl Scan {
             Kind::Cargo => language::cargo::locked(text),
             Kind::GemLock => language::ruby::locked(text),
             Kind::Gem => language::ruby::installed(text),
-            Kind::Program | Kind::Rpm | Kind::UnreadRpm => Vec::new(),
+            Kind::Java | Kind::Program | Kind::Rpm | Kind::UnreadRpm => Vec::new(),
         })
     }
 

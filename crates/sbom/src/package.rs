@@ -32,6 +32,9 @@ pub enum Origin {
     Go,
     Cargo,
     Gem,
+    Maven,
+    /// An archive of Java that nobody has told Maven's names of.
+    Jar,
 }
 
 /// A package as its parser found it.
@@ -44,6 +47,7 @@ pub struct Draft {
     pub epoch: String,
     pub supplier: String,
     pub licence: String,
+    /// The file, and the place in it.
     pub found_at: String,
 }
 
@@ -66,6 +70,8 @@ impl Draft {
             Origin::Go => format!("golang/{}", path(&self.name)),
             Origin::Cargo => format!("cargo/{}", escaped(&self.name)),
             Origin::Gem => format!("gem/{}", escaped(&self.name)),
+            Origin::Maven => format!("maven/{}", path(&self.name)),
+            Origin::Jar => format!("generic/{}", escaped(&self.name)),
         };
         let version = match self.version.as_str() {
             "" => String::new(),
