@@ -165,8 +165,9 @@ impl Store {
             Some(manifest) => sending.compressed(&image, &manifest, tag)?,
             None => sending.as_it_is(&parcel, tag)?,
         };
-        for subject in parcel.manifests.iter().map(|sent| sent.digest) {
-            for (document, manifest) in self.referrers(&image.id, &subject)? {
+        let sent: HashSet<Digest> = parcel.manifests.iter().map(|sent| sent.digest).collect();
+        for (subject, document, manifest) in self.referrers(&image.id)? {
+            if sent.contains(&subject) {
                 sending.send_all(items(&manifest))?;
                 let sent = target.referrer(&document, &manifest, &subject);
                 sent.map_err(|source| failed(&document.digest, source))?;

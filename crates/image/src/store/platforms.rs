@@ -230,7 +230,8 @@ impl Store {
                 content.extend(manifest.content);
             }
         }
-        content.extend(self.referrers(&image.id, &subject)?.into_iter().flat_map(|(_, said)| said.layers));
+        let referrers = self.referrers(&image.id)?.into_iter().filter(|(of, ..)| *of == subject);
+        content.extend(referrers.flat_map(|(.., said)| said.layers));
         content.retain(|content| content.media_type == media::IN_TOTO);
         let with_bytes = |content: Descriptor| {
             let bytes = self.content_bytes(&content.digest)?;
@@ -239,12 +240,8 @@ impl Store {
         content.into_iter().map(with_bytes).collect()
     }
 
-    /// The manifests that an image keeps beside it because they refer to one of its own.
-    pub(crate) fn referrers(
-        &self,
-        image: &ImageId,
-        subject: &Digest,
-    ) -> Result<Vec<(DocumentRow, Manifest)>, Error> {
+    /// The manifests that an image keeps beside it because they refer to one of its own; each with what it refers to.
+    pub(crate) fn referrers(&self, image: &ImageId) -> Result<Vec<(Digest, DocumentRow, Manifest)>, Error> {
         let database = self.writer();
         let mut found = Vec::new();
         for digest in database.content(image)? {
@@ -253,9 +250,9 @@ impl Store {
                 continue;
             };
             if let Ok(Document::Manifest(manifest)) = Document::parse(&row.bytes, &row.media_type)
-                && manifest.subject.as_ref().is_some_and(|of| of.digest == *subject)
+                && let Some(subject) = manifest.subject.as_ref().map(|subject| subject.digest)
             {
-                found.push((row, *manifest));
+                found.push((subject, row, *manifest));
             }
         }
         Ok(found)
