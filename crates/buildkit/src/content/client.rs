@@ -155,8 +155,13 @@ impl ContentWriter for RemoteWriter {
         };
         match self.ask(request).await {
             Ok(_) => {}
-            // Somebody else was faster.
-            Err(status) if status.code() == Code::AlreadyExists => {}
+            // Somebody else was faster, or it is there and has suffered.
+            Err(status) if status.code() == Code::AlreadyExists => {
+                if self.store.size(digest).await? != u64::try_from(self.written).ok() {
+                    let text = format!("the client's {digest} is not whole: remove it there");
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+                }
+            }
             Err(status) => return Err(failed(&status)),
         }
         self.reference = None;

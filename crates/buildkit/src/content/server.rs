@@ -133,6 +133,7 @@ fn digest(text: &str) -> Result<Digest, Status> {
 fn status(error: &io::Error) -> Status {
     match error.kind() {
         io::ErrorKind::NotFound => Status::not_found(error.to_string()),
+        io::ErrorKind::AlreadyExists => Status::already_exists(error.to_string()),
         _ => Status::unknown(error.to_string()),
     }
 }

@@ -55,7 +55,11 @@ impl ContentWriter for Writer {
         if Digest::of(&self.bytes) != *digest {
             return Err(io::Error::other("another blob"));
         }
-        self.memory.0.lock().unwrap().insert(*digest, self.bytes.into());
+        let mut blobs = self.memory.0.lock().unwrap();
+        if blobs.contains_key(digest) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        blobs.insert(*digest, self.bytes.into());
         Ok(())
     }
 }
@@ -116,6 +120,21 @@ async fn blobs_are_written_whole_or_not_at_all() {
     let error = other.finish(&digest).await.unwrap_err();
     assert!(error.to_string().contains("another blob"), "{error}");
     assert_eq!(memory.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_there_is_there_whole() {
+    let (memory, digest) = Memory::with(b"text");
+    let content = connected(&memory).await.store("local:/a").unwrap();
+    let write = async || {
+        let mut writer = content.write().await?;
+        writer.send(Bytes::from_static(b"text")).await?;
+        writer.finish(&digest).await
+    };
+    write().await.unwrap();
+    memory.0.lock().unwrap().insert(digest, Bytes::from_static(b"te"));
+    let error = write().await.unwrap_err();
+    assert!(error.to_string().contains("is not whole"), "{error}");
 }
 
 #[tokio::test]
