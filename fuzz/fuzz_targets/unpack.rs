@@ -18,6 +18,7 @@ fuzz_target!(|input: (bool, bool, &[u8])| {
         rebase: rebased.then(|| Rebase::new("a", "b/c")),
         own_entry: true,
         skip_refused_xattrs: true,
+        ..UnpackOptions::default()
     };
     let _ = unpack(&root, b"/to", Plain(archive), &options);
     assert!(std::fs::read_dir(&outside).expect("it").next().is_none());

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use corten_tests::TestEngine;
+use corten_tests::{TestEngine, eventually};
 use rustix::fs::XattrFlags;
 use serde_json::Value;
 
@@ -92,8 +92,28 @@ fn a_second_machine_has_what_the_first_one_has_kept() {
     assert_eq!(fs::metadata(&there).expect("it").mode() & 0o7777, 0o755, "as the mount here says");
     let listed = second.corten(&["builder", "du", "--verbose"]).ok();
     assert!(listed.contains(&format!("cache mount apt from {}", site.name("cache"))), "{listed}");
-    second.corten(&["builder", "prune", "-f", "--filter", "type=exec.cachemount"]).ok();
-    assert!(directories(&second).is_empty());
+    // The step's container goes when the build is over.
+    eventually("it is pruned", || {
+        second.corten(&["builder", "prune", "-f", "--filter", "type=exec.cachemount"]).ok();
+        directories(&second).is_empty()
+    });
+}
+
+#[test]
+fn one_that_no_two_steps_share_travels_too() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let step = |command: &str| {
+        site.dockerfile(&format!(
+            "FROM BASE\nRUN --mount=type=cache,sharing=private,id=p,target=/c {command}\n"
+        ));
+    };
+    step("echo text >/c/file");
+    site.export(&first, ",mounts=p").ok();
+    let second = TestEngine::start();
+    step("cat /c/file >/seen");
+    site.import(&second).ok();
+    assert_eq!(site.seen(&second), "text");
 }
 
 #[test]
