@@ -41,7 +41,17 @@ pub const KEYS: &[(&str, Effect)] = &[
     }),
     ("metrics-addr", |c, _, v| set(&mut c.metrics_addr, v)),
     ("bip", |c, _, v| set(&mut c.network.bip, v)),
-    ("bridge", |c, _, v| set(&mut c.network.bridge, v)),
+    ("bridge", |c, _, v| {
+        let bridge: Option<String> = read(v)?;
+        if bridge.as_deref() == Some("none") {
+            return Err(
+                "an engine without its default network is not supported: give containers --network none"
+                    .to_owned(),
+            );
+        }
+        c.network.bridge = bridge;
+        Ok(())
+    }),
     ("fixed-cidr", |c, _, v| set(&mut c.network.fixed_cidr, v)),
     ("default-gateway", |c, _, v| set(&mut c.network.default_gateway, v)),
     ("ipv6", |c, _, v| fill(&mut c.network.ipv6, v)),

@@ -67,6 +67,7 @@ fn registries_have_mirrors_and_proxies() {
         (r#"{"mirrors": {"a b": ["https://m.example.com"]}}"#, "mirrors"),
         (r#"{"proxies": {"http-proxy": "socks5://p"}}"#, "proxies"),
         (r#"{"proxies": {"ftp-proxy": "http://p"}}"#, "proxies"),
+        (r#"{"bridge": "none"}"#, "bridge"),
     ] {
         let error = parse(text).unwrap_err();
         assert!(matches!(&error, ConfigError::Value { key: named, .. } if named == key), "{text}: {error}");
