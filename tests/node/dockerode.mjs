@@ -1,5 +1,8 @@
 // dockerode, the Docker client of Node.js, drives an engine: node dockerode.mjs SOCKET. Ends with 0 and `ok`, or says what is wrong.
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import Docker from "dockerode";
 
@@ -83,6 +86,35 @@ await server.stop({ t: 0 });
 const listed = await docker.listContainers({ all: true, filters: { name: ["dockerode-server"] } });
 assert.equal(listed[0].State, "exited");
 await server.remove({ v: true });
+
+// Builds: by the older builder from files of a directory, and by BuildKit with a session of the client's.
+const site = await mkdtemp(join(tmpdir(), "dockerode-"));
+await writeFile(join(site, "file"), "text");
+await writeFile(join(site, "Dockerfile"), "FROM busybox AS first\nARG V\nCOPY file /\nRUN echo said $V > /said\nFROM busybox\n");
+await writeFile(join(site, "Failing"), "FROM busybox\nRUN exit 7\n");
+const built = async (stream) => {
+  const all = await new Promise((done, failed) => docker.followProgress(stream, (error, all) => (error ? failed(error) : done(all))));
+  const failed = all.find((event) => event.error);
+  if (failed) throw new Error(failed.error);
+  return all;
+};
+const context = { context: site, src: ["Dockerfile", "Failing", "file"] };
+for (const version of ["1", "2"]) {
+  const t = `dockerode-built:${version}`;
+  const wish = { t, version, buildargs: { V: `version ${version}` }, labels: { made: "here" }, target: "first" };
+  const all = await built(await docker.buildImage(context, wish));
+  assert.ok(all.length > 2);
+  const seen = await docker.getImage(t).inspect();
+  assert.equal(seen.Config.Labels.made, "here");
+  const files = await docker.createContainer({ Image: t, Cmd: ["cat", "/file", "/said"], Tty: true });
+  const words = text(await files.attach({ stream: true, stdout: true, stderr: true }));
+  await files.start();
+  assert.equal((await words).trim(), `textsaid version ${version}`);
+  await files.remove({ force: true });
+  await docker.getImage(t).remove();
+  await assert.rejects(docker.buildImage(context, { version, dockerfile: "Failing" }).then(built), /7/);
+}
+await rm(site, { recursive: true });
 
 // Errors have a status and the engine's words.
 await assert.rejects(server.inspect(), (error) => error.statusCode === 404 && /No such container/.test(error.message));

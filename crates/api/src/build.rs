@@ -313,6 +313,9 @@ pub struct BuildRecord {
     pub dockerfile: String,
     pub target: String,
     pub platform: String,
+    /// Where its files come from, as far as its client said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub repository: String,
     pub started: i64,
     /// None as long as it goes on.
     pub completed: Option<i64>,

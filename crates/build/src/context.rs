@@ -97,12 +97,12 @@ impl Build {
         };
         let mut remotes = self.remotes.lock().await;
         if let Some(known) = remotes.get(url) {
-            self.note(known.origin.material.clone());
+            known.origin.iter().for_each(|origin| self.note(origin.material.clone()));
             return Ok(Some(known.tree.clone()));
         }
         let place = format!("[context {name}] load");
         let fetched = remote_context::fetch(self.worker.as_ref(), url, &place, false, &self.teller).await?;
-        self.note(fetched.origin.material.clone());
+        fetched.origin.iter().for_each(|origin| self.note(origin.material.clone()));
         let tree = fetched.tree.clone();
         remotes.insert(url.clone(), fetched);
         Ok(Some(tree))

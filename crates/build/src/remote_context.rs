@@ -24,7 +24,8 @@ pub struct RemoteContext {
     pub tree: Tree,
     /// It is the Dockerfile, by this name, and there is nothing else.
     pub dockerfile: Option<&'static str>,
-    pub origin: Origin,
+    /// None of files that were sent.
+    pub origin: Option<Origin>,
 }
 
 /// Where a context of another host is from, as the provenance tells it.
@@ -96,7 +97,7 @@ pub async fn fetch(
         let fetched = worker.repository(&repository, true).await?;
         let origin = Origin::git(&repository, &fetched);
         let tree = fetched.tree.ok_or_else(|| not_fetched(url))?;
-        Ok(RemoteContext { tree, dockerfile: None, origin })
+        Ok(RemoteContext { tree, dockerfile: None, origin: Some(origin) })
     };
     let fetched = fetched.await;
     told.end(fetched).await
@@ -116,8 +117,10 @@ async fn file(worker: &dyn Worker, url: &str) -> Result<RemoteContext> {
     let is_archive = archive::is_archive(&file)?;
     let origin = Origin::file(url, &fetched, !is_archive);
     match is_archive {
-        true => Ok(RemoteContext { tree: worker.unpack(file).await?, dockerfile: None, origin }),
-        false => Ok(RemoteContext { tree, dockerfile: Some(FETCHED), origin }),
+        true => {
+            Ok(RemoteContext { tree: worker.unpack(file).await?, dockerfile: None, origin: Some(origin) })
+        }
+        false => Ok(RemoteContext { tree, dockerfile: Some(FETCHED), origin: Some(origin) }),
     }
 }
 

@@ -63,10 +63,9 @@ impl Asker {
             "" => "Dockerfile".to_owned(),
             name => name.to_owned(),
         };
-        attributes.options.origin = remote.as_ref().map(|remote| {
-            let has_dockerfile = !attributes.has_own_dockerfile;
-            Origin { has_dockerfile, ..remote.origin.clone() }
-        });
+        let origin = remote.as_ref().and_then(|remote| remote.origin.clone());
+        let has_dockerfile = !attributes.has_own_dockerfile;
+        attributes.options.origin = origin.map(|origin| Origin { has_dockerfile, ..origin });
         let elsewhere = remote.as_ref().filter(|_| !attributes.has_own_dockerfile);
         let (dockerfile, mut filename) = match elsewhere {
             Some(remote) => (remote.tree.clone(), remote.dockerfile.map_or(filename, str::to_owned)),

@@ -1,6 +1,7 @@
 //! What a client wants of the front end `dockerfile.v0`: attributes, as texts by name, become a build's options. An attribute that would
 //! change the outcome and isn't known is refused; those that only describe the client's side are read over.
 
+use crate::csv;
 use corten_build::{CacheOptionError, CacheSource, NamedContext, Network, NoCache, Options};
 use corten_image::Platform;
 use std::collections::BTreeMap;
@@ -118,7 +119,7 @@ impl Attributes {
                 };
             }
             "no-cache" if value.is_empty() => options.no_cache = NoCache::All,
-            "no-cache" => options.no_cache = NoCache::Stages(list(value)),
+            "no-cache" => options.no_cache = NoCache::Stages(csv::fields(value)),
             "image-resolve-mode" => match value {
                 "" | "default" | "local" => {}
                 "pull" => options.pull = true,
@@ -133,14 +134,14 @@ impl Attributes {
                 };
             }
             "add-hosts" => {
-                options.extra_hosts = list(value)
+                options.extra_hosts = csv::fields(value)
                     .iter()
                     .map(|host| host.split_once('=').map(|(name, address)| format!("{name}:{address}")))
                     .collect::<Option<_>>()
                     .ok_or_else(invalid)?;
             }
             "shm-size" => options.limits.shm_bytes = value.parse().map_err(|_| invalid())?,
-            "ulimit" => options.limits.ulimits = list(value),
+            "ulimit" => options.limits.ulimits = csv::fields(value),
             "cgroup-parent" => value.clone_into(&mut options.limits.cgroup_parent),
             "dockerfilekey" => {
                 value.clone_into(&mut self.dockerfile_name);
@@ -155,7 +156,7 @@ impl Attributes {
             "hostname" if !value.is_empty() => return unsupported("a host name for the steps"),
             "requestid" if !value.is_empty() => self.question = Some(value.to_owned()),
             "frontend.caps" => {
-                if let Some(cap) = list(value).iter().find(|cap| !is_capable(cap)) {
+                if let Some(cap) = csv::fields(value).iter().find(|cap| !is_capable(cap)) {
                     return unsupported(&format!("the front end's capability {cap:?}"));
                 }
             }
@@ -166,7 +167,7 @@ impl Attributes {
                 }
             }
             "cache-from" => {
-                for name in list(value) {
+                for name in csv::fields(value) {
                     let keys = BTreeMap::from([("ref".to_owned(), name)]);
                     options.cache_from.push(CacheSource::parse("registry", &keys)?);
                 }
@@ -218,28 +219,6 @@ fn named_context(value: &str) -> Result<NamedContext, AttributeError> {
 fn is_capable(cap: &str) -> bool {
     let cap = cap.strip_suffix("+forward").unwrap_or(cap);
     matches!(cap, "moby.buildkit.frontend.contexts" | "moby.buildkit.frontend.subrequests")
-}
-
-/// A list as CSV has it: texts with commas stand in quotes, in which two are one.
-fn list(text: &str) -> Vec<String> {
-    let mut fields = Vec::new();
-    let mut field = String::new();
-    let mut characters = text.chars().peekable();
-    let mut quoted = false;
-    while let Some(character) = characters.next() {
-        match character {
-            '"' if quoted && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            other => field.push(other),
-        }
-    }
-    fields.push(field);
-    fields.retain(|field| !field.is_empty());
-    fields
 }
 
 #[cfg(test)]
@@ -363,11 +342,5 @@ mod tests {
         Attributes::parse("gateway.v0", &source("docker/dockerfile:1")).unwrap();
         assert!(Attributes::parse("gateway.v0", &source("a/b")).is_err());
         assert!(Attributes::parse("cobol.v0", &BTreeMap::new()).is_err());
-    }
-
-    #[test]
-    fn lists_are_csv() {
-        assert_eq!(list(r#"a,"b,""c""",d"#), ["a", "b,\"c\"", "d"]);
-        assert!(list("").is_empty());
     }
 }

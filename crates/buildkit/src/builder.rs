@@ -82,6 +82,10 @@ pub struct Past {
     pub image: String,
     pub image_names: Vec<String>,
     pub is_pinned: bool,
+    /// Where its files come from, as far as its client said.
+    pub repository: String,
+    /// Given up by its client.
+    pub is_canceled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -155,5 +159,5 @@ pub struct Prune {
     /// Stops when so much of the disk is free.
     pub free_bytes_min: u64,
     /// Only what these take.
-    pub filters: Filters,
+    pub filters: Filters<Usage>,
 }

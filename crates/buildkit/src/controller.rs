@@ -3,7 +3,10 @@
 
 mod answers;
 mod history;
+mod posted;
 mod solve;
+
+pub use posted::{Files, Posted};
 
 use crate::builder::Builder;
 use crate::grpc::{self, Handler};

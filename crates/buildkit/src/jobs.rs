@@ -3,6 +3,7 @@
 
 use crate::board::Board;
 use crate::bridge::Bridge;
+use corten_build::Tree;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,13 +29,31 @@ pub struct Jobs {
 pub struct Job {
     /// The session of its client.
     pub session: String,
+    /// The files that it is made from, or a place for those that are on their way; none where the client or others have them.
+    pub files: Option<watch::Sender<Option<Tree>>>,
+    /// Whether somebody wants it to end.
+    pub canceled: watch::Sender<bool>,
     pub board: Arc<Board>,
     pub bridge: Bridge,
 }
 
+impl Job {
+    /// The files that came, or come, by themselves.
+    pub async fn files(&self) -> Option<Tree> {
+        let mut files = self.files.as_ref()?.subscribe();
+        // The sender lives as long as this does.
+        files.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Resolves when somebody wants it to end.
+    pub async fn canceled(&self) {
+        let _ = self.canceled.subscribe().wait_for(|canceled| *canceled).await;
+    }
+}
+
 impl Jobs {
-    /// A new build of the client with that session; it ends when the value is dropped.
-    pub fn begin(self: &Arc<Self>, reference: &str, session: &str) -> Result<Running, Status> {
+    /// A new build; it ends when the value is dropped.
+    pub fn begin(self: &Arc<Self>, reference: &str, job: Job) -> Result<Running, Status> {
         if reference.is_empty() || reference.len() > REFERENCE_BYTES_MAX {
             return Err(Status::invalid_argument("a build needs a reference"));
         }
@@ -45,7 +64,7 @@ impl Jobs {
         if known.len() >= JOBS_MAX {
             return Err(Status::resource_exhausted(format!("there are {JOBS_MAX} builds already")));
         }
-        let job = Arc::new(Job { session: session.to_owned(), ..Job::default() });
+        let job = Arc::new(job);
         known.insert(reference.to_owned(), job.clone());
         drop(known);
         self.begun.send_modify(|count| *count = count.wrapping_add(1));

@@ -62,6 +62,11 @@ pub struct Hello {
 }
 
 impl Hello {
+    /// Of a client that serves nothing.
+    pub fn of(id: &str) -> Self {
+        Self { id: id.to_owned(), shared_key: String::new(), methods: HashSet::new() }
+    }
+
     /// From the headers of a request, or of a call.
     pub fn read(headers: &HeaderMap) -> Result<Self, SessionError> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

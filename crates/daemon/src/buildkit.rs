@@ -115,8 +115,16 @@ impl Builder for EngineBuilder {
     }
 
     fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller) {
-        let Past { reference, name, dockerfile, target, platform, .. } = about;
-        let about = BuildRecord { reference, name, dockerfile, target, platform, ..BuildRecord::default() };
+        let Past { reference, name, dockerfile, target, platform, repository, .. } = about;
+        let about = BuildRecord {
+            reference,
+            name,
+            dockerfile,
+            target,
+            platform,
+            repository,
+            ..BuildRecord::default()
+        };
         let (recording, teller) = self.engine.record_build(about, teller);
         (Box::new(EngineRecording(recording)), teller)
     }
@@ -227,6 +235,8 @@ fn past(record: BuildRecord) -> Past {
         image: record.image,
         image_names: record.image_names,
         is_pinned: record.pinned,
+        repository: record.repository,
+        is_canceled: record.canceled,
     }
 }
 

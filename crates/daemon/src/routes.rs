@@ -93,6 +93,7 @@ fn core() -> Vec<Route> {
         GET "/distribution/{name...}/json" 30 Works images::distribution, "ask a registry about an image";
         POST "/commit" 24 Works files::commit, "an image of a container";
         POST "/build" 24 Works build::build, "build an image";
+        POST "/build/cancel" 39 Works build::cancel, "end a build with version=2 (by its id)";
         POST "/build/prune" 31 Works build::prune, "forget what builds have made";
         POST "/session" 31 Works builder::session, "a builder's line to its client (upgrade to h2c; docs/buildkit.md)";
         POST "/grpc" 39 Works builder::grpc, "BuildKit's protocol (upgrade to h2c, or HTTP/2 on the socket itself)";

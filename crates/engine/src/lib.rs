@@ -51,6 +51,7 @@ pub use corten_image::files::{Buffered, OthersWait, Output, STALLED, stalled};
 pub use corten_registry::{Insecure as InsecureRegistries, Mirrors, Proxies, SignaturePolicy};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::ExecTicket;
+pub use id::random as random_id;
 pub use image::{PullWish, PushWish};
 pub use metrics::{Metrics, Noun, plain as plain_metrics};
 pub use options::{ContainerDefaults, EngineOptions, NetworkOptions, RegistryOptions};

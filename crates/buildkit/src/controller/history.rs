@@ -4,6 +4,7 @@ use super::Controller;
 use crate::board::Board;
 use crate::builder::Past;
 use crate::failure::status;
+use crate::filters::Filters;
 use crate::wire::control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest,
     UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
@@ -20,12 +21,11 @@ impl Controller {
         self: &Arc<Self>,
         request: BuildHistoryRequest,
     ) -> Result<impl Stream<Item = Result<BuildHistoryEvent, Status>> + Send + use<>, Status> {
-        if let Some(filter) = request.filter.first() {
-            return Err(Status::unimplemented(format!("filter {filter:?} of builds is not supported")));
-        }
+        let filters = Filters::parse(&request.filter);
         let listener = Listener {
             changes: self.builder.history_changes(),
             controller: self.clone(),
+            filters: filters.map_err(|error| Status::invalid_argument(error.to_string()))?,
             request,
             known: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -68,6 +68,7 @@ impl Controller {
 struct Listener {
     controller: Arc<Controller>,
     request: BuildHistoryRequest,
+    filters: Filters<Past>,
     changes: tokio::sync::watch::Receiver<u64>,
     /// What the client was told of, by reference.
     known: BTreeMap<String, Past>,
@@ -95,6 +96,7 @@ impl Listener {
         let mut found = self.controller.builder.history().await.map_err(|error| status(&error, None))?;
         let wanted = &self.request;
         found.retain(|past| wanted.r#ref.is_empty() || past.reference == wanted.r#ref);
+        found.retain(|past| self.filters.take(past));
         if wanted.active_only {
             found.retain(|past| past.completed.is_none() || self.known.contains_key(&past.reference));
         }
@@ -126,6 +128,7 @@ fn event(kind: BuildHistoryEventType, past: &Past) -> BuildHistoryEvent {
         ("filename", &past.dockerfile),
         ("target", &past.target),
         ("platform", &past.platform),
+        ("vcs:source", &past.repository),
     ];
     let given = given.into_iter().filter(|(_, value)| !value.is_empty());
     let mut exporter_response = BTreeMap::new();

@@ -6,15 +6,15 @@ use crate::attributes::Attributes;
 use crate::bridge;
 use crate::builder::{self, Built, Image, Manifest, Past};
 use crate::failure::{Failure, Source, status};
-use crate::jobs::Job;
+use crate::jobs::{Job, Running};
 use crate::output::Output;
 use crate::session::Session;
 use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
 use corten_build::{
-    CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question, Teller,
-    base64,
+    CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question,
+    RemoteContext, Teller, base64,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -25,7 +25,17 @@ impl Controller {
     /// Builds what a client asks for at once, or what it returns over the bridge. Dropped, it ends the build.
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Status> {
         // Begun before it is looked at: the client's other calls about it end with it, and don't wait for it.
-        let running = self.jobs.begin(&request.r#ref, &request.session)?;
+        let job = Job { session: request.session.clone(), ..Job::default() };
+        let running = self.jobs.begin(&request.r#ref, job)?;
+        self.solve_as(&running, request).await
+    }
+
+    /// Builds what is asked for as a build that has begun.
+    pub(super) async fn solve_as(
+        &self,
+        running: &Running,
+        request: SolveRequest,
+    ) -> Result<SolveResponse, Status> {
         refuse_unsupported(&request)?;
         let outputs = outputs(&request)?;
         let (imports, exports) = caches(request.cache.unwrap_or_default())?;
@@ -87,9 +97,10 @@ impl Controller {
         session: Arc<Session>,
         teller: Teller,
         reference: &str,
+        job: &Job,
         attributes: &mut Attributes,
     ) -> Result<Asker, Failure> {
-        let mut remote = None;
+        let mut remote = job.files().await.map(|tree| RemoteContext { tree, dockerfile: None, origin: None });
         if let Some(url) = &attributes.remote {
             let client = Arc::new(Client(session.clone()));
             let fetched = self.builder.remote_context(url, &attributes.options, client, &teller).await;
@@ -113,7 +124,7 @@ impl Controller {
         let (teller, pass_on) = watched(job, Arc::default());
         let client = session.clone();
         let work = async {
-            let asker = self.asker(client, teller, reference, &mut attributes).await?;
+            let asker = self.asker(client, teller, reference, job, &mut attributes).await?;
             let told = |error| Failure(status(&error, Some(&*asker.source())));
             let definition = asker.definition().await.map_err(told)?;
             question.answer(&definition, &attributes.options).map_err(told)
@@ -125,6 +136,7 @@ impl Controller {
         let answer = tokio::select! {
             answer = answered => answer?,
             () = session.closed() => return Err(status(&Error::Canceled, None)),
+            () = job.canceled() => return Err(status(&Error::Canceled, None)),
         };
         let mut metadata = BTreeMap::from([
             ("result.json".to_owned(), answer.json.into_bytes()),
@@ -151,7 +163,7 @@ impl Controller {
         let (recording, teller) = self.builder.record(about(reference, &attributes, &outputs), teller);
         let client = session.clone();
         let work = async {
-            let asker = Arc::new(self.asker(client, teller.clone(), reference, &mut attributes).await?);
+            let asker = Arc::new(self.asker(client, teller.clone(), reference, job, &mut attributes).await?);
             let text = source.get_or_init(|| asker.source()).clone();
             let mut options = attributes.options;
             options.tags = outputs.iter().flat_map(Output::names).cloned().collect();
@@ -168,6 +180,7 @@ impl Controller {
         tokio::select! {
             built = built => Ok(SolveResponse { exporter_response: response(&built?) }),
             () = session.closed() => Err(status(&Error::Canceled, None)),
+            () = job.canceled() => Err(status(&Error::Canceled, None)),
         }
     }
 }
@@ -181,6 +194,7 @@ fn about(reference: &str, attributes: &Attributes, outputs: &[Output]) -> Past {
         dockerfile: options.dockerfile.clone(),
         target: options.target.clone(),
         platform: options.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        repository: options.vcs.get("source").cloned().unwrap_or_default(),
         ..Past::default()
     }
 }

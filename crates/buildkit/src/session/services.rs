@@ -38,11 +38,15 @@ const AGENT_MESSAGES_MAX: usize = 4;
 impl Session {
     /// What the client logs in to a registry with; none when it knows of nothing.
     pub async fn credentials(&self, host: &str) -> Result<Option<Login>, Status> {
-        if !self.serves(CREDENTIALS) {
+        // Some clients say nothing of what they serve.
+        if !self.serves(CREDENTIALS) && !self.hello.methods.is_empty() {
             return Ok(None);
         }
         let request = CredentialsRequest { host: host.to_owned() };
-        let answer = self.ask::<_, CredentialsResponse>(CREDENTIALS, request).await?;
+        let answer = match self.ask::<_, CredentialsResponse>(CREDENTIALS, request).await {
+            Err(status) if status.code() == Code::Unimplemented => return Ok(None),
+            answer => answer?,
+        };
         let known = !answer.username.is_empty() || !answer.secret.is_empty();
         Ok(known.then_some(Login { username: answer.username, secret: answer.secret }))
     }

@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 /// The longest path, as the kernel has it.
 const PATH_BYTES_MAX: usize = 4095;
 const NAME_BYTES_MAX: usize = 255;
+/// So many characters of one that can't be are told: it may have any length.
+const SHOWN_MAX: usize = 200;
 
 /// Follows a sequence of paths.
 #[derive(Default)]
@@ -20,7 +22,7 @@ impl Order {
     /// Takes the next path.
     pub fn take(&mut self, path: &str, is_directory: bool) -> Result<(), SyncError> {
         if !is_clean(path) {
-            return Err(SyncError::BadPath(path.to_owned()));
+            return Err(SyncError::BadPath(path.chars().take(SHOWN_MAX).collect()));
         }
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         // What the path is not in is over, and must not come again.

@@ -5,9 +5,11 @@ mod classic;
 mod connections;
 mod history;
 mod own;
+mod posted;
 mod wish;
 
 pub use classic::{build, prune};
 pub use connections::connection;
 pub use history::{forget, history, log, pin};
 pub use own::build as own_build;
+pub use posted::cancel;

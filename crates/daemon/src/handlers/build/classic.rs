@@ -1,6 +1,7 @@
 //! `POST /build` as Docker's builder had it before BuildKit: the context as an archive, all else as parameters, progress as text.
 
 use super::asker::Sent;
+use super::posted;
 use super::wish::network;
 use crate::bridge::{BodyReader, SharedReader};
 use crate::handlers::transfer::with_progress;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub async fn build(call: Call) -> Reply {
+    if call.query.text("version") == "2" {
+        return posted::build(call).await;
+    }
     let mut options = options(&call)?;
     let auths = auths(&call);
     let quiet = call.query.flag("q");
@@ -86,7 +90,7 @@ async fn run(
         if !remote.is_empty() {
             let fetched = sent.fetch(engine, &remote, &wish.options, &teller).await?;
             wish.options.dockerfile = fetched.dockerfile.map_or(wish.options.dockerfile, str::to_owned);
-            wish.options.origin = Some(fetched.origin);
+            wish.options.origin = fetched.origin;
         }
         engine.build(wish, Arc::new(sent), teller).await
     };
@@ -196,9 +200,6 @@ impl Text {
 
 fn options(call: &Call) -> Result<Options, ApiError> {
     let query = &call.query;
-    if query.text("version") == "2" {
-        return Err(ApiError::bad_request("version=2 builds by BuildKit's protocol, at /session and /grpc"));
-    }
     if query.flag("squash") {
         return Err(ApiError::bad_request("squash is not supported: an image's layers stay apart"));
     }
@@ -240,7 +241,7 @@ fn options(call: &Call) -> Result<Options, ApiError> {
     })
 }
 
-fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, ApiError> {
+pub fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, ApiError> {
     match call.query.text(name) {
         "" => Ok(T::default()),
         text => json::from_str(text)

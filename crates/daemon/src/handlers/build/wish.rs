@@ -11,7 +11,7 @@ use corten_api::build::{
 };
 use corten_build::{
     Attestations, CacheSource, Debug, Definition, Error, Limits, NamedContext, Network, NoCache, Options,
-    RemoteContext, Teller, Tree,
+    Origin, RemoteContext, Teller, Tree,
 };
 use corten_engine::{BuildWish, Engine};
 use corten_image::{Digest, Platform};
@@ -91,11 +91,11 @@ pub async fn prepared(
         }
         BuildContext::Directory(directory) => sent.take(directory_tree(engine, &directory)?),
         BuildContext::Remote(url) => {
-            let RemoteContext { dockerfile, mut origin, .. } =
+            let RemoteContext { dockerfile, origin, .. } =
                 sent.fetch(engine, &url, &options, teller).await.map_err(refused)?;
             alone = dockerfile;
-            origin.has_dockerfile = path.is_some();
-            options.origin = Some(origin);
+            let has_dockerfile = path.is_some();
+            options.origin = origin.map(|origin| Origin { has_dockerfile, ..origin });
         }
     }
     if let Some(path) = path {
