@@ -1,5 +1,6 @@
 //! A private engine, and its clients.
 
+use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +23,8 @@ pub struct TestEngine {
     run: TempDir,
     process: Option<Child>,
     flags: Vec<String>,
+    /// Of its environment what is not this program's.
+    variables: Vec<(String, OsString)>,
     instance: String,
 }
 
@@ -42,6 +45,18 @@ impl TestEngine {
     /// # Panics
     /// As [`TestEngine::start`].
     pub fn start_with(flags: &[&str]) -> Self {
+        Self::begin(flags, &[])
+    }
+
+    /// Starts an engine with variables in its environment.
+    ///
+    /// # Panics
+    /// As [`TestEngine::start`].
+    pub fn start_in(variables: &[(&str, &OsStr)]) -> Self {
+        Self::begin(&[], variables)
+    }
+
+    fn begin(flags: &[&str], variables: &[(&str, &OsStr)]) -> Self {
         assert!(rustix::process::geteuid().is_root(), "the product tests need root");
         let [a, b, c, _] = free_subnet().octets();
         let mut all = vec!["--bip".to_owned(), format!("{a}.{b}.{c}.1/24")];
@@ -51,6 +66,10 @@ impl TestEngine {
             run: TempDir::with_prefix_in("corten-test-", "/run").expect("run directory"),
             process: None,
             flags: all,
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             instance: String::new(),
         };
         engine.launch();
@@ -104,6 +123,7 @@ impl TestEngine {
         let mut daemon = Command::new(binary("corten"));
         daemon.args(["daemon", "-H", &self.host(), "--data-root"]).arg(self.data.path());
         daemon.arg("--exec-root").arg(self.run.path()).args(&self.flags).stdin(Stdio::null());
+        daemon.envs(self.variables.iter().map(|(name, value)| (name, value)));
         daemon.stdout(log.try_clone().map_err(|error| format!("engine log: {error}"))?).stderr(log);
         let process = daemon.spawn().map_err(|error| {
             format!("cannot start corten; build it with `make build`, or set CORTEN_BIN: {error}")

@@ -12,9 +12,11 @@ mod engine;
 pub mod git;
 pub mod http;
 pub mod leaks;
+pub mod proxy;
 pub mod reference;
 pub mod registry;
 pub mod s3;
+pub mod ssh;
 pub mod tls;
 
 pub use archive::{busybox_archive, busybox_rootfs, tar_of};

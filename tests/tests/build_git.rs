@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use corten_tests::git::GitServer;
+use corten_tests::ssh::{Agent, SshServer};
 use corten_tests::{Output, TestEngine, eventually, run};
 use tempfile::TempDir;
 
@@ -307,4 +308,55 @@ fn a_fetch_ends_with_whoever_wants_it() {
     server.stall(false);
     build(&engine, &format!("FROM busybox\nADD {} /x\n", server.url("a.git")), &[]).ok();
     assert_eq!(runs(&engine, "cat /x/file"), "text");
+}
+
+#[test]
+fn ssh_shows_the_clients_keys_and_no_others() {
+    let engine = TestEngine::with_busybox();
+    let (agent, stranger) = (Agent::new(), Agent::new());
+    let server = SshServer::letting_in(&agent);
+    let repositories = GitServer::new();
+    repositories.with("inner.git", &[("deep", "inner")]);
+    repositories.with("a.git", &[("file", "text"), ("Dockerfile", "FROM busybox\nCOPY . /whole\n")]);
+    let url = server.url(&repositories.root().join("a.git"));
+    let inner = server.url(&repositories.root().join("inner.git"));
+    repositories.git("inner.git", &["update-server-info"]);
+    let clone = "[submodule \"inner\"]\n\tpath = inner\n\turl = ../inner.git\n";
+    repositories.write("a.git", ".gitmodules", clone);
+    let commit = repositories.git("inner.git", &["rev-parse", "HEAD"]);
+    repositories.git("a.git", &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},inner")]);
+    repositories.git("a.git", &["add", ".gitmodules"]);
+    repositories.git("a.git", &["commit", "-q", "-m", "with another one"]);
+
+    let context = context(&format!("FROM busybox\nADD {url} /x\nADD {inner} /inner\n"));
+    let build = |agent: Option<&Agent>, arguments: &[&str]| {
+        let mut corten = engine.command(&["build", "-t", "test", "--progress", "plain"]);
+        corten.args(arguments).env_remove("SSH_AUTH_SOCK");
+        run(corten.envs(agent.map(|agent| ("SSH_AUTH_SOCK", agent.socket()))))
+    };
+    let place = context.path().display().to_string();
+    let told = build(Some(&stranger), &["--ssh", "default", &place]).fails(1);
+    assert!(told.contains("Permission denied") && told.contains("Dockerfile:2"), "{told}");
+    let told = build(None, &[&place]).fails(1);
+    assert!(told.contains("--ssh default"), "{told}");
+    build(Some(&agent), &["--ssh", "default", &place]).ok();
+    assert_eq!(runs(&engine, "cat /x/file /x/inner/deep /inner/deep"), "textinnerinner");
+    // As a context, too.
+    build(Some(&agent), &["--ssh", "default", &url]).ok();
+    assert_eq!(runs(&engine, "cat /whole/file /whole/inner/deep"), "textinner");
+    is_swept(&engine);
+}
+
+#[test]
+fn a_host_without_git_is_told_of() {
+    let empty = tempfile::tempdir().unwrap();
+    let engine = TestEngine::start_in(&[("PATH", empty.path().as_os_str())]);
+    engine.add_busybox();
+    let server = GitServer::new();
+    server.with("a.git", &[("file", "text")]);
+    let told = build(&engine, &format!("FROM busybox\nADD {} /x\n", server.url("a.git")), &[]).fails(1);
+    assert!(told.contains("install the package git") && told.contains("Dockerfile:2"), "{told}");
+    // All else needs none.
+    build(&engine, "FROM busybox\nRUN echo text > /x\n", &[]).ok();
+    assert_eq!(runs(&engine, "cat /x"), "text");
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use corten_tests::{Output, TestEngine, run, run_with_input};
+use corten_tests::{Output, TestEngine, eventually, run, run_with_input};
 use tempfile::TempDir;
 
 /// What is at a path: a head without its status line's `HTTP/1.1` and without the length, and a body.
@@ -37,8 +38,13 @@ impl Web {
         let (replies, asked) = (web.replies.clone(), web.asked.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A last visit ends it.
-                if serve(stream, &replies, &asked).is_none() {
+                let (replies, asked) = (replies.clone(), asked.clone());
+                let (sender, ended) = std::sync::mpsc::channel();
+                std::thread::spawn(move || {
+                    let _ = sender.send(serve(stream, &replies, &asked).is_none());
+                });
+                // A last visit ends it; one that is not answered whole is not waited for.
+                if ended.recv_timeout(Duration::from_millis(200)) == Ok(true) {
                     return;
                 }
             }
@@ -95,8 +101,13 @@ fn serve(
         false => format!("Content-Length: {}\r\n", body.len()),
     };
     let mut stream = reader.into_inner();
+    let is_half = reply.head.contains("X-Half");
     let _ = stream.write_all(format!("HTTP/1.1 {first}Connection: close\r\n{length}\r\n").as_bytes());
     let _ = stream.write_all(body);
+    if is_half {
+        // Until the other side gives up.
+        let _ = stream.read(&mut [0]);
+    }
     Some(())
 }
 
@@ -239,7 +250,39 @@ fn servers_that_lie_are_found_out() {
         let told = build(&engine, context.path()).fails(1);
         assert!(told.contains(wanted), "{path}: {told}");
     }
-    corten_tests::eventually("nothing of it is left", || {
+    eventually("nothing of it is left", || {
         fs::read_dir(engine.data_root().join("build/archives")).map_or(0, Iterator::count) == 0
     });
+}
+
+#[test]
+fn a_half_of_a_file_goes_with_whoever_wanted_it() {
+    let mut engine = TestEngine::with_busybox();
+    let web = Web::new();
+    let half = vec![b'x'; 3 << 20];
+    web.put("/f", "200 OK\r\nX-Half: yes\r\nContent-Length: 9437184\r\n", &half);
+    let context = context(&format!("FROM busybox\nADD {} /f\n", web.url("/f")));
+    let archives = engine.data_root().join("build/archives");
+    let kept = |least: u64| {
+        let found = run(Command::new("du").args(["-sb", "--"]).arg(&archives)).stdout;
+        found.split_whitespace().next().and_then(|size| size.parse().ok()).unwrap_or(0_u64) > least
+    };
+    let begun = |engine: &TestEngine| {
+        let mut corten = engine.command(&["build"]);
+        let client = corten.arg(context.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("a half is there", || kept(2 << 20));
+        client
+    };
+    let mut client = begun(&engine);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("it is gone with the client", || fs::read_dir(&archives).map_or(0, Iterator::count) == 0);
+    let mut client = begun(&engine);
+    engine.kill();
+    client.wait().unwrap();
+    engine.restart();
+    eventually("it is gone with the next engine", || fs::read_dir(&archives).map_or(0, Iterator::count) == 0);
+    web.put("/f", "200 OK\r\n", b"whole");
+    build(&engine, context.path()).ok();
+    assert_eq!(runs(&engine, "cat /f"), "whole");
 }

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use corten_tests::ssh::Agent;
 use corten_tests::{Output, TestEngine, eventually, run};
 use tempfile::TempDir;
 
@@ -29,45 +30,6 @@ fn context(dockerfile: &str) -> TempDir {
     fs::write(tools.join("list"), script).unwrap();
     fs::set_permissions(tools.join("list"), fs::Permissions::from_mode(0o755)).unwrap();
     context
-}
-
-/// A key, its fingerprint as `ssh-add -l` shows it, and an agent with it.
-struct Agent {
-    directory: TempDir,
-    process: Child,
-    fingerprint: String,
-}
-
-impl Agent {
-    fn new() -> Agent {
-        let directory = tempfile::tempdir().unwrap();
-        let key = directory.path().join("key");
-        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).ok();
-        let told = run(Command::new("ssh-keygen").arg("-lf").arg(&key)).ok();
-        let fingerprint = told.split_whitespace().nth(1).unwrap().to_owned();
-        let mut agent = Command::new("ssh-agent");
-        agent.arg("-D").arg("-a").arg(directory.path().join("agent")).stdout(Stdio::null());
-        let process = agent.spawn().unwrap();
-        let agent = Agent { directory, process, fingerprint };
-        eventually("the agent listens", || agent.socket().exists());
-        run(Command::new("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", agent.socket())).ok();
-        agent
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("agent")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.directory.path().join("key")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 fn build(engine: &TestEngine, context: &Path, agent: Option<&Agent>, flags: &[&str]) -> Output {
@@ -100,9 +62,9 @@ fn a_step_has_the_agent_and_nothing_keeps_it() {
     assert_eq!(told.code, 0, "{}", told.stderr);
     let keys = engine.corten(&["run", "--rm", "test", "cat", "/keys"]).ok();
     let lines: Vec<&str> = keys.lines().collect();
-    assert!(lines[0].contains(&users.fingerprint), "{keys}");
+    assert!(lines[0].contains(users.fingerprint()), "{keys}");
     assert_eq!(lines[1..3], ["/run/buildkit/ssh_agent.0", "600 0"], "{keys}");
-    assert!(lines[3].contains(&deploy.fingerprint), "{keys}");
+    assert!(lines[3].contains(deploy.fingerprint()), "{keys}");
     assert_eq!(lines[4..], ["666 5"], "nothing but the steps themselves sees a socket: {keys}");
     let inspected = engine.corten(&["inspect", "test"]).ok();
     assert!(!inspected.contains("SSH_AUTH_SOCK="), "{inspected}");
@@ -122,7 +84,7 @@ fn a_key_is_enough_and_its_agent_ends_with_the_build() {
     let mut corten = Command::new(corten_tests::binary("corten"));
     corten.args(["-H", &engine.host(), "build", "--progress", "plain", "--ssh", &key]).arg(context.path());
     let told = run(corten.env_remove("SSH_AUTH_SOCK").env("TMPDIR", temporary.path())).fails(1);
-    assert!(told.contains(&agent.fingerprint) && told.contains("exit code: 7"), "{told}");
+    assert!(told.contains(agent.fingerprint()) && told.contains("exit code: 7"), "{told}");
     eventually("the client's own agent is gone", || fs::read_dir(temporary.path()).unwrap().count() == 0);
 }
 
@@ -167,5 +129,49 @@ fn buildkits_clients_bring_their_agent() {
     docker.arg(context.path()).env("DOCKER_CONFIG", &plugins).env("SSH_AUTH_SOCK", agent.socket());
     run(&mut docker).ok();
     let keys = engine.corten(&["run", "--rm", "test", "cat", "/keys"]).ok();
-    assert_eq!(keys.matches(&agent.fingerprint).count(), 2, "{keys}");
+    assert_eq!(keys.matches(agent.fingerprint()).count(), 2, "{keys}");
+}
+
+/// The processes that have this text among their arguments.
+fn processes(with: &str) -> usize {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|entry| {
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(with)
+    })
+    .count()
+}
+
+#[test]
+fn agents_end_with_whoever_is_killed() {
+    let mut engine = TestEngine::with_busybox();
+    let agent = Agent::new();
+    let context = context(
+        "FROM busybox\nCOPY tools /tools/\nRUN --mount=type=ssh /tools/list && echo begun && sleep 600\n",
+    );
+    let key = format!("default={}", agent.key().display());
+    let temporary = tempfile::tempdir().unwrap();
+    let containers = engine.exec_root().join("containers");
+    let mounts = || fs::read_dir(&containers).map_or(0, Iterator::count);
+    let begun = |engine: &TestEngine| {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let mut corten = engine.command(&["build", "--progress", "plain", "--ssh", &key]);
+        corten.arg(context.path()).env_remove("SSH_AUTH_SOCK").env("TMPDIR", temporary.path());
+        let client = corten.stdout(Stdio::null()).stderr(told.reopen().unwrap()).spawn().unwrap();
+        eventually("the step runs", || fs::read_to_string(told.path()).unwrap().contains(" begun"));
+        client
+    };
+    let own = temporary.path().display().to_string();
+    let mut client = begun(&engine);
+    assert!(processes(&own) > 0, "the client has an agent of its own");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the step is gone with its socket", || mounts() == 0);
+    eventually("the client's own agent is gone", || processes(&own) == 0);
+    let mut client = begun(&engine);
+    engine.kill();
+    assert!(!client.wait().unwrap().success());
+    engine.restart();
+    eventually("the step is gone with its socket", || mounts() == 0);
+    eventually("the client's own agent is gone", || processes(&own) == 0);
 }

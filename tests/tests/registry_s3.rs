@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corten_tests::proxy::{Mood, Proxy};
 use corten_tests::registry::{TestRegistry, Wire, bytes_of, digest};
-use corten_tests::s3::{ACCESS_KEY, BUCKET, Mood, Proxy, SECRET_KEY, Store, s3_server};
+use corten_tests::s3::{ACCESS_KEY, BUCKET, SECRET_KEY, Store, s3_server};
 use corten_tests::tls::{TlsFront, certificates};
 use corten_tests::{Output, TestEngine, binary, busybox_archive, eventually, run};
 

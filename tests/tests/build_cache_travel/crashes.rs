@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
+use corten_tests::proxy::{Mood, Proxy};
 use corten_tests::{TestEngine, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -52,4 +53,32 @@ fn an_engine_that_is_killed_leaves_a_cache_whole_or_none() {
     site.build(&second, &from).ok();
     assert_eq!(runs(&second), [""; 0]);
     assert_eq!(second.corten(&["run", "--rm", "t", "cat", "/own", "/out/file"]).ok(), "own\nmade");
+}
+
+#[test]
+fn half_of_a_layer_goes_with_the_engine() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let dockerfile = "FROM BASE\nRUN dd if=/dev/urandom of=/big bs=64k count=64\nRUN md5sum /big > /sum\n";
+    site.dockerfile(dockerfile);
+    site.export(&first, ",mode=max").ok();
+    let sum = first.corten(&["run", "--rm", "t", "cat", "/sum"]).ok();
+
+    let mut second = TestEngine::start();
+    second.corten(&["pull", &site.name("base:1")]).ok();
+    let proxy = Proxy::before(site.registry.address());
+    proxy.set(Mood::StallDown(1 << 20));
+    let from = ["--cache-from", &format!("{}/cache", proxy.address())];
+    let told = tempfile::NamedTempFile::new().expect("a file");
+    let mut client = site.start(&second, &from, told.as_file());
+    eventually("a half is there", || proxy.has_stalled());
+    second.kill();
+    client.wait().expect("the client's end");
+    proxy.set(Mood::Pass);
+    second.restart();
+    let told = site.build(&second, &from);
+    // The base and both steps.
+    assert_eq!(told.stderr.matches("CACHED").count(), 3, "{}", told.stderr);
+    assert_eq!(second.corten(&["run", "--rm", "t", "cat", "/sum"]).ok(), sum);
+    assert_eq!(second.corten(&["run", "--rm", "t", "md5sum", "/big"]).ok(), sum);
 }
