@@ -6,7 +6,7 @@ DESTDIR ?=
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/release
 
-.PHONY: all build fast demo test unit-test product-test guest-test lint deny bench install uninstall setup clean
+.PHONY: all build fast demo test unit-test product-test real-builds guest-test lint deny bench install uninstall setup clean
 
 all: build
 
@@ -30,6 +30,10 @@ unit-test:
 
 product-test:
 	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked --no-fail-fast -p corten-tests
+
+# Builds of real programs, with the package registries of their languages; takes minutes.
+real-builds:
+	CORTEN_BIN=$(abspath $(BIN)) cargo test --locked -p corten-tests --test real_builds -- --ignored --test-threads 1
 
 # In a virtual machine with Debian's kernel and control groups of version 2 only; KERNEL=linux-image-... for another one.
 guest-test: build
