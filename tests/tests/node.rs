@@ -1,18 +1,18 @@
-//! dockerode, the client of Node.js (`tests/node/`), with its modules from npm.
+//! Clients in Node.js (`tests/node/`): dockerode, and with its modules from npm some that speak BuildKit's protocol by hand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use corten_tests::{TestEngine, run};
+use corten_tests::{TestEngine, run, run_with_input};
 
 /// A directory with the programs and the modules that they need.
 static MODULES: LazyLock<PathBuf> = LazyLock::new(|| {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let modules = repository.join("target/clients/node");
     fs::create_dir_all(&modules).expect("a directory for modules");
-    for name in ["package.json", "dockerode.mjs", "hostile.mjs"] {
+    for name in ["package.json", "dockerode.mjs", "hostile.mjs", "history.mjs"] {
         fs::copy(repository.join("tests/node").join(name), modules.join(name)).expect("a copy");
     }
     let mut install = Command::new("npm");
@@ -51,4 +51,13 @@ fn contexts_that_mean_harm_are_refused() {
     let found = run(Command::new("find").arg(engine.data_root()).args(["-name", "evil"]));
     assert_eq!(found.stdout, "", "nothing was written for it");
     assert!(["/evil", "/tmp/evil"].iter().all(|path| !Path::new(path).exists()));
+}
+
+#[test]
+fn the_history_is_told_by_buildkits_calls() {
+    let engine = TestEngine::with_busybox();
+    let build = |dockerfile: &str| run_with_input(&mut engine.command(&["build", "-"]), dockerfile);
+    build("FROM busybox\nRUN true\n").ok();
+    build("FROM busybox\nRUN echo last words; exit 7\n").fails(1);
+    assert_eq!(node("history.mjs", &engine), "ok");
 }
