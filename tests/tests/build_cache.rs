@@ -39,6 +39,23 @@ fn ids(engine: &TestEngine, kind: &str) -> Vec<String> {
     lines.filter(|(own, _)| *own == kind).map(|(_, id)| id.to_owned()).collect()
 }
 
+/// Files of the same size and time, in layers that are mounted one after the other: nothing but their contents tells them apart.
+#[test]
+fn what_is_copied_of_a_stage_is_told_by_its_contents() {
+    let engine = TestEngine::with_busybox();
+    let words: Vec<String> = ('a'..='t').map(|letter| format!("word-{letter}")).collect();
+    for word in &words {
+        let context = context(&format!(
+            "FROM busybox AS made\nRUN mkdir /out && echo {word} >/out/file\n\
+             FROM busybox\nCOPY --from=made /out /out\nRUN cp /out/file /copy\n"
+        ));
+        build(&engine, context.path(), &["-t", word]).ok();
+    }
+    let shown = |word: &String| engine.corten(&["run", "--rm", word, "cat", "/out/file", "/copy"]).ok();
+    let wanted: Vec<String> = words.iter().map(|word| format!("{word}\n{word}")).collect();
+    assert_eq!(words.iter().map(shown).collect::<Vec<_>>(), wanted);
+}
+
 #[test]
 fn cache_mounts_are_counted_and_pruned_like_steps() {
     let engine = TestEngine::with_busybox();

@@ -393,8 +393,10 @@ impl Running<'_> {
 
     /// Puts into the key what is to be put; the newest of it bounds the times of all files from here on.
     async fn fingerprint(&mut self, from: &From, puts: Vec<Put>, key: &mut Key) -> Result<Vec<Put>> {
-        let (known, root, filter) =
-            (self.build.worker.fingerprints(), from.root.clone(), from.filter.clone());
+        // Layers are mounted anew each time, and the kernel gives a device's number to the next one: what was read then is not known
+        // again by number and inode.
+        let known = if from.keeps_owners { Arc::default() } else { self.build.worker.fingerprints() };
+        let (root, filter) = (from.root.clone(), from.filter.clone());
         let keeps_owners = from.keeps_owners;
         // It may read all that is to be copied.
         let read = crate::blocking(move || {

@@ -2,7 +2,8 @@
 //! owners.
 //!
 //! The content of a file is read once: what was found is remembered by the file's identity and the time of its last change, as
-//! long as that time is far enough back to tell a later change apart.
+//! long as that time is far enough back to tell a later change apart. That holds for file systems that stay: of those that are mounted for
+//! a while and gone, the next one may have the same numbers and times.
 
 use std::collections::HashMap;
 use std::fs::File;
