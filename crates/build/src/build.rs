@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use corten_image::build::{BuildSession, CacheList, Part, Shape, Statement};
+use corten_image::build::{BuildSession, CacheList, CachedSource, Part, Shape, Statement};
 use corten_image::config::ImageConfig;
 use corten_image::manifest::{Descriptor, media};
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
@@ -61,6 +61,8 @@ pub struct Outcome {
     pub steps: Vec<DoneStep>,
     /// Their cache mounts; the same one may be there several times.
     pub mounts: Vec<UsedMount>,
+    /// What was read of layers.
+    pub sources: Vec<CachedSource>,
     /// What is to be said of it.
     pub said: Vec<Predicate>,
 }
@@ -263,8 +265,8 @@ impl Shared {
             if is_inline {
                 let own: HashSet<DiffId> = state.stack.ids().into_iter().collect();
                 let steps = crate::cache::listed(steps, &self.session, |layer| own.contains(layer))?;
-                let list =
-                    CacheList::new(steps, Vec::new()).map_err(|error| Error::Internal(error.to_string()))?;
+                let list = CacheList::new(steps, Vec::new(), Vec::new())
+                    .map_err(|error| Error::Internal(error.to_string()))?;
                 config.build_cache = Some(list);
             }
             configs.push(config);

@@ -74,6 +74,12 @@ pub fn with_imported(key: &Digest, mounts: &BTreeSet<DiffId>) -> Option<Digest> 
     (!mounts.is_empty()).then(|| Digest::of(&all.copied().collect::<Vec<u8>>()))
 }
 
+/// The key of a step that is done while a cache alone has told how old its newest input is. That time is in no step's key, and bounds
+/// those of the step's files: what is made with it must not be found by those who don't name such a cache.
+pub fn with_told_time(key: &Digest, newest: i64) -> Digest {
+    Digest::of(&[b"told time".as_slice(), key.as_bytes(), &newest.to_le_bytes()].concat())
+}
+
 /// Steps as a cache lists them: each once, and the same steps always in the same order.
 pub fn listed(
     steps: &[DoneStep],

@@ -4,9 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use corten_image::Digest;
-use corten_image::build::{Filter, Graft, Item, ModeChange, Owner, Source, StepLayer, TakeAll, Verdict};
+use corten_image::build::{
+    CachedSource, Filter, Graft, Item, ModeChange, Owner, Source, StepLayer, TakeAll, Verdict,
+};
 
 use crate::archive;
+use crate::cache::with_told_time;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Add, Copy, Instruction, Located, Transfer};
 use crate::error::{Error, Result};
@@ -18,6 +21,7 @@ use crate::remote::{Origin, Remote};
 use crate::repository::without_logins;
 use crate::request::Tree;
 use crate::stage::Running;
+use crate::state::State;
 use crate::vertex::Told;
 use crate::worker::FETCHED;
 
@@ -42,6 +46,41 @@ impl From {
     }
 }
 
+/// Where an instruction says that its sources are.
+enum Place {
+    Tree(From),
+    /// In layers, which may not be here.
+    Layers(Arc<State>),
+}
+
+/// What puts files, with its variables replaced.
+struct Transport<'t> {
+    /// `copy` or `add`
+    kind: &'static str,
+    transfer: &'t Transfer,
+    /// For the history.
+    shown: String,
+    mode: ModeChange,
+    chown: Option<String>,
+    /// What stands for all that is read, where that is in layers.
+    request: Option<Digest>,
+}
+
+impl Transport<'_> {
+    /// A name is looked up in the layers beneath.
+    fn names_owner(&self) -> bool {
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+        self.chown.as_deref().is_some_and(|text| !is_number(text))
+    }
+}
+
+/// What there is to put.
+struct Seen {
+    fingerprint: Digest,
+    /// Unix seconds.
+    newest: Option<i64>,
+}
+
 /// One thing that is put.
 struct Put {
     source: PutSource,
@@ -59,22 +98,35 @@ impl Running<'_> {
     pub async fn copy(&mut self, copy: &Copy, instruction: &Located<Instruction>) -> Result<()> {
         let transfer = &copy.transfer;
         let mut told = self.told(&self.shown(instruction));
-        let from = match &copy.from {
-            None => self.context().await?,
-            Some(name) => self.elsewhere(name, &mut told).await?,
+        let place = match &copy.from {
+            None => Place::Tree(self.context().await?),
+            Some(name) => self.elsewhere(name).await?,
         };
         told.start().await?;
         let done = async {
             let target = self.word(&transfer.destination)?;
-            let mut puts = Vec::new();
-            for source in &transfer.sources {
-                let source = self.word(source)?;
-                self.find(&from, transfer, &source, copy.parents, &target, &mut puts)?;
-            }
-            self.documents(transfer, &target, &mut puts)?;
+            let sources: Vec<String> =
+                transfer.sources.iter().map(|source| self.word(source)).collect::<Result<_>>()?;
+            let documents = self.documents(transfer, &target)?;
             let parents = if copy.parents { " --parents" } else { "" };
             let shown = format!("COPY{parents}{} {target} # buildkit", self.transfer_shown(transfer)?);
-            self.put(&from, puts, transfer, shown, "copy", &told).await
+            let mut transport = self.transport("copy", transfer, shown)?;
+            if let Place::Layers(state) = &place {
+                // What is put has times, of which the key tells nothing.
+                self.state.is_newest_told |= state.is_newest_told;
+                let request = self.request(state, copy, &sources, &target, &documents);
+                if !state.stack.absent().is_empty() && self.put_as_told(&request, &transport).await? {
+                    return Ok(true);
+                }
+                transport.request = Some(request);
+            }
+            let from = self.opened(place, &told).await?;
+            let mut puts = Vec::new();
+            for source in &sources {
+                self.find(&from, transfer, source, copy.parents, &target, &mut puts)?;
+            }
+            puts.extend(documents);
+            self.put(&from, puts, transport, &told).await
         };
         let outcome = done.await;
         self.finish(told, outcome).await
@@ -115,9 +167,10 @@ impl Running<'_> {
                     unpacked(put, &from, add, &target)?;
                 }
             }
-            self.documents(transfer, &target, &mut puts)?;
+            puts.extend(self.documents(transfer, &target)?);
             let shown = format!("ADD{} {target} # buildkit", self.transfer_shown(transfer)?);
-            self.put(&from, puts, transfer, shown, "add", &told).await
+            let transport = self.transport("add", transfer, shown)?;
+            self.put(&from, puts, transport, &told).await
         };
         let outcome = done.await;
         self.finish(told, outcome).await
@@ -153,7 +206,7 @@ impl Running<'_> {
             let (source, owner, mode) = (Source::Directory, Owner::Is(uid, gid), ModeChange::Keep);
             let item = Item { source, owner, mode, target };
             let graft = Graft { base, items: vec![item], newest: self.state.newest };
-            let layer = self.build.graft(key, graft, shown.clone(), Vec::new()).await?;
+            let layer = self.build.graft(self.own_key(key), graft, shown.clone(), Vec::new()).await?;
             self.take(key, layer, shown)?;
             Ok(false)
         };
@@ -202,22 +255,77 @@ impl Running<'_> {
         Ok(From::tree(tree, self.build.context.filter()))
     }
 
-    async fn elsewhere(&self, name: &str, told: &mut Told) -> Result<From> {
+    async fn elsewhere(&self, name: &str) -> Result<Place> {
         let state = match self.stage_named(name)? {
             Some(stage) => self.build.stage(stage).await?,
             None => match self.build.named_tree(name).await? {
-                Some(tree) => return Ok(From::tree(tree, Arc::new(TakeAll))),
+                Some(tree) => return Ok(Place::Tree(From::tree(tree, Arc::new(TakeAll)))),
                 None => Arc::new(self.build.outside(name, &self.build.platform).await?),
             },
         };
-        if !state.stack.absent().is_empty() {
-            told.start().await?;
-        }
+        Ok(Place::Layers(state))
+    }
+
+    /// A place with its files here.
+    async fn opened(&self, place: Place, told: &Told) -> Result<From> {
+        let state = match place {
+            Place::Tree(from) => return Ok(from),
+            Place::Layers(state) => state,
+        };
         let root = match self.build.merged(&state, told).await? {
             Some(root) => root,
             None => archive::nothing()?,
         };
         Ok(From { root: Arc::new(root), filter: Arc::new(TakeAll), keeps_owners: true, keep: None })
+    }
+
+    /// What stands for all that COPY reads of layers. What is found there, and how that is put, depends on nothing else of them: of its
+    /// own stage's layers, its owners and its permissions the step's key tells.
+    fn request(
+        &self,
+        state: &State,
+        copy: &Copy,
+        sources: &[String],
+        target: &str,
+        documents: &[Put],
+    ) -> Digest {
+        let mut key = Key::new("source");
+        key.stack(&state.stack).texts(sources).texts(&copy.transfer.exclude).number(copy.parents.into());
+        key.text(&self.absolute(target)).number(documents.len() as i64);
+        for document in documents {
+            key.text(&self.absolute(&document.target));
+            if let PutSource::Document { bytes } = &document.source {
+                key.bytes(bytes);
+            }
+        }
+        key.digest()
+    }
+
+    /// Takes what was made of these files before, which are not here, if a cache tells what they are: what it says is believed in nothing
+    /// else. Tells whether there was such a step.
+    async fn put_as_told(&mut self, request: &Digest, transport: &Transport<'_>) -> Result<bool> {
+        if self.build.is_uncached(self.index) {
+            return Ok(false);
+        }
+        let Some(source) = self.build.worker.imported_source(request) else { return Ok(false) };
+        let key = self.put_key(transport, true, &source.fingerprint);
+        let (newest, is_newest_told) = (self.state.newest, self.state.is_newest_told);
+        self.count(source.newest);
+        self.state.is_newest_told |= self.build.epoch.is_none();
+        let Claim::Known(layer) = self.claim(&key).await? else {
+            (self.state.newest, self.state.is_newest_told) = (newest, is_newest_told);
+            return Ok(false);
+        };
+        self.build.note_source(source);
+        self.take(key, layer, transport.shown.clone())?;
+        Ok(true)
+    }
+
+    /// Counts what was read among the inputs.
+    fn count(&mut self, newest: Option<i64>) {
+        if self.build.epoch.is_none() {
+            self.state.newest = self.state.newest.max(newest.unwrap_or(0));
+        }
     }
 
     /// What a source of an instruction stands for.
@@ -272,17 +380,41 @@ impl Running<'_> {
         ))
     }
 
-    fn documents(&self, transfer: &Transfer, target: &str, puts: &mut Vec<Put>) -> Result<()> {
-        for document in &transfer.documents {
+    fn documents(&self, transfer: &Transfer, target: &str) -> Result<Vec<Put>> {
+        let put = |document: &dockerfile::Document| {
             let text = match document.expand {
                 true => self.document(&document.content)?,
                 false => document.content.clone(),
             };
             let target =
                 if target.ends_with('/') { format!("{target}{}", document.name) } else { target.to_owned() };
-            puts.push(Put { source: PutSource::Document { bytes: text.into_bytes() }, target });
+            Ok(Put { source: PutSource::Document { bytes: text.into_bytes() }, target })
+        };
+        transfer.documents.iter().map(put).collect()
+    }
+
+    fn transport<'t>(
+        &self,
+        kind: &'static str,
+        transfer: &'t Transfer,
+        shown: String,
+    ) -> Result<Transport<'t>> {
+        let mode = transfer.chmod.as_deref().map(|text| self.word(text)).transpose()?;
+        let mode = mode.as_deref().map_or(Ok(ModeChange::Keep), mode_change)?;
+        let chown = transfer.chown.as_deref().map(|text| self.word(text)).transpose()?;
+        Ok(Transport { kind, transfer, shown, mode, chown, request: None })
+    }
+
+    fn put_key(&self, transport: &Transport<'_>, keeps_owners: bool, read: &Digest) -> Digest {
+        let mut key = Key::new(transport.kind);
+        if !transport.transfer.link || transport.names_owner() {
+            key.stack(&self.state.stack);
         }
-        Ok(())
+        key.text(transport.chown.as_deref().unwrap_or(""))
+            .text(&format!("{:?}", transport.mode))
+            .number(keeps_owners.into());
+        self.with_epoch(&mut key);
+        key.bytes(read.as_bytes()).digest()
     }
 
     fn with_epoch(&self, key: &mut Key) {
@@ -293,14 +425,23 @@ impl Running<'_> {
 
     /// A step of this stage; where nothing known is to be used it is to be done in any case.
     pub async fn claim(&self, key: &Digest) -> Result<Claim> {
-        self.claim_any(key, None).await
+        self.claim_any(key, Vec::new()).await
     }
 
-    /// The same of one that may be known by another key, too.
-    pub async fn claim_any(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
+    /// The same of one that may be known by other keys, too.
+    pub async fn claim_any(&self, key: &Digest, mut others: Vec<Digest>) -> Result<Claim> {
+        others.extend(Some(self.own_key(*key)).filter(|own| own != key));
         match self.build.is_uncached(self.index) {
             true => Ok(Claim::Ours(None)),
-            false => self.build.claim(key, other).await,
+            false => self.build.claim(key, &others).await,
+        }
+    }
+
+    /// The key under which a step is remembered that is done now.
+    pub fn own_key(&self, key: Digest) -> Digest {
+        match self.state.is_newest_told {
+            true => with_told_time(&key, self.state.newest),
+            false => key,
         }
     }
 
@@ -308,12 +449,11 @@ impl Running<'_> {
     async fn put(
         &mut self,
         from: &From,
-        puts: Vec<Put>,
-        transfer: &Transfer,
-        shown: String,
-        kind: &str,
+        mut puts: Vec<Put>,
+        transport: Transport<'_>,
         told: &Told,
     ) -> Result<bool> {
+        let Transport { kind, transfer, .. } = transport;
         let destination = self.word(&transfer.destination)?;
         let many = puts.len() > 1;
         if many
@@ -326,27 +466,18 @@ impl Running<'_> {
                 kind.to_uppercase()
             )));
         }
-        let mode = transfer.chmod.as_deref().map(|text| self.word(text)).transpose()?;
-        let mode = mode.as_deref().map_or(Ok(ModeChange::Keep), mode_change)?;
-        let chown = transfer.chown.as_deref().map(|text| self.word(text)).transpose()?;
-        // A name is looked up in the layers beneath.
-        let names_owner =
-            chown.as_deref().is_some_and(|text| !text.bytes().all(|b| b.is_ascii_digit() || b == b':'));
-        let mut puts = puts;
         let (key, _turn) = loop {
-            let mut key = Key::new(kind);
-            if !transfer.link || names_owner {
-                key.stack(&self.state.stack);
+            let seen;
+            (puts, seen) = self.look(from, puts).await?;
+            let Seen { fingerprint, newest } = seen;
+            self.count(newest);
+            if let Some(request) = transport.request {
+                self.build.note_source(CachedSource { request, fingerprint, newest });
             }
-            key.text(chown.as_deref().unwrap_or(""))
-                .text(&format!("{mode:?}"))
-                .number(from.keeps_owners.into());
-            self.with_epoch(&mut key);
-            puts = self.fingerprint(from, puts, &mut key).await?;
-            let key = key.digest();
+            let key = self.put_key(&transport, from.keeps_owners, &fingerprint);
             let turn = match self.claim(&key).await? {
                 Claim::Known(layer) => {
-                    self.take(key, layer, shown)?;
+                    self.take(key, layer, transport.shown)?;
                     return Ok(true);
                 }
                 Claim::Ours(turn) => turn,
@@ -356,6 +487,7 @@ impl Running<'_> {
                 break (key, turn);
             }
         };
+        let Transport { shown, mode, chown, .. } = transport;
         let base = self.build.merged(&self.state, told).await?;
         let owner = match &chown {
             Some(text) => {
@@ -375,7 +507,7 @@ impl Running<'_> {
             items.push(self.item(put, from, base.as_ref(), owner, mode.clone(), chown.is_some())?);
         }
         let graft = Graft { base, items, newest: self.state.newest };
-        let layer = self.build.graft(key, graft, shown.clone(), keep).await?;
+        let layer = self.build.graft(self.own_key(key), graft, shown.clone(), keep).await?;
         self.take(key, layer, shown)?;
         Ok(false)
     }
@@ -391,8 +523,8 @@ impl Running<'_> {
         Ok(has_fetched)
     }
 
-    /// Puts into the key what is to be put; the newest of it bounds the times of all files from here on.
-    async fn fingerprint(&mut self, from: &From, puts: Vec<Put>, key: &mut Key) -> Result<Vec<Put>> {
+    /// Looks at what is to be put; the newest of it bounds the times of all files from here on.
+    async fn look(&self, from: &From, puts: Vec<Put>) -> Result<(Vec<Put>, Seen)> {
         // Layers are mounted anew each time, and the kernel gives a device's number to the next one: what was read then is not known
         // again by number and inode.
         let known = if from.keeps_owners { Arc::default() } else { self.build.worker.fingerprints() };
@@ -422,14 +554,15 @@ impl Running<'_> {
             Ok((puts, seen))
         });
         let (puts, seen) = read.await?;
-        for (put, (digest, newest)) in puts.iter().zip(seen) {
+        let (mut key, mut newest) = (Key::new("read"), None);
+        for (put, (digest, modified)) in puts.iter().zip(seen) {
             key.text(&self.absolute(&put.target));
             match &put.source {
                 // Its name counts where the target is a directory.
                 PutSource::Path { path, with_parents, .. } => {
                     let mut above = path.as_slice();
                     for _ in 0..with_parents.map_or(0, |count| count + 1) {
-                        attributes(from, above, key)?;
+                        attributes(from, above, &mut key)?;
                         above = &above[..above.len().saturating_sub(base_name(above).len() + 1)];
                     }
                     key.text("path").bytes(base_name(path))
@@ -442,11 +575,9 @@ impl Running<'_> {
                 },
             };
             key.bytes(digest.as_bytes());
-            if self.build.epoch.is_none() {
-                self.state.newest = self.state.newest.max(newest.unwrap_or(0));
-            }
+            newest = newest.max(modified);
         }
-        Ok(puts)
+        Ok((puts, Seen { fingerprint: key.digest(), newest }))
     }
 
     fn item(

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_image::build::{Graft, Stack, StepLayer};
+use corten_image::build::{CachedSource, Graft, Stack, StepLayer};
 use corten_image::{Digest, Image, Platform, Reference};
 use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
 use tokio::sync::OnceCell;
@@ -42,6 +42,7 @@ pub struct Build {
     /// What a cache of this build would have.
     done: Mutex<Vec<DoneStep>>,
     mounts: Mutex<Vec<UsedMount>>,
+    sources: Mutex<Vec<CachedSource>>,
     /// Whether programs could fetch things by themselves.
     pub has_network: AtomicBool,
 }
@@ -66,6 +67,7 @@ impl Build {
             materials: Mutex::new(context.collect()),
             done: Mutex::default(),
             mounts: Mutex::default(),
+            sources: Mutex::default(),
             has_network: AtomicBool::new(false),
         })
     }
@@ -89,6 +91,7 @@ impl Build {
             materials: materials.into_iter().collect(),
             steps: self.done.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             mounts: self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            sources: self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             said: Vec::new(),
         })
     }
@@ -153,7 +156,7 @@ impl Build {
     async fn finished(&mut self, target: usize) -> Result<State> {
         loop {
             self.stages = self.dockerfile.stages.iter().map(|_| OnceCell::new()).collect();
-            (self.done, self.mounts) = Default::default();
+            (self.done, self.mounts, self.sources) = Default::default();
             match self.whole(target).await {
                 Err(error) if matches!(error.cause(), Error::Lost) => {}
                 ended => return ended,
@@ -192,6 +195,11 @@ impl Build {
     /// Notes a cache mount for those to whom it goes, too.
     pub fn note_mount(&self, mount: UsedMount) {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner).push(mount);
+    }
+
+    /// Notes what was read of layers for those to whom it goes, too.
+    pub fn note_source(&self, source: CachedSource) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     /// What a stage becomes; done by the first that asks.
@@ -341,27 +349,27 @@ impl Build {
         }
     }
 
-    /// What the step with that key, or else with the other one, made; else the right to do it, after whoever was at it has given up or
+    /// What the step with that key, or else with one of the others, made; else the right to do it, after whoever was at it has given up or
     /// failed.
-    pub async fn claim(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
+    pub async fn claim(&self, key: &Digest, others: &[Digest]) -> Result<Claim> {
         if let Some(layer) = self.find(key)? {
             return Ok(Claim::Known(layer));
         }
         match self.worker.imported(&self.session, key)? {
             Some(layer) => Ok(Claim::Known(layer)),
-            None => self.claim_any_here(key, other).await,
+            None => self.claim_any_here(key, others).await,
         }
     }
 
     /// The same by what this host remembers alone.
     pub async fn claim_here(&self, key: &Digest) -> Result<Claim> {
-        self.claim_any_here(key, None).await
+        self.claim_any_here(key, &[]).await
     }
 
-    async fn claim_any_here(&self, key: &Digest, other: Option<&Digest>) -> Result<Claim> {
+    async fn claim_any_here(&self, key: &Digest, others: &[Digest]) -> Result<Claim> {
         let find = || {
-            let found = self.find(key)?;
-            if found.is_some() { Ok(found) } else { other.map_or(Ok(None), |other| self.find(other)) }
+            let keys = std::iter::once(key).chain(others);
+            keys.map(|key| self.find(key)).find_map(Result::transpose).transpose()
         };
         if let Some(layer) = find()? {
             return Ok(Claim::Known(layer));

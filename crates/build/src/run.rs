@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use corten_image::build::{Stack, StepLayer, TakeAll};
-use corten_image::{Changes, DiffId};
+use corten_image::{Changes, DiffId, Digest};
 
 use crate::cache::{UsedMount, with_imported};
 use crate::context::CONTEXT;
@@ -107,7 +107,8 @@ impl Running<'_> {
         told.start().await?;
         let key = key.digest();
         let description = format!("RUN {}", program.command.join(" "));
-        let turn = match self.claim_any(&key, with_imported(&key, &offered).as_ref()).await? {
+        let others: Vec<Digest> = with_imported(&self.own_key(key), &offered).into_iter().collect();
+        let turn = match self.claim_any(&key, others).await? {
             Claim::Known(layer) => {
                 self.build.note_step(key, layer, description);
                 self.state.take(layer, program.shown)?;
@@ -141,7 +142,7 @@ impl Running<'_> {
         program: Program,
         network: Network,
         mounts: Vec<(Mount, Prepared)>,
-        key: corten_image::Digest,
+        key: Digest,
         failed: &mut Option<Failed>,
     ) -> Result<Option<StepLayer>> {
         self.build.bring(&self.state.stack, told).await?;
@@ -188,6 +189,7 @@ impl Running<'_> {
             return Err(error);
         }
         drop(turns);
+        let key = self.own_key(key);
         let key = with_imported(&key, &imported).unwrap_or(key);
         let changes = Changes { newest: Some(self.state.newest), stubs };
         let (session, snapshot, shown) = (self.build.session.clone(), ran.snapshot.clone(), program.shown);

@@ -25,6 +25,8 @@ pub struct State {
     pub base: Option<ImageId>,
     /// The newest of all inputs, Unix seconds: no file that a step makes is newer.
     pub newest: i64,
+    /// Whether a cache alone says so, of files that are not here.
+    pub is_newest_told: bool,
     pub platform: Platform,
     /// What ARG has declared: a stage that begins with another one has its too.
     pub args: Args,
@@ -45,6 +47,7 @@ impl State {
             image,
             base: None,
             newest: 0,
+            is_newest_told: false,
             platform: platform.clone(),
             args: Args::default(),
         }
@@ -63,6 +66,7 @@ impl State {
             image: config,
             base: Some(image.id),
             newest,
+            is_newest_told: false,
             args: Args::default(),
         }
     }

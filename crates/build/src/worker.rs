@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use corten_image::build::{BuildSession, CachedMount, Fingerprints, Stack, StepLayer};
+use corten_image::build::{BuildSession, CachedMount, CachedSource, Fingerprints, Stack, StepLayer};
 use corten_image::config::RunConfig;
 use corten_image::manifest::Descriptor;
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
@@ -57,6 +57,9 @@ pub trait Worker: Send + Sync {
 
     /// What the step with that key made, as a cache says that the asker has named; its layer may not be here.
     fn imported(&self, session: &BuildSession, key: &Digest) -> Result<Option<Option<StepLayer>>>;
+
+    /// What was read of layers, as a cache says that the asker has named.
+    fn imported_source(&self, request: &Digest) -> Option<CachedSource>;
 
     /// Brings layers here that caches have. `vertex` is what progress is told of.
     ///

@@ -78,6 +78,86 @@ fn a_cache_decides_nothing_for_those_who_do_not_name_it() {
 }
 
 #[test]
+fn what_a_cache_says_of_files_counts_for_those_who_name_it() {
+    const FAR: u64 = 4_102_444_800;
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let dockerfile = |word: &str| {
+        site.dockerfile(&format!(
+            "FROM BASE AS made\nRUN mkdir /out && echo {word} >/out/file && : >/only\n\
+             FROM BASE\nCOPY --from=made /out /out\nRUN cp /out/file /copy && echo $SOURCE_DATE_EPOCH >/epoch\n",
+        ));
+    };
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let export = |word: &str| {
+        dockerfile(word);
+        site.export(&first, ",mode=max").ok();
+        let (manifest, config) = site.manifest("cache");
+        let layers: Vec<(Value, Value)> =
+            list(&config["rootfs"]["diff_ids"]).into_iter().zip(list(&manifest["layers"])).collect();
+        (config, layers)
+    };
+    let (evil, evil_layers) = export("evil");
+    let (good, good_layers) = export("good");
+    // Both in one, but for what is done last.
+    let mut all = good.clone();
+    let (ids, blobs): (Vec<Value>, Vec<Value>) = good_layers.into_iter().chain(evil_layers).unzip();
+    let steps = list(&good["steps"]).into_iter().chain(list(&evil["steps"]));
+    let is_early = |step: &Value| !step["description"].as_str().expect("text").contains("/copy");
+    all["rootfs"]["diff_ids"] = Value::from(ids);
+    all["steps"] = steps.filter(is_early).collect();
+    let put = |change: &dyn Fn(&mut Value)| {
+        let mut config = all.clone();
+        change(&mut config["sources"][0]);
+        site.put_cache(CONFIG, config.to_string().as_bytes(), &Value::from(blobs.clone()));
+    };
+    let victim = TestEngine::start();
+    let shown = || victim.corten(&["run", "--rm", "t", "cat", "/copy", "/epoch"]).ok();
+    let forget = || {
+        victim.corten(&["system", "prune", "-af"]).ok();
+        victim.corten(&["builder", "prune", "-af"]).ok();
+    };
+    site.build(&victim, &[]).ok();
+    let truth = shown();
+    assert!(truth.starts_with("good\n"), "{truth}");
+
+    // Other files.
+    put(&|source| source["fingerprint"] = evil["sources"][0]["fingerprint"].clone());
+    forget();
+    site.import(&victim).ok();
+    assert!(shown().starts_with("evil\n"), "who names a cache trusts it");
+    site.build(&victim, &[]).ok();
+    assert_eq!(shown(), truth);
+
+    // Another time: it is in no step's key.
+    put(&|source| source["newest"] = json!(FAR));
+    forget();
+    for _ in 0..2 {
+        site.import(&victim).ok();
+        assert_eq!(shown(), format!("good\n{FAR}"), "who names a cache trusts it");
+    }
+    site.build(&victim, &[]).ok();
+    assert_eq!(shown(), truth);
+    site.import(&victim).ok();
+    assert_eq!(shown(), truth, "what this host has made itself comes first");
+
+    // Files of which nothing was made.
+    put(&|source| source["fingerprint"] = json!(digest(b"nothing")));
+    forget();
+    site.import(&victim).ok();
+    assert_eq!(shown(), truth);
+    // Times that nobody can write.
+    for newest in [json!(i64::MAX), json!(i64::MIN)] {
+        put(&|source| source["newest"] = newest.clone());
+        forget();
+        site.import(&victim).ok();
+        assert!(shown().starts_with("good\n"), "{newest}");
+        site.build(&victim, &[]).ok();
+        assert_eq!(shown(), truth);
+    }
+}
+
+#[test]
 fn a_layer_that_is_another_one_is_made_again() {
     let first = TestEngine::with_busybox();
     let site = Site::new(&first);
@@ -124,6 +204,10 @@ fn what_is_no_cache_is_told_of_and_left() {
         |text: &str| format!(r#"{{"version":1,"rootfs":{{"type":"layers"}},"steps":[{text}]}}"#).into_bytes();
     let million = step(&vec![format!(r#"{{"key":"{key}"}}"#); 1_000_000].join(","));
     let many = step(&vec![format!(r#"{{"key":"{key}"}}"#); 50_000].join(","));
+    let source = format!(r#"{{"request":"{key}","fingerprint":"{key}"}}"#);
+    let sources = vec![source; 20_001].join(",");
+    let sources = format!(r#"{{"version":1,"rootfs":{{"type":"layers"}},"steps":[],"sources":[{sources}]}}"#);
+    let sources = sources.into_bytes();
     let mut newer = config.clone();
     newer["version"] = json!(2);
     for (kind, config, layers, why) in [
@@ -131,6 +215,7 @@ fn what_is_no_cache_is_told_of_and_left() {
         (CONFIG, b"\0\xff".as_slice(), &layers, "can't be read"),
         (CONFIG, &million, &layers, "larger than 8 MiB"),
         (CONFIG, &many, &layers, "more than 20000 steps"),
+        (CONFIG, &sources, &layers, "more than 20000 sources"),
         (CONFIG, &step(r#"{"key":"sha256:wings"}"#), &layers, "can't be read"),
         (CONFIG, &step(r#"{"key":7}"#), &layers, "can't be read"),
         (CONFIG, newer.to_string().as_bytes(), &layers, "newer version"),

@@ -103,6 +103,79 @@ fn layers_that_nobody_needs_stay_where_they_are() {
     assert_eq!(layers(&second), 5);
 }
 
+/// What is copied of the first stage is all that the second one has of it.
+const COPIES: &str = "FROM BASE AS made\n\
+    RUN mkdir /out && echo made >/out/file && echo left >/out/out && : >/only\n\
+    RUN dd if=/dev/urandom of=/big bs=64k count=16 2>/dev/null\n\
+    FROM BASE\n\
+    FIRST\
+    COPY --from=made --exclude=out /out /out\n\
+    COPY --from=made --parents /out/./f* <<more /parents/\ntext\nmore\n\
+    RUN echo LAST >/last && echo $SOURCE_DATE_EPOCH >/epoch\n";
+
+#[test]
+fn what_was_copied_of_a_stage_is_known_without_its_layers() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let dockerfile = |before: &str, last: &str| {
+        site.dockerfile(&COPIES.replace("FIRST", before).replace("LAST", last));
+    };
+    dockerfile("", "one");
+    site.export(&first, ",mode=max").ok();
+    assert_eq!(site.cached()["sources"].as_array().expect("sources").len(), 2);
+
+    dockerfile("", "two");
+    site.build(&first, &[]).ok();
+    let second = TestEngine::start();
+    let onwards = format!("type=registry,mode=max,ref={}", site.name("onwards"));
+    site.build(&second, &["--cache-from", &site.name("cache"), "--cache-to", &onwards]).ok();
+    assert_eq!(layers(&second), 4, "the base image's, the two copies, and what was made on top of them");
+    assert_eq!(image_id(&first), image_id(&second), "the same image");
+    let shown = second.corten(&["run", "--rm", "t", "sh", "-c", "cat /parents/* /last; ls /out"]).ok();
+    assert_eq!(shown, "made\ntext\ntwo\nfile");
+
+    // What was found without the layers goes on.
+    dockerfile("", "three");
+    let third = TestEngine::start();
+    site.build(&third, &["--cache-from", &site.name("onwards")]).ok();
+    assert_eq!(layers(&third), 4);
+
+    // What nobody has made yet is made of the files themselves.
+    dockerfile("RUN echo before >/before\n", "four");
+    let fourth = TestEngine::start();
+    site.import(&fourth).ok();
+    assert_eq!(layers(&fourth), 7);
+    let shown = fourth.corten(&["run", "--rm", "t", "cat", "/out/file", "/parents/file", "/last"]).ok();
+    assert_eq!(shown, "made\nmade\nfour");
+    site.build(&first, &[]).ok();
+    assert_eq!(image_id(&first), image_id(&fourth), "the same image");
+}
+
+#[test]
+fn a_stage_that_is_built_on_what_was_told_is_found_again() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    let dockerfile = |last: &str| {
+        let rest = "WORKDIR /made/here\nFROM BASE\nCOPY --from=middle /made /made\n\
+            RUN --mount=type=cache,target=/count echo end >>/count/runs && echo end >/end\n";
+        let middle = COPIES.replace("FROM BASE\nFIRST", "FROM BASE AS middle\n").replace("LAST", last);
+        site.dockerfile(&format!("{middle}{rest}"));
+    };
+    dockerfile("one");
+    site.export(&first, ",mode=max").ok();
+    dockerfile("two");
+    site.build(&first, &[]).ok();
+    let second = TestEngine::start();
+    for _ in 0..2 {
+        site.import(&second).ok();
+        assert_eq!(image_id(&first), image_id(&second), "the same image");
+    }
+    let again = site.import(&second);
+    // All but the two FROM of the last stages and `made`'s own are steps.
+    assert_eq!(again.stderr.matches("CACHED").count(), 11, "{}", again.stderr);
+    again.ok();
+}
+
 impl Site {
     /// Once more without what this host remembers, so that all comes from the cache, and goes on.
     fn corten_again(&self, engine: &TestEngine, to: &str) {

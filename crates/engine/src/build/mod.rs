@@ -30,7 +30,7 @@ use corten_build::{
     Asker, Built, CacheDirectory, CacheWish, Debug, Elsewhere, Event, Fetched, Options, Output, Ran,
     RemoteContext, Repository, RunStep, Teller, Tree, Worker,
 };
-use corten_image::build::{BuildSession, CachedMount, Fingerprints, StepLayer};
+use corten_image::build::{BuildSession, CachedMount, CachedSource, Fingerprints, StepLayer};
 use corten_image::{DiffId, Digest, Image, Platform, Reference};
 
 use crate::Engine;
@@ -201,6 +201,10 @@ impl Worker for EngineWorker {
         key: &Digest,
     ) -> corten_build::Result<Option<Option<StepLayer>>> {
         self.imports.find(session, key)
+    }
+
+    fn imported_source(&self, request: &Digest) -> Option<CachedSource> {
+        self.imports.find_source(request)
     }
 
     async fn bring(

@@ -21,6 +21,9 @@ const VERSION: u32 = 1;
 const STEPS_MAX: usize = 20_000;
 const LAYERS_MAX: usize = 20_000;
 const MOUNTS_MAX: usize = 1_000;
+const SOURCES_MAX: usize = 20_000;
+/// The end of the year 9999 in Unix seconds: later times can't be written in RFC 3339.
+const NEWEST_MAX: i64 = 253_402_300_799;
 /// Of a step's description; commands may be whole scripts.
 const DESCRIPTION_CHARS_MAX: usize = 400;
 
@@ -54,6 +57,18 @@ pub struct CachedMount {
     pub size: u64,
 }
 
+/// What COPY has read of layers, as a cache has it: who knows it needs no layers to see that the same was put before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedSource {
+    /// What was to be read: of which layers, by which names, and with what left out.
+    pub request: Digest,
+    /// What was found.
+    pub fingerprint: Digest,
+    /// When the newest of it was changed, Unix seconds; none where nothing was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<i64>,
+}
+
 /// What the configuration holds; fields that are not known are read over.
 #[derive(Debug, Serialize, Deserialize)]
 struct CacheConfig {
@@ -70,6 +85,8 @@ pub struct CacheList {
     steps: Vec<CachedStep>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<CachedMount>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<CachedSource>,
 }
 
 /// An image's configuration, as far as it is a cache.
@@ -103,6 +120,8 @@ pub struct BuildCache {
     pub steps: HashMap<Digest, CachedStep>,
     /// By their keys.
     pub mounts: HashMap<Digest, CachedMount>,
+    /// By their requests.
+    pub sources: HashMap<Digest, CachedSource>,
     /// How each layer is transported.
     pub layers: HashMap<DiffId, Descriptor>,
 }
@@ -141,11 +160,16 @@ impl BuildCache {
 }
 
 impl CacheList {
-    pub fn new(mut steps: Vec<CachedStep>, mounts: Vec<CachedMount>) -> Result<CacheList, CacheError> {
+    pub fn new(
+        mut steps: Vec<CachedStep>,
+        mounts: Vec<CachedMount>,
+        sources: Vec<CachedSource>,
+    ) -> Result<CacheList, CacheError> {
         at_most("steps", steps.len(), STEPS_MAX)?;
         at_most("cache mounts", mounts.len(), MOUNTS_MAX)?;
+        at_most("sources", sources.len(), SOURCES_MAX)?;
         steps.iter_mut().for_each(|step| step.description = shortened(&step.description));
-        Ok(CacheList { version: VERSION, steps, mounts })
+        Ok(CacheList { version: VERSION, steps, mounts, sources })
     }
 
     fn with(self, rootfs: RootFs, layers: &[Descriptor]) -> Result<BuildCache, CacheError> {
@@ -154,6 +178,7 @@ impl CacheList {
         }
         at_most("steps", self.steps.len(), STEPS_MAX)?;
         at_most("cache mounts", self.mounts.len(), MOUNTS_MAX)?;
+        at_most("sources", self.sources.len(), SOURCES_MAX)?;
         let (listed, there) = (rootfs.diff_ids.len(), layers.len());
         if listed > there {
             return Err(CacheError::Layers { listed, there });
@@ -163,9 +188,14 @@ impl CacheList {
             (step.key, step)
         };
         let clean_mount = |mount: CachedMount| (mount.key, CachedMount { id: shortened(&mount.id), ..mount });
+        let clean_source = |source: CachedSource| {
+            let newest = source.newest.map(|newest| newest.min(NEWEST_MAX));
+            (source.request, CachedSource { newest, ..source })
+        };
         Ok(BuildCache {
             steps: self.steps.into_iter().map(clean).collect(),
             mounts: self.mounts.into_iter().map(clean_mount).collect(),
+            sources: self.sources.into_iter().map(clean_source).collect(),
             layers: rootfs.diff_ids.into_iter().zip(layers.iter().cloned()).collect(),
         })
     }
@@ -176,10 +206,11 @@ pub fn compose_cache(
     layers: Vec<DiffId>,
     steps: Vec<CachedStep>,
     mounts: Vec<CachedMount>,
+    sources: Vec<CachedSource>,
 ) -> Result<Vec<u8>, CacheError> {
     at_most("layers", layers.len(), LAYERS_MAX)?;
     let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: layers };
-    Ok(serde_json::to_vec(&CacheConfig { rootfs, list: CacheList::new(steps, mounts)? })?)
+    Ok(serde_json::to_vec(&CacheConfig { rootfs, list: CacheList::new(steps, mounts, sources)? })?)
 }
 
 fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), CacheError> {
@@ -224,13 +255,21 @@ mod tests {
             layer: Digest::of(b"mount"),
             size: 9,
         };
-        let config = compose_cache(vec![layer, mount.layer], steps.clone(), vec![mount.clone()]).unwrap();
+        let sources = [Some(1_700_000_000), None].map(|newest| CachedSource {
+            request: Digest::of(format!("{newest:?}").as_bytes()),
+            fingerprint: Digest::of(b"files"),
+            newest,
+        });
+        let mounts = vec![mount.clone()];
+        let config =
+            compose_cache(vec![layer, mount.layer], steps.clone(), mounts, sources.to_vec()).unwrap();
         let manifest = manifest(CACHE_CONFIG, 2);
         BuildCache::check(&manifest).unwrap();
         let read = BuildCache::read(&manifest, &config).unwrap();
         assert_eq!(read.layers[&layer], manifest.layers[0]);
         assert_eq!(read.layers[&mount.layer], manifest.layers[1]);
         assert_eq!(read.mounts[&mount.key], mount);
+        assert_eq!(sources.map(|source| read.sources[&source.request]), sources);
         assert_eq!(
             steps.iter().map(|step| &read.steps[&step.key]).collect::<Vec<_>>(),
             [&steps[0], &steps[1]]
@@ -251,7 +290,7 @@ mod tests {
     #[test]
     fn an_image_may_be_one() {
         let layer = Digest::of(b"layer");
-        let list = CacheList::new(vec![step("RUN make", Some(layer))], Vec::new()).unwrap();
+        let list = CacheList::new(vec![step("RUN make", Some(layer))], Vec::new(), Vec::new()).unwrap();
         let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![layer] };
         let config =
             ImageConfig { rootfs: rootfs.clone(), build_cache: Some(list), ..ImageConfig::default() };
@@ -296,12 +335,30 @@ mod tests {
         let many = vec![mount; MOUNTS_MAX + 1].join(",");
         let many = format!(r#"{{"version":1,"rootfs":{{}},"steps":[],"mounts":[{many}]}}"#);
         assert!(matches!(read(&many), Err(CacheError::Limit { what: "cache mounts", .. })));
+        let source = format!(r#"{{"request":"{id}","fingerprint":"{id}"}}"#);
+        let many = vec![source; SOURCES_MAX + 1].join(",");
+        let many = format!(r#"{{"version":1,"rootfs":{{}},"steps":[],"sources":[{many}]}}"#);
+        assert!(matches!(read(&many), Err(CacheError::Limit { what: "sources", .. })));
+        let bad = format!(
+            r#"{{"version":1,"rootfs":{{}},"steps":[],"sources":[{{"request":"{id}","fingerprint":7}}]}}"#
+        );
+        assert!(matches!(read(&bad), Err(CacheError::Json(_))));
+    }
+
+    #[test]
+    fn no_source_is_of_a_time_that_nobody_can_write() {
+        let (request, latest) = (Digest::of(b""), i64::MAX);
+        let config = format!(
+            r#"{{"version":1,"rootfs":{{}},"steps":[],"sources":[{{"request":"{request}","fingerprint":"{request}","newest":{latest}}}]}}"#
+        );
+        let read = BuildCache::read(&manifest(CACHE_CONFIG, 0), config.as_bytes()).unwrap();
+        assert_eq!(read.sources[&request].newest, Some(NEWEST_MAX));
     }
 
     #[test]
     fn descriptions_are_short_and_harmless() {
         let long = format!("RUN \u{1b}[2J\n{}", "x".repeat(10_000));
-        let config = compose_cache(Vec::new(), vec![step(&long, None)], Vec::new()).unwrap();
+        let config = compose_cache(Vec::new(), vec![step(&long, None)], Vec::new(), Vec::new()).unwrap();
         let read = BuildCache::read(&manifest(CACHE_CONFIG, 0), &config).unwrap();
         let description = &read.steps.values().next().unwrap().description;
         assert!(description.starts_with("RUN  [2J ") && description.chars().count() == DESCRIPTION_CHARS_MAX);

@@ -15,8 +15,8 @@ mod walk;
 mod tests;
 
 pub use cache::{
-    BuildCache, CACHE_CONFIG, CACHE_CONFIG_BYTES_MAX, CacheError, CacheList, CachedMount, CachedStep,
-    compose_cache,
+    BuildCache, CACHE_CONFIG, CACHE_CONFIG_BYTES_MAX, CacheError, CacheList, CachedMount, CachedSource,
+    CachedStep, compose_cache,
 };
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use graft::{Graft, GraftError, Item, Owner, Source};

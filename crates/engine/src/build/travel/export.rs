@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use corten_api::auth::AuthConfig;
 use corten_build::{Asker, Built, CachePlace, CacheTarget, DoneStep, Elsewhere, Teller, Told, listed};
-use corten_image::build::{CACHE_CONFIG, compose_cache};
+use corten_image::build::{CACHE_CONFIG, CachedSource, compose_cache};
 use corten_image::manifest::Descriptor;
 use corten_image::{Artifact, ArtifactLayer, DiffId, Digest, Reference, SendStage, Target};
 
@@ -124,8 +124,9 @@ impl Engine {
         // What was brought has a size.
         let steps = steps().map_err(unlisted)?;
         let mounts = mounts.into_iter().map(|mount| mount.listed).collect();
-        let config =
-            compose_cache(layers, steps, mounts).map_err(|error| Error::internal(error.to_string()))?;
+        let sources = if target.is_whole { sources(built) } else { Vec::new() };
+        let config = compose_cache(layers, steps, mounts, sources)
+            .map_err(|error| Error::internal(error.to_string()))?;
         let artifact = Artifact {
             layers: parts,
             config: (CACHE_CONFIG, config),
@@ -176,6 +177,14 @@ fn absent(built: &Built, layers: &BTreeSet<DiffId>) -> Result<HashMap<DiffId, El
         }
     }
     Ok(absent)
+}
+
+/// What was read of layers; each once, and always in the same order. It serves those who can do without the layers, and they have found
+/// the steps that made them: of a cache that has not all steps nobody has any use of it.
+fn sources(built: &Built) -> Vec<CachedSource> {
+    let read = built.outcomes.iter().flat_map(|outcome| &outcome.sources);
+    let by_request: BTreeMap<Digest, CachedSource> = read.map(|source| (source.request, *source)).collect();
+    by_request.into_values().collect()
 }
 
 fn unlisted(error: corten_build::Error) -> Error {

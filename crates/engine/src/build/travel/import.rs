@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corten_api::auth::AuthConfig;
 use corten_build::{Asker, CacheSource, Elsewhere, Error, Result, Teller, Told};
-use corten_image::build::{BuildCache, BuildSession, StepLayer};
+use corten_image::build::{BuildCache, BuildSession, CachedSource, StepLayer};
 use corten_image::manifest::Descriptor;
 use corten_image::{DiffId, Digest, Platform, Reference, RemoteLayer};
 use futures_util::future::join_all;
@@ -45,6 +45,10 @@ pub(super) struct Cache {
 impl Cache {
     pub fn blob(&self, layer: &DiffId) -> Option<&Descriptor> {
         self.content.layers.get(layer).filter(|_| !self.is_broken.load(Ordering::Relaxed))
+    }
+
+    fn source(&self, request: &Digest) -> Option<&CachedSource> {
+        self.content.sources.get(request).filter(|_| !self.is_broken.load(Ordering::Relaxed))
     }
 }
 
@@ -152,6 +156,11 @@ impl Imports {
             }
         }
         Ok(None)
+    }
+
+    /// What was read of layers, as the first cache says that knows it.
+    pub fn find_source(&self, request: &Digest) -> Option<CachedSource> {
+        self.caches.iter().find_map(|cache| cache.source(request).copied())
     }
 
     /// Brings layers here.
