@@ -1,5 +1,7 @@
 //! COPY, ADD and WORKDIR: what is put, where it comes from, and whether that was put there before.
 
+mod seen;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,7 +11,6 @@ use corten_image::build::{
 };
 
 use crate::archive;
-use crate::cache::with_told_time;
 use crate::context::CONTEXT;
 use crate::dockerfile::{self, Add, Copy, Instruction, Located, Transfer};
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::stage::Running;
 use crate::state::State;
 use crate::vertex::Told;
 use crate::worker::FETCHED;
+use seen::Seen;
 
 /// Where sources are looked for.
 struct From {
@@ -72,13 +74,6 @@ impl Transport<'_> {
         let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
         self.chown.as_deref().is_some_and(|text| !is_number(text))
     }
-}
-
-/// What there is to put.
-struct Seen {
-    fingerprint: Digest,
-    /// Unix seconds.
-    newest: Option<i64>,
 }
 
 /// One thing that is put.
@@ -279,55 +274,6 @@ impl Running<'_> {
         Ok(From { root: Arc::new(root), filter: Arc::new(TakeAll), keeps_owners: true, keep: None })
     }
 
-    /// What stands for all that COPY reads of layers. What is found there, and how that is put, depends on nothing else of them: of its
-    /// own stage's layers, its owners and its permissions the step's key tells.
-    fn request(
-        &self,
-        state: &State,
-        copy: &Copy,
-        sources: &[String],
-        target: &str,
-        documents: &[Put],
-    ) -> Digest {
-        let mut key = Key::new("source");
-        key.stack(&state.stack).texts(sources).texts(&copy.transfer.exclude).number(copy.parents.into());
-        key.text(&self.absolute(target)).number(documents.len() as i64);
-        for document in documents {
-            key.text(&self.absolute(&document.target));
-            if let PutSource::Document { bytes } = &document.source {
-                key.bytes(bytes);
-            }
-        }
-        key.digest()
-    }
-
-    /// Takes what was made of these files before, which are not here, if a cache tells what they are: what it says is believed in nothing
-    /// else. Tells whether there was such a step.
-    async fn put_as_told(&mut self, request: &Digest, transport: &Transport<'_>) -> Result<bool> {
-        if self.build.is_uncached(self.index) {
-            return Ok(false);
-        }
-        let Some(source) = self.build.worker.imported_source(request) else { return Ok(false) };
-        let key = self.put_key(transport, true, &source.fingerprint);
-        let (newest, is_newest_told) = (self.state.newest, self.state.is_newest_told);
-        self.count(source.newest);
-        self.state.is_newest_told |= self.build.epoch.is_none();
-        let Claim::Known(layer) = self.claim(&key).await? else {
-            (self.state.newest, self.state.is_newest_told) = (newest, is_newest_told);
-            return Ok(false);
-        };
-        self.build.note_source(source);
-        self.take(key, layer, transport.shown.clone())?;
-        Ok(true)
-    }
-
-    /// Counts what was read among the inputs.
-    fn count(&mut self, newest: Option<i64>) {
-        if self.build.epoch.is_none() {
-            self.state.newest = self.state.newest.max(newest.unwrap_or(0));
-        }
-    }
-
     /// What a source of an instruction stands for.
     fn find(
         &self,
@@ -403,46 +349,6 @@ impl Running<'_> {
         let mode = mode.as_deref().map_or(Ok(ModeChange::Keep), mode_change)?;
         let chown = transfer.chown.as_deref().map(|text| self.word(text)).transpose()?;
         Ok(Transport { kind, transfer, shown, mode, chown, request: None })
-    }
-
-    fn put_key(&self, transport: &Transport<'_>, keeps_owners: bool, read: &Digest) -> Digest {
-        let mut key = Key::new(transport.kind);
-        if !transport.transfer.link || transport.names_owner() {
-            key.stack(&self.state.stack);
-        }
-        key.text(transport.chown.as_deref().unwrap_or(""))
-            .text(&format!("{:?}", transport.mode))
-            .number(keeps_owners.into());
-        self.with_epoch(&mut key);
-        key.bytes(read.as_bytes()).digest()
-    }
-
-    fn with_epoch(&self, key: &mut Key) {
-        if let Some(epoch) = self.build.epoch {
-            key.number(epoch);
-        }
-    }
-
-    /// A step of this stage; where nothing known is to be used it is to be done in any case.
-    pub async fn claim(&self, key: &Digest) -> Result<Claim> {
-        self.claim_any(key, Vec::new()).await
-    }
-
-    /// The same of one that may be known by other keys, too.
-    pub async fn claim_any(&self, key: &Digest, mut others: Vec<Digest>) -> Result<Claim> {
-        others.extend(Some(self.own_key(*key)).filter(|own| own != key));
-        match self.build.is_uncached(self.index) {
-            true => Ok(Claim::Ours(None)),
-            false => self.build.claim(key, &others).await,
-        }
-    }
-
-    /// The key under which a step is remembered that is done now.
-    pub fn own_key(&self, key: Digest) -> Digest {
-        match self.state.is_newest_told {
-            true => with_told_time(&key, self.state.newest),
-            false => key,
-        }
     }
 
     /// Puts all that was found; tells whether it had been put there before.
@@ -523,63 +429,6 @@ impl Running<'_> {
         Ok(has_fetched)
     }
 
-    /// Looks at what is to be put; the newest of it bounds the times of all files from here on.
-    async fn look(&self, from: &From, puts: Vec<Put>) -> Result<(Vec<Put>, Seen)> {
-        // Layers are mounted anew each time, and the kernel gives a device's number to the next one: what was read then is not known
-        // again by number and inode.
-        let known = if from.keeps_owners { Arc::default() } else { self.build.worker.fingerprints() };
-        let (root, filter) = (from.root.clone(), from.filter.clone());
-        let keeps_owners = from.keeps_owners;
-        // It may read all that is to be copied.
-        let read = crate::blocking(move || {
-            let mut seen = Vec::new();
-            for put in &puts {
-                let (path, filter) = match &put.source {
-                    PutSource::Path { path, filter, .. } => (path, filter),
-                    PutSource::Archive { path } => (path, &filter),
-                    PutSource::Document { bytes } => {
-                        seen.push((Digest::of(bytes), None));
-                        continue;
-                    }
-                    PutSource::Remote { remote, .. } => {
-                        seen.push((remote.fetched.digest, remote.fetched.modified));
-                        continue;
-                    }
-                };
-                let found = known.of(&root, path, filter.as_ref(), keeps_owners).map_err(|error| {
-                    Error::Invalid(format!("cannot read {:?}: {error}", String::from_utf8_lossy(path)))
-                })?;
-                seen.push((found.digest, found.newest));
-            }
-            Ok((puts, seen))
-        });
-        let (puts, seen) = read.await?;
-        let (mut key, mut newest) = (Key::new("read"), None);
-        for (put, (digest, modified)) in puts.iter().zip(seen) {
-            key.text(&self.absolute(&put.target));
-            match &put.source {
-                // Its name counts where the target is a directory.
-                PutSource::Path { path, with_parents, .. } => {
-                    let mut above = path.as_slice();
-                    for _ in 0..with_parents.map_or(0, |count| count + 1) {
-                        attributes(from, above, &mut key)?;
-                        above = &above[..above.len().saturating_sub(base_name(above).len() + 1)];
-                    }
-                    key.text("path").bytes(base_name(path))
-                }
-                PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
-                PutSource::Document { .. } => key.text("document"),
-                PutSource::Remote { remote, unpacks, exclude } => match &remote.origin {
-                    Origin::File { name, .. } => key.text("url").text(name).number((*unpacks).into()),
-                    Origin::Repository(_) => key.text("repository").texts(exclude),
-                },
-            };
-            key.bytes(digest.as_bytes());
-            newest = newest.max(modified);
-        }
-        Ok((puts, Seen { fingerprint: key.digest(), newest }))
-    }
-
     fn item(
         &self,
         put: Put,
@@ -653,15 +502,6 @@ impl Running<'_> {
             },
         })
     }
-}
-
-/// Puts into the key what comes along with its attributes.
-fn attributes(from: &From, directory: &[u8], key: &mut Key) -> Result<()> {
-    let found = corten_image::files::stat(&*from.root, directory).map_err(|error| {
-        Error::Invalid(format!("cannot look at {:?}: {error}", String::from_utf8_lossy(directory)))
-    })?;
-    key.number(found.mode.into()).number(found.uid.into()).number(found.gid.into());
-    Ok(())
 }
 
 /// An archive that ADD takes is unpacked, unless it is told not to.
