@@ -177,3 +177,22 @@ fn an_image_is_pushed_under_its_names() {
     let told = build(&engine, context.path(), &["-o", "type=tar,dest=/dev/null", "--iidfile", "/dev/null"]);
     assert!(told.fails(1).contains("no image whose id"));
 }
+
+#[test]
+fn what_is_pushed_is_known_by_what_the_registry_has() {
+    let engine = TestEngine::with_busybox();
+    let place = tempfile::tempdir().unwrap();
+    let registry = TestRegistry::start(&place.path().join("registry"), &[]);
+    let context = place.path().join("context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("Dockerfile"), "FROM busybox\nRUN echo pushed > /pushed\n").unwrap();
+    let metadata = place.path().join("metadata").display().to_string();
+    let name = format!("{}/pushed:1", registry.address());
+    let path = context.display().to_string();
+    engine.corten(&["build", "--push", "-t", &name, "--metadata-file", &metadata, &path]).ok();
+    let written: serde_json::Value = serde_json::from_str(&fs::read_to_string(metadata).unwrap()).unwrap();
+    let digest = written["containerimage.digest"].as_str().unwrap();
+    let kept = registry.connect().get(&format!("/v2/pushed/manifests/{digest}")).unwrap();
+    assert_eq!(kept.status, 200, "{written}");
+    assert_eq!(written["containerimage.descriptor"]["size"], kept.body.len());
+}

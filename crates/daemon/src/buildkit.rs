@@ -59,11 +59,15 @@ impl Builder for EngineBuilder {
         let (caches, names) = (options.cache_to.clone(), options.tags.clone());
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
         let built = self.engine.build(wish, asker.clone(), teller.clone()).await?;
+        let mut target = built.target.clone();
         for output in &outputs {
             match output {
                 Output::Store { names, push: true } => {
                     for name in names {
-                        self.engine.build_push(name, &BTreeMap::new(), asker.as_ref(), &teller).await?;
+                        let pushed =
+                            self.engine.build_push(name, &BTreeMap::new(), asker.as_ref(), &teller).await?;
+                        // What is at a registry is what others look for.
+                        target = pushed.or(target);
                     }
                 }
                 Output::Store { push: false, .. } | Output::Nothing => {}
@@ -110,7 +114,7 @@ impl Builder for EngineBuilder {
         let cache = sent.first().map(|sent| descriptor(&sent.manifest));
         let names = built.image.as_ref().map(|image| image.repo_tags.clone()).unwrap_or_default();
         let image =
-            built.target.as_ref().map(|target| Image { id: built.id(), manifest: descriptor(target), names });
+            target.as_ref().map(|target| Image { id: built.id(), manifest: descriptor(target), names });
         Ok(Built { image, cache })
     }
 

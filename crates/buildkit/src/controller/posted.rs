@@ -35,12 +35,21 @@ pub struct Posted {
     pub files: Files,
 }
 
+/// A build without its files.
+pub struct Awaiting(Arc<Job>);
+
+impl Awaiting {
+    pub fn give(self, tree: Tree) {
+        self.0.files.iter().for_each(|files| drop(files.send_replace(Some(tree.clone()))));
+    }
+}
+
 /// Where the files are that are built from.
 pub enum Files {
     /// In the client's session, or where the attributes say.
     Elsewhere,
     Here(Tree),
-    /// On their way with another call, to [`Controller::upload`].
+    /// On their way with another call, to who is [`Controller::awaiting`] them.
     Coming,
 }
 
@@ -57,9 +66,9 @@ impl Controller {
     ) -> Result<Option<String>, String> {
         let told = |status: Status| status.message().to_owned();
         let Posted { reference, mut session, attributes, exporter, files } = posted;
-        let nobody = session.is_empty().then(|| self.nobody(&reference)).transpose().map_err(told)?;
-        if nobody.is_some() {
-            session.clone_from(&reference);
+        let is_alone = session.is_empty();
+        if is_alone {
+            session = nobodys(&reference);
         }
         let files = match files {
             Files::Elsewhere => None,
@@ -75,6 +84,7 @@ impl Controller {
             ..SolveRequest::default()
         };
         let running = self.jobs.begin(&reference, Job { session, files, ..Job::default() }).map_err(told)?;
+        let _nobody = is_alone.then(|| self.nobody(&reference)).transpose().map_err(told)?;
         let board = running.job.board.clone();
         let solved = async move {
             let solved = self.solve_as(&running, request).await;
@@ -95,13 +105,13 @@ impl Controller {
         Ok(response.remove("containerimage.config.digest"))
     }
 
-    /// The files of a build that waits for them.
-    pub async fn upload(&self, reference: &str, tree: Tree) -> Result<(), String> {
+    /// The build that waits for its files.
+    pub async fn awaiting(&self, reference: &str) -> Result<Awaiting, String> {
         let job = self.jobs.find(reference).await.map_err(|status| status.message().to_owned())?;
-        let wanted = job.files.as_ref().filter(|files| files.borrow().is_none());
-        let files = wanted.ok_or_else(|| format!("the build {reference} waits for no upload"))?;
-        files.send_replace(Some(tree));
-        Ok(())
+        match job.files.as_ref().is_some_and(|files| files.borrow().is_none()) {
+            true => Ok(Awaiting(job)),
+            false => Err(format!("the build {reference} waits for no upload")),
+        }
     }
 
     /// Ends a build, if it goes on.
@@ -113,13 +123,19 @@ impl Controller {
 
     /// The session of a client that has nothing; it ends when the value is dropped.
     fn nobody(&self, id: &str) -> Result<Nobody, Status> {
-        let session = self.sessions.reserve(Hello::of(id)).map_err(crate::failure::Failure::from)?;
+        let session =
+            self.sessions.reserve(Hello::of(&nobodys(id))).map_err(crate::failure::Failure::from)?;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         Ok(Nobody([
             tokio::spawn(async move { drop(session.run(TokioIo::new(ours)).await) }),
             tokio::spawn(async move { drop(grpc::serve(TokioIo::new(theirs), Arc::new(Nothing)).await) }),
         ]))
     }
+}
+
+/// The session's id: none that clients choose has a blank. What is before a colon is no part of one.
+fn nobodys(reference: &str) -> String {
+    format!("nobody {}", reference.replace(':', " "))
 }
 
 struct Nobody([tokio::task::JoinHandle<()>; 2]);

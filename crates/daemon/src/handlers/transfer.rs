@@ -96,10 +96,9 @@ pub async fn push(call: Call) -> Reply {
         auth: registry_auth(&call),
     };
     let engine = call.engine;
-    with_progress(
-        false,
-        |progress| async move { engine.image_push(wish, progress).await.map_err(ApiError::from) },
-    )
+    with_progress(false, |progress| async move {
+        engine.image_push(wish, progress).await.map(drop).map_err(ApiError::from)
+    })
     .await
 }
 

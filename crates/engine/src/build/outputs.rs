@@ -11,6 +11,7 @@ use corten_api::auth::AuthConfig;
 use corten_build::{Asker, Built, Options, Predicate, Subject, Teller, Told};
 use corten_image::build::open_file;
 use corten_image::digest::HashingReader;
+use corten_image::manifest::Descriptor;
 use corten_image::tar::{Entry, Kind};
 use corten_image::{Digest, Reference, files};
 
@@ -29,14 +30,15 @@ pub struct BuiltTree {
 }
 
 impl Engine {
-    /// Sends an image to its registry; who is to be known there is among `auths`, or the asker says it. Told as a step of its build.
+    /// Sends an image to its registry; who is to be known there is among `auths`, or the asker says it. Told as a step of its build. Gives
+    /// what the name stands for there.
     pub async fn build_push(
         &self,
         name: &str,
         auths: &BTreeMap<String, AuthConfig>,
         asker: &dyn Asker,
         teller: &Teller,
-    ) -> corten_build::Result<()> {
+    ) -> corten_build::Result<Option<Descriptor>> {
         let reference =
             Reference::parse(name).map_err(|error| corten_build::Error::Invalid(error.to_string()))?;
         let id = Digest::of(format!("push {reference}").as_bytes());
@@ -52,7 +54,7 @@ impl Engine {
             })
         };
         let pushed = pushed.await;
-        step.end(pushed).await
+        Ok(step.end(pushed).await?.into_iter().next())
     }
 
     /// Writes what a build left, as a tar archive.

@@ -41,11 +41,12 @@ pub struct PushWish {
 }
 
 impl Engine {
-    /// Pushes an image, or all tags of a repository.
+    /// Pushes an image, or all tags of a repository. Gives what each name stands for at the registry: not what it does here where layers
+    /// were compressed for it.
     ///
     /// # Errors
     /// Of the first image that can't be sent; those before it are there.
-    pub async fn image_push(&self, wish: PushWish, progress: Sender<JsonMessage>) -> Result<()> {
+    pub async fn image_push(&self, wish: PushWish, progress: Sender<JsonMessage>) -> Result<Vec<Descriptor>> {
         let named = super::named(&wish.name, &wish.tag)?;
         if named.digest().is_some() {
             return Err(Error::invalid("cannot push a digest reference"));
@@ -74,15 +75,16 @@ impl Engine {
         let repository = repository.with_notices(notices(&progress));
         let status = format!("The push refers to repository [{}]", named.name());
         let _ = progress.send(JsonMessage::status(status)).await;
+        let mut pushed = Vec::new();
         for reference in wanted {
             let publish = Publish {
                 name: reference,
                 platform: wish.platform.as_ref().map(platforms::wanted),
                 compression,
             };
-            self.push_one(&repository, publish, progress.clone()).await?;
+            pushed.push(self.push_one(&repository, publish, progress.clone()).await?);
         }
-        Ok(())
+        Ok(pushed)
     }
 
     async fn push_one(
@@ -90,7 +92,7 @@ impl Engine {
         repository: &Repository,
         wish: Publish,
         progress: Sender<JsonMessage>,
-    ) -> Result<()> {
+    ) -> Result<Descriptor> {
         let name = wish.name.clone();
         let remote = RemoteTarget::new(repository, self.siblings(&name));
         let (engine, messages) = (self.clone(), progress.clone());
@@ -116,7 +118,7 @@ impl Engine {
         let progress_detail = Some(JsonProgress::default());
         let _ =
             progress.send(JsonMessage { aux: Some(aux), progress_detail, ..JsonMessage::default() }).await;
-        Ok(())
+        Ok(target)
     }
 
     /// Other repositories of the same registry that the image is from: what is there need not be sent.

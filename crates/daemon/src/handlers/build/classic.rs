@@ -21,8 +21,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub async fn build(call: Call) -> Reply {
-    if call.query.text("version") == "2" {
-        return posted::build(call).await;
+    match call.query.text("version") {
+        "" | "1" => {}
+        "2" => return posted::build(call).await,
+        other => {
+            let message = format!("builder version {other:?} is none: 1 is the older one, 2 BuildKit's");
+            return Err(ApiError::bad_request(message));
+        }
     }
     let mut options = options(&call)?;
     let auths = auths(&call);

@@ -16,6 +16,7 @@ use corten_build::{
     Teller, Told,
 };
 use corten_engine::{BuildEnd, BuildWish, Engine, SentCache, check_referrers, check_split};
+use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Reference};
 use futures_util::{StreamExt, stream};
 use hyper::StatusCode;
@@ -132,8 +133,10 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
         }
         let outcome =
             Outcome { engine: &engine, built: &built, auths, asker: &*asker, teller, answer: &answer };
+        let mut target = built.target.clone();
         for (number, output) in outputs.iter().enumerate() {
-            outcome.give(number, output).await.map_err(refused)?;
+            // What is at a registry is what others look for.
+            target = outcome.give(number, output).await.map_err(refused)?.or(target);
         }
         let Outcome { auths, teller, .. } = outcome;
         let exported = engine.build_cache_export(&built, &caches, &names, &auths, &*asker, &teller);
@@ -146,18 +149,18 @@ async fn run(engine: Engine, request: BuildRequest, reader: SharedReader, answer
             };
             answer.send(BuildEvent::Cache(cache).into()).await.map_err(|_| refused(Error::Canceled))?;
         }
-        Ok::<_, BuildError>((built, names))
+        Ok::<_, BuildError>((built.id(), target, names))
     };
     let (outcome, ()) = tokio::join!(outcome, forwarded);
     let last = match outcome {
-        Ok((built, names)) => {
-            let image = built.target.as_ref().map(|target| target.digest.to_string()).unwrap_or_default();
+        Ok((id, target, names)) => {
+            let image = target.as_ref().map(|target| target.digest.to_string()).unwrap_or_default();
             recording.end(BuildEnd::Done { image, names: names.clone() }).await;
-            BuildEvent::Image(built.target.as_ref().map_or_else(BuildImage::default, |target| BuildImage {
-                id: built.id().map(|id| id.to_string()).unwrap_or_default(),
+            BuildEvent::Image(target.map_or_else(BuildImage::default, |target| BuildImage {
+                id: id.map(|id| id.to_string()).unwrap_or_default(),
                 names,
                 digest: target.digest.to_string(),
-                media_type: target.media_type.clone(),
+                media_type: target.media_type,
                 size: target.size,
             }))
         }
@@ -240,14 +243,16 @@ struct Outcome<'o> {
 }
 
 impl Outcome<'_> {
-    async fn give(&self, number: usize, output: &BuildOutput) -> corten_build::Result<()> {
+    /// Gives what it was pushed as.
+    async fn give(&self, number: usize, output: &BuildOutput) -> corten_build::Result<Option<Descriptor>> {
         let name = match output {
-            BuildOutput::Store => return Ok(()),
+            BuildOutput::Store => return Ok(None),
             BuildOutput::Push(names) => {
+                let mut pushed = None;
                 for name in names {
-                    self.engine.build_push(name, &self.auths, self.asker, &self.teller).await?;
+                    pushed = self.engine.build_push(name, &self.auths, self.asker, &self.teller).await?;
                 }
-                return Ok(());
+                return Ok(pushed);
             }
             BuildOutput::Archive(_) => "sending the image",
             BuildOutput::Files(_) => "sending the files",
@@ -271,7 +276,8 @@ impl Outcome<'_> {
         // A client that is gone is why nothing could be written.
         let sent = sent.and(written.map_err(|error| Error::Internal(error.message)));
         step.end(sent).await?;
-        self.part(number, Bytes::new()).await
+        self.part(number, Bytes::new()).await?;
+        Ok(None)
     }
 
     async fn send(&self, output: usize, mut pieces: BodyPieces) -> corten_build::Result<()> {

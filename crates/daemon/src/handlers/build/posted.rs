@@ -41,6 +41,10 @@ pub async fn build(call: Call) -> Reply {
     let reference = if id.is_empty() { corten_engine::random_id() } else { id };
     let (mut attributes, exporter) = (attributes(&call)?, exporter(&call)?);
     let session = call.query.text("session").to_owned();
+    if session.is_empty() && !matches!(exporter.0.as_str(), "moby" | "image" | "cacheonly") {
+        let message = format!("the output {:?} goes to the client's session, and there is none", exporter.0);
+        return Err(ApiError::bad_request(message));
+    }
     let quiet = call.query.flag("q");
     let mut sent = None;
     let remote = call.query.text("remote").to_owned();
@@ -103,11 +107,12 @@ async fn run(
 /// The files of a build that another call has begun.
 async fn upload(call: Call, id: &str) -> Reply {
     let Call { engine, buildkit, body, .. } = call;
+    let awaiting = buildkit.awaiting(id).await.map_err(ApiError::bad_request)?;
     let reader = SharedReader::new(BodyReader::new(body));
     let tree = engine.build_context_of_archive(reader.clone()).await;
     // A client that still sends would not see the answer.
     let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
-    buildkit.upload(id, tree?).await.map_err(ApiError::bad_request)?;
+    awaiting.give(tree?);
     Ok(empty(StatusCode::OK))
 }
 
