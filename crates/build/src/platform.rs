@@ -22,7 +22,7 @@ use crate::stage::Running;
 use crate::state::State;
 use crate::variables::Globals;
 use crate::vertex::Told;
-use crate::{provenance, sbom};
+use crate::{provenance, sbom, secrets};
 
 /// A step that is to be.
 pub enum Claim {
@@ -120,7 +120,16 @@ impl Build {
             outcome.said.push(sbom::predicate(content, format));
         }
         if let Some(wish) = &wishes.provenance {
-            outcome.said.push(provenance::predicate(self, wish));
+            let source = match wish.is_full {
+                // It may be long.
+                true => {
+                    let shared = self.shared.clone();
+                    let public = move || Ok(secrets::public(&shared.source.text, &shared.dockerfile));
+                    Some(crate::blocking(public).await?)
+                }
+                false => None,
+            };
+            outcome.said.push(provenance::predicate(self, wish, source));
         }
         Ok(outcome)
     }

@@ -16,7 +16,7 @@ use crate::platform::Build;
 use crate::remote::name_of;
 use crate::remote_context::Origin;
 use crate::request::{NamedContext, Network, NoCache, Options};
-use crate::secrets::{self, is_secret_name, without_secrets};
+use crate::secrets::{Public, is_secret_name, public_value, without_secrets};
 
 const V02: &str = "https://slsa.dev/provenance/v0.2";
 const V1: &str = "https://slsa.dev/provenance/v1";
@@ -27,9 +27,9 @@ const BUILD_TYPE_V1: &str =
 /// Why values are left out that were asked for: who has the image need not be who may know them.
 const REDACTED: &str = "values of names that speak of secrets, and what opens URLs, are told to nobody";
 
-/// What is said of one platform's build.
-pub fn predicate(build: &Build, wish: &ProvenanceWish) -> Predicate {
-    let facts = Facts::of(build, wish);
+/// What is said of one platform's build; `source` is the Dockerfile, if it is to be told.
+pub fn predicate(build: &Build, wish: &ProvenanceWish, source: Option<Public>) -> Predicate {
+    let facts = Facts::of(build, wish, source);
     let (kind, content) = if wish.is_v1 { (V1, facts.v1(wish)) } else { (V02, facts.v02(wish)) };
     Predicate { kind, file_name: "provenance.json", content }
 }
@@ -51,7 +51,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(build: &Build, wish: &ProvenanceWish) -> Facts {
+    fn of(build: &Build, wish: &ProvenanceWish, source: Option<Public>) -> Facts {
         let shared: &Shared = build;
         let mut arguments = arguments(shared);
         let count = arguments.len();
@@ -75,7 +75,14 @@ impl Facts {
             // They may hold what is nobody's business.
             arguments.retain(|name, _| !name.starts_with("build-arg:") && !name.starts_with("label:"));
         }
-        let has_all_parameters = arguments.len() == count;
+        for (name, value) in &mut arguments {
+            let public = public_value(name, value);
+            if public != *value {
+                left_out.push(name.clone());
+                *value = public;
+            }
+        }
+        let has_all_parameters = arguments.len() == count && left_out.is_empty();
         let origin = shared.options.origin.as_ref().filter(|origin| origin.has_dockerfile);
         let mut locals: Vec<&str> =
             asked.iter().filter(|(kind, _)| *kind == "local").map(|(_, name)| name.as_str()).collect();
@@ -91,8 +98,7 @@ impl Facts {
             let vcs = shared.options.vcs.iter().map(|(name, value)| (name.clone(), without_secrets(value)));
             metadata["vcs"] = json!(vcs.collect::<BTreeMap<_, _>>());
         }
-        if wish.is_full {
-            let public = secrets::public(&shared.source.text, &shared.dockerfile);
+        if let Some(public) = source {
             if let Some(text) = public.text {
                 let data = crate::base64(text.as_bytes());
                 let name = &shared.source.name;
@@ -235,7 +241,7 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
             NamedContext::Tree(tree) => format!("local:{tree}"),
             NamedContext::Image(image) => format!("docker-image://{image}"),
             NamedContext::Layout { manifest, .. } => format!("oci-layout://{name}@{manifest}"),
-            NamedContext::Remote(url) => without_secrets(url),
+            NamedContext::Remote(url) => url.clone(),
         };
         add(&format!("context:{name}"), value);
     }

@@ -121,11 +121,16 @@ pub struct Scan {
 impl Scan {
     /// Takes a file that is wanted. A path is without a slash in front.
     pub fn file(&mut self, path: &str, bytes: u64, source: &mut dyn Source) {
-        let found = match kind(path) {
+        let kind = kind(path);
+        if self.is_full && kind != Kind::OsRelease {
+            return;
+        }
+        let found = match kind {
             Kind::Program => language::program::packages(source),
             Kind::Rpm => database::rpm::packages(source),
             Kind::Java => {
-                let language::java::Found { packages, unread } = language::java::packages(path, source);
+                let language::java::Found { packages, unread } =
+                    language::java::packages(path, source, PACKAGES_MAX - self.drafts.len());
                 unread.iter().for_each(|(place, why)| self.note(&format!("{path}{place}"), why));
                 Ok(packages)
             }

@@ -285,6 +285,19 @@ fn archives_within_archives_have_an_end() {
     let found = scan(&[("a.jar", &jar(&[("META-INF/MANIFEST.MF", &zeros), (own, PROJECT)]))]);
     assert_eq!(found.notes, ["/a.jar!/META-INF/MANIFEST.MF: it has more than 1048576 bytes"]);
     assert_eq!(found.packages.len(), 1);
+    // Many archives, with one project each or with all of them; one more than are taken says that there are others.
+    let small = jar(&[(own, PROJECT)]);
+    let names: Vec<String> = (0..9).map(|number| format!("{number}.jar")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &small[..])).collect();
+    let inner = jar(&files);
+    let outer = jar(&[("a.jar", &inner), ("b.jar", &inner)]);
+    let projects: Vec<String> =
+        (0..9).map(|number| format!("META-INF/maven/g/{number}/pom.properties")).collect();
+    let files: Vec<(&str, &[u8])> = projects.iter().map(|name| (name.as_str(), PROJECT)).collect();
+    for archive in [outer, jar(&files)] {
+        let found = language::java::packages("a.jar", &mut Cursor::new(archive), 3);
+        assert_eq!(found.packages.len(), 4);
+    }
     // A directory of nothing but names.
     let names: Vec<String> = (0..300).map(|number| format!("{number:060000}")).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();

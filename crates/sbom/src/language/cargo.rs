@@ -45,5 +45,5 @@ pub fn audited(section: &[u8]) -> Result<Vec<Draft>, String> {
     unpacked.map_err(|error| error.to_string())?;
     let audit: Audit = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
     let of_program = audit.packages.iter().filter(|package| package.kind != "build");
-    Ok(of_program.filter_map(|package| draft(Origin::Cargo, &package.name, &package.version)).collect())
+    Ok(bounded(of_program.filter_map(|package| draft(Origin::Cargo, &package.name, &package.version))))
 }

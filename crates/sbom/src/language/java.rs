@@ -7,8 +7,8 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use zip::ZipArchive;
 
-use crate::package::{Draft, Origin};
-use crate::{NOTES_MAX, PACKAGES_MAX, Source, draft};
+use crate::package::{Draft, Origin, clean};
+use crate::{NOTES_MAX, Source, draft};
 
 /// Archives within archives: an EAR has WARs, and these have JARs.
 const DEPTH_MAX: usize = 4;
@@ -33,8 +33,9 @@ pub struct Found {
     pub unread: Vec<(String, String)>,
 }
 
-pub fn packages(path: &str, source: &mut dyn Source) -> Found {
-    let mut search = Search { found: Found::default(), bytes_left: UNPACKED_BYTES_MAX };
+/// Stops behind `packages_max`: there is one more then.
+pub fn packages(path: &str, source: &mut dyn Source, packages_max: usize) -> Found {
+    let mut search = Search { found: Found::default(), bytes_left: UNPACKED_BYTES_MAX, packages_max };
     search.archive(path, source, "", 0);
     search.found
 }
@@ -42,6 +43,7 @@ pub fn packages(path: &str, source: &mut dyn Source) -> Found {
 struct Search {
     found: Found,
     bytes_left: u64,
+    packages_max: usize,
 }
 
 impl Search {
@@ -71,13 +73,16 @@ impl Search {
         left.set(u64::MAX);
         let (mut manifest, mut projects) = (BTreeMap::new(), Vec::new());
         for index in 0..archive.len() {
+            if self.found.packages.len() + projects.len() > self.packages_max {
+                break;
+            }
             let Some(Ok(entry)) = archive.name_for_index(index) else { continue };
             let entry = entry.into_owned();
             let within = format!("{place}!/{entry}");
             let is_project = entry.starts_with("META-INF/maven/") && entry.ends_with("/pom.properties");
             if entry == "META-INF/MANIFEST.MF" {
                 manifest = fields(&unfolded(&self.document(&mut archive, index, &within)), ':');
-            } else if is_project && self.found.packages.len() + projects.len() <= PACKAGES_MAX {
+            } else if is_project {
                 projects.extend(project(&fields(&self.document(&mut archive, index, &within), '=')));
             } else if is_archive(&entry) && depth == DEPTH_MAX {
                 self.unread(&within, "it is too deep within others".to_owned());
@@ -99,8 +104,9 @@ impl Search {
             only.licence = told("Bundle-License");
             only.supplier = either("Implementation-Vendor", "Bundle-Vendor");
         }
-        let here = |project| Draft { found_at: place.to_owned(), ..project };
-        self.found.packages.extend(projects.into_iter().map(here));
+        let here = |project| Draft { found_at: clean(place), ..project };
+        let room = (self.packages_max + 1).saturating_sub(self.found.packages.len());
+        self.found.packages.extend(projects.into_iter().take(room).map(here));
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::draft;
 use crate::package::{Draft, Origin};
+use crate::{PACKAGES_MAX, draft};
 
 /// Lock files of the first version hold others within themselves.
 const DEPTH_MAX: usize = 32;
@@ -99,5 +99,7 @@ fn within(name: &str, package: &Locked, depth: usize, found: &mut Vec<Draft>) {
 fn add(name: &str, package: &Locked, found: &mut Vec<Draft>) {
     let version = package.version.as_deref().unwrap_or_default();
     let licence = package.license.as_str().unwrap_or_default().to_owned();
-    found.extend(draft(Origin::Npm, name, version).map(|package| Draft { licence, ..package }));
+    if found.len() <= PACKAGES_MAX {
+        found.extend(draft(Origin::Npm, name, version).map(|package| Draft { licence, ..package }));
+    }
 }
