@@ -336,14 +336,26 @@ fn secrets_in_arguments_are_not_told() {
     fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
     let path = context.path().to_str().unwrap();
     let said = |mode: &str| {
-        let flags = ["--build-arg", "DB_PASSWORD=hush", "--build-arg", "WHO=me", mode, path];
+        let mut flags = vec![mode, path];
+        for arg in ["DB_PASSWORD=hush", "WHO=me", "HTTP_PROXY=http://me:hush@127.0.0.1:9"] {
+            flags.extend(["--build-arg", arg]);
+        }
+        flags.extend(["--label", "from=https://127.0.0.1/?token=hush"]);
         provenance(|out| engine.corten(&[&["build", "--progress", "plain", "-o", out], &flags[..]].concat()))
     };
     let told = said("--provenance=mode=max");
-    assert_eq!(told["invocation"]["parameters"]["args"], json!({"build-arg:WHO": "me"}));
+    let args = json!({
+        "build-arg:WHO": "me",
+        "build-arg:HTTP_PROXY": "http://127.0.0.1:9",
+        "label:from": "https://127.0.0.1/?token=***",
+    });
+    assert_eq!(told["invocation"]["parameters"]["args"], args);
     assert_eq!(told["metadata"]["completeness"]["parameters"], false, "not all is told, and that is");
     let metadata = &told["metadata"]["https://mobyproject.org/buildkit@v1#metadata"];
-    assert_eq!(metadata["redacted"]["values"], json!(["build-arg:DB_PASSWORD", "NPM_TOKEN in line 3"]));
+    assert_eq!(
+        metadata["redacted"]["values"],
+        json!(["build-arg:DB_PASSWORD", "build-arg:HTTP_PROXY", "label:from", "NPM_TOKEN in line 3"])
+    );
     let source = context.path().join("source");
     fs::write(&source, metadata["source"]["infos"][0]["data"].as_str().unwrap()).unwrap();
     let source = run(Command::new("base64").arg("-d").arg(&source)).ok();
@@ -397,6 +409,7 @@ fn what_is_said_of_an_image_comes_with_it() {
     other.add_busybox();
     let told = other.corten(&["image", "provenance", "busybox"]).fails(1);
     assert!(told.contains("no provenance came with busybox"), "{told}");
+    assert!(told.contains("remove the image and pull it again"), "{told}");
 }
 
 const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
@@ -443,6 +456,19 @@ fn what_refers_to_an_image_leaves_it_as_it_is() {
     engine.docker(&["tag", &app, &named("later:1")]).ok();
     engine.docker(&["push", &named("later:1")]).ok();
     assert_eq!((digest_of("later"), referrers("later", &digest).len()), (digest.clone(), 1));
+    // The same content by another name, where something is said in the index: what refers to the first one's stays.
+    build(&engine, context.path(), &["-t", "beside:1", "--sbom"]).ok();
+    engine.docker(&["tag", &app, &named("kept:1")]).ok();
+    engine.docker(&["push", &named("kept:1")]).ok();
+    let kept = referrers("kept", &digest);
+    assert_eq!(kept.len(), 1);
+    // An archive has what it leads to.
+    let archive = place.path().join("beside.tar").display().to_string();
+    engine.docker(&["save", "-o", &archive, "beside:1"]).ok();
+    let files = run(Command::new("tar").args(["-tf", &archive])).ok();
+    let file = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
+    assert!(files.contains(&file(&digest)), "{files}");
+    assert!(!files.contains(&file(kept[0]["digest"].as_str().unwrap())), "{files}");
     // Several platforms: an index of images alone, each of which is referred to.
     let dockerfile = DOCKERFILE.replace("FROM busybox", "FROM --platform=$BUILDPLATFORM busybox");
     fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
@@ -455,6 +481,8 @@ fn what_refers_to_an_image_leaves_it_as_it_is() {
     for image in images {
         assert_eq!(referrers("several", image["digest"].as_str().unwrap()).len(), 1);
     }
+    let told = engine.corten(&["artifact", "ls", &several]);
+    assert!(told.stderr.contains(" is an index: "), "{}", told.stderr);
     // BuildKit's clients say it in the same words.
     let theirs = named("theirs:1");
     let path = context.path().display().to_string();

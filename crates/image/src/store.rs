@@ -45,6 +45,7 @@ pub use snapshots::Rootfs;
 
 pub(crate) use arrivals::{Arrivals, Claim};
 pub(crate) use compose::Composition;
+pub(crate) use platforms::reach;
 pub(crate) use session::Session;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::manifest::{Descriptor, Index, media};
 use crate::metadata::{BlobRow, DocumentRow};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{ManifestInfo, ManifestKind, Store};
+use crate::store::{ManifestInfo, ManifestKind, Store, reach};
 use crate::tar::{Entry, Kind, Writer};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -86,16 +86,17 @@ impl Store {
         let mut blobs: BTreeMap<Digest, BlobRow> = BTreeMap::new();
         for one in &saved {
             let Saved { image, names, unnamed, platforms } = one;
-            let mut targets = names.iter().map(|(_, target)| target).chain([unnamed]);
-            let whole = targets.any(|target| *target != image.manifest);
-            let wanted: Vec<Digest> = if !platforms.is_empty() {
-                self.content_of(image, platforms)?
-            } else if whole {
-                self.writer().content(&image.id)?
-            } else {
-                image.blobs.iter().map(|blob| blob.digest).chain([image.id, image.manifest]).collect()
+            let own = image.blobs.iter().map(|blob| blob.digest).chain([image.id, image.manifest]);
+            let mut wanted: Vec<Digest> = match platforms.is_empty() {
+                true => own.collect(),
+                false => self.content_of(image, platforms)?,
             };
             let database = self.writer();
+            let targets: Vec<Digest> = names.iter().map(|(_, target)| *target).chain([*unnamed]).collect();
+            if platforms.is_empty() && targets.iter().any(|target| *target != image.manifest) {
+                // Not what came by other names, nor what refers to the image: nothing in the archive would lead there.
+                wanted.extend(reach(&database, targets.into_iter())?);
+            }
             for digest in wanted {
                 if let Some(document) = database.document(&digest)? {
                     documents.insert(digest, document);

@@ -19,13 +19,15 @@ use crate::config::ImageConfig;
 use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::Error;
 use crate::manifest::{self, Descriptor, Document, media};
-use crate::metadata::{BlobRow, CompressedRow, DocumentRow, ImageRow, NameRow, NewImage};
+use crate::metadata::{BlobRow, CompressedRow, Database, DocumentRow, ImageRow, NameRow, NewImage};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{Session, Store, now_ns};
+use crate::store::{Session, Store, now_ns, reach};
 
 /// What BuildKit calls an attestation manifest that is an artifact.
 const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
+/// What a statement's layer is annotated with.
+const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
 /// What the names of images stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,39 +218,41 @@ impl Store {
             names: names.iter().map(name).collect(),
         };
         self.add(&[new])?;
-        self.trim(&id, own)?;
+        self.trim(&id, own, names)?;
         let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
         Ok((image, target))
     }
 
     /// Lets go of what earlier indexes of an image have brought that none leads to any more, and that is not its own now: its other
-    /// platforms, and what was said.
-    fn trim(&self, image: &ImageId, own: Vec<Digest>) -> Result<(), Error> {
+    /// platforms, and what was said. What refers to what other names than these lead to stays, unless the same is said anew.
+    fn trim(&self, image: &ImageId, own: Vec<Digest>, names: &[Reference]) -> Result<(), Error> {
         let mut database = self.writer();
         let Some(row) = database.image(image)? else { return Ok(()) };
-        let mut reached: BTreeSet<Digest> =
-            database.stack(image)?.into_iter().map(|(_, blob)| blob).collect();
+        let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+        let (now, others): (Vec<NameRow>, Vec<NameRow>) =
+            database.names(Some(image))?.into_iter().partition(|row| names.contains(&row.name));
+        let named = reach(&database, others.iter().map(|row| row.target))?;
+        let mut reached = named.clone();
+        let tops = now.iter().map(|row| row.target).chain([row.manifest]).chain(row.made_as);
+        reached.extend(reach(&database, tops)?);
+        reached.extend(database.stack(image)?.into_iter().map(|(_, blob)| blob));
         reached.insert(*image);
+        let mut anew = BTreeSet::new();
+        for digest in &own {
+            anew.extend(said(&database, digest)?.map(|said| (said.subject, said.kinds)));
+        }
         reached.extend(own);
-        let mut ahead = vec![row.manifest];
-        ahead.extend(row.made_as);
-        ahead.extend(database.names(Some(image))?.into_iter().map(|name| name.target));
-        let mut seen = BTreeSet::new();
-        while let Some(digest) = ahead.pop() {
-            reached.insert(digest);
-            if !seen.insert(digest) {
-                continue;
-            }
-            let Some(found) = database.document(&digest)? else { continue };
-            match Document::parse(&found.bytes, &found.media_type) {
-                Ok(Document::Index(index)) => ahead.extend(index.manifests.iter().map(|below| below.digest)),
-                Ok(Document::Manifest(manifest)) => {
-                    reached.extend(manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest));
-                }
-                Err(_) => {}
+        let mut left = database.content(image)?;
+        for digest in &left {
+            if let Some(said) = said(&database, digest)?
+                && !reached.contains(digest)
+                && named.contains(&said.subject)
+                && !anew.contains(&(said.subject, said.kinds))
+            {
+                reached.insert(*digest);
+                reached.extend(said.parts);
             }
         }
-        let mut left = database.content(image)?;
         left.retain(|digest| !reached.contains(digest));
         if left.is_empty() {
             return Ok(());
@@ -264,10 +268,32 @@ impl Store {
     }
 }
 
+/// A manifest that refers to another.
+struct Said {
+    subject: Digest,
+    /// The types of its predicates.
+    kinds: Vec<Option<String>>,
+    parts: Vec<Digest>,
+}
+
+fn said(database: &Database, digest: &Digest) -> Result<Option<Said>, Error> {
+    let row = database.document(digest)?.filter(|row| row.media_type == media::OCI_MANIFEST);
+    let Some(Ok(Document::Manifest(manifest))) = row.map(|row| Document::parse(&row.bytes, &row.media_type))
+    else {
+        return Ok(None);
+    };
+    let kind = |layer: &Descriptor| layer.annotation(PREDICATE_TYPE).map(str::to_owned);
+    Ok(manifest.subject.as_ref().map(|subject| Said {
+        subject: subject.digest,
+        kinds: manifest.layers.iter().map(kind).collect(),
+        parts: manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest).collect(),
+    }))
+}
+
 /// Statements, as they are listed and as they are kept.
 fn statements_of(statements: Vec<Statement>) -> (Vec<Descriptor>, Vec<DocumentRow>) {
     let listed = |Statement { predicate_type, bytes }| {
-        let annotations = BTreeMap::from([("in-toto.io/predicate-type".to_owned(), predicate_type)]);
+        let annotations = BTreeMap::from([(PREDICATE_TYPE.to_owned(), predicate_type)]);
         let descriptor =
             Descriptor { annotations: Some(annotations), ..Descriptor::of(media::IN_TOTO, &bytes) };
         (descriptor, document(media::IN_TOTO, bytes))

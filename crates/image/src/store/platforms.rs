@@ -341,3 +341,26 @@ fn describe(
         content,
     })
 }
+
+/// All that manifests and indexes lead to, these with them.
+pub(crate) fn reach(
+    database: &Database,
+    tops: impl Iterator<Item = Digest>,
+) -> Result<BTreeSet<Digest>, Error> {
+    let mut reached = BTreeSet::new();
+    let mut ahead: Vec<Digest> = tops.collect();
+    while let Some(digest) = ahead.pop() {
+        if !reached.insert(digest) {
+            continue;
+        }
+        let Some(found) = database.document(&digest)? else { continue };
+        match Document::parse(&found.bytes, &found.media_type) {
+            Ok(Document::Index(index)) => ahead.extend(index.manifests.iter().map(|below| below.digest)),
+            Ok(Document::Manifest(manifest)) => {
+                reached.extend(manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(reached)
+}

@@ -1,6 +1,6 @@
 //! `artifact ls`: what is attached to an image.
 
-use corten_image::manifest::Descriptor;
+use corten_image::manifest::{Descriptor, media};
 
 use super::CREATED;
 use crate::cli::{Context, Failure, Outcome, Verb};
@@ -36,12 +36,20 @@ impl Verb for Ls {
     fn run(self, context: &Context) -> Outcome {
         let image = with_default_tag(parse(&self.image)?)?;
         let remote = Remote::of(context, &image, self.insecure)?;
-        let found = context.block_on(async {
+        let (found, media_type) = context.block_on(async {
             let (repository, subject) = remote.document(&image).await?;
-            Ok::<_, Failure>(repository.referrers(&subject.digest, self.artifact_type.as_deref()).await?)
+            let found = repository.referrers(&subject.digest, self.artifact_type.as_deref()).await?;
+            Ok::<_, Failure>((found, subject.media_type))
         })??;
         let rows: Vec<Value> = found.iter().map(row).collect();
         output::print(&listing::render(&self.format, self.quiet, &columns(), &rows)?)?;
+        if rows.is_empty() && matches!(media_type.as_str(), media::OCI_INDEX | media::DOCKER_INDEX) {
+            let name = image.familiar_name();
+            output::say!(
+                "{} is an index: what is attached to one of its images is listed by `corten artifact ls {name}@DIGEST`",
+                self.image
+            );
+        }
         Ok(0)
     }
 }

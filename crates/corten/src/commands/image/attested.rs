@@ -24,7 +24,9 @@ pub fn statements(
     said.retain(|one| kinds.iter().any(|kind| one.predicate_type.starts_with(kind)));
     if said.is_empty() {
         return Err(Failure::new(format!("no {what} came with {image}"))
-            .hint(format!("its builder has to be asked for it, as by `corten build --{what}`")));
+            .hint(format!(
+                "its builder has to be asked for it, as by `corten build --{what}`; a pull may not have brought it where the image was here already: remove the image and pull it again"
+            )));
     }
     Ok(said.into_iter().filter_map(|one| one.statement).collect())
 }
