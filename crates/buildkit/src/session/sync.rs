@@ -3,14 +3,17 @@
 use super::{Session, metadata};
 use crate::tree::{Limits, Place, REQUESTS_OUTSTANDING_MAX, SyncError, receive};
 use crate::wire::fsutil::Packet;
+use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tonic::{Request, Streaming};
 
-/// Packets that wait for the disk; each is 32 KiB long where the client is fsutil.
-const PACKETS_WAITING_MAX: usize = 64;
+/// Packets that are handed on together when they have come together, and such handfuls that wait for the disk. A packet is 32 KiB long
+/// where the client is fsutil.
+const HANDFUL_MAX: usize = 32;
+const HANDFULS_WAITING_MAX: usize = 2;
 const DIFF_COPY: &str = "/moby.filesync.v1.FileSync/DiffCopy";
 
 /// Which of the client's directories, and what of it.
@@ -50,12 +53,13 @@ impl Session {
             .streaming(DIFF_COPY, call)
             .await
             .map_err(|status| SyncError::Client(status.message().to_owned()))?;
-        let (packets, mut incoming) = mpsc::channel(PACKETS_WAITING_MAX);
+        let (packets, mut incoming) = mpsc::channel(HANDFULS_WAITING_MAX);
         let writer = tokio::task::spawn_blocking(move || {
             let mut count = |bytes| {
                 received.fetch_add(bytes, Ordering::Relaxed);
             };
-            let done = receive(&mut place, &mut incoming, &requests, Limits::default(), &mut count);
+            let mut packets = std::iter::from_fn(|| incoming.blocking_recv()).flatten();
+            let done = receive(&mut place, &mut packets, &requests, Limits::default(), &mut count);
             done.map(|()| place)
         });
         let failure = forward(stream, packets).await;
@@ -69,20 +73,21 @@ impl Session {
 }
 
 /// Passes packets on until either side is done; the client's reason if it gave one.
-async fn forward(mut stream: Streaming<Packet>, packets: mpsc::Sender<Packet>) -> Option<String> {
+async fn forward(stream: Streaming<Packet>, packets: mpsc::Sender<Vec<Packet>>) -> Option<String> {
+    let mut handfuls = stream.ready_chunks(HANDFUL_MAX);
     loop {
-        let packet = tokio::select! {
-            packet = stream.message() => packet,
+        let handful = tokio::select! {
+            handful = handfuls.next() => handful?,
             () = packets.closed() => return None,
         };
-        match packet {
-            Ok(Some(packet)) => {
-                if packets.send(packet).await.is_err() {
-                    return None;
-                }
-            }
-            Ok(None) => return None,
-            Err(status) => return Some(status.message().to_owned()),
+        let mut failure = None;
+        let good =
+            handful.into_iter().map_while(|packet| packet.map_err(|status| failure = Some(status)).ok());
+        if packets.send(good.collect()).await.is_err() {
+            return None;
+        }
+        if let Some(status) = failure {
+            return Some(status.message().to_owned());
         }
     }
 }

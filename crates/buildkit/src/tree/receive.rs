@@ -16,10 +16,12 @@ use std::io::Write;
 use std::iter::Peekable;
 use std::os::fd::AsFd;
 use std::vec::IntoIter;
-use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::mpsc::Sender;
 
 /// Files whose contents are on their way at the same time. The way of requests has room for all of them, so that asking never waits.
 pub const REQUESTS_OUTSTANDING_MAX: usize = 64;
+/// When so few are left more are asked for: many at once are one message on the wire, and one change of threads here and there.
+const REQUESTS_OUTSTANDING_MIN: usize = 32;
 
 /// What a client may send at most.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +39,10 @@ impl Default for Limits {
     }
 }
 
-/// Brings a place to what the client has. `received` hears of each piece of contents.
+/// Brings a place to what the client has, from its packets until it breaks off. `received` hears of each piece of contents.
 pub fn receive(
     place: &mut Place,
-    packets: &mut Receiver<Packet>,
+    packets: &mut dyn Iterator<Item = Packet>,
     requests: &Sender<Packet>,
     limits: Limits,
     received: &mut dyn FnMut(u64),
@@ -122,7 +124,7 @@ impl<'w> Walk<'w> {
     /// The entries that the place has now, if they are others than before.
     fn run(
         mut self,
-        packets: &mut Receiver<Packet>,
+        packets: &mut dyn Iterator<Item = Packet>,
         received: &mut dyn FnMut(u64),
     ) -> Result<Option<Vec<Entry>>, SyncError> {
         let mut told_done = false;
@@ -132,7 +134,7 @@ impl<'w> Walk<'w> {
                 self.tell(Packet { r#type: PacketType::Fin as i32, ..Packet::default() })?;
                 told_done = true;
             }
-            let packet = packets.blocking_recv().ok_or(SyncError::BrokenOff)?;
+            let packet = packets.next().ok_or(SyncError::BrokenOff)?;
             match PacketType::try_from(packet.r#type) {
                 Ok(PacketType::Stat) if self.ended => {
                     return Err(SyncError::Unexpected("a file after the last"));
@@ -311,7 +313,7 @@ impl<'w> Walk<'w> {
         if let Kind::File { sha256: known, .. } = &mut self.new[at].kind {
             *known = Some(sha256);
         }
-        self.ask()
+        if self.writing.len() > REQUESTS_OUTSTANDING_MIN { Ok(()) } else { self.ask() }
     }
 
     /// All contents are here: links, then the directories' own times, inner ones first.

@@ -187,7 +187,8 @@ mod tests {
                 requests.send(request).unwrap();
             }
         });
-        receive(&mut place, &mut incoming, &asked, Limits::default(), &mut |_| {}).unwrap();
+        let mut packets = std::iter::from_fn(|| incoming.blocking_recv());
+        receive(&mut place, &mut packets, &asked, Limits::default(), &mut |_| {}).unwrap();
         drop(asked);
         sender.join().unwrap().unwrap();
         relay.join().unwrap();
