@@ -492,7 +492,7 @@ fn what_is_not_spoken_is_refused_in_words() {
         (&["--platform", "linux/amd64,linux/arm64"][..], "not supported"),
         (&["--allow", "security.insecure"], "security.insecure is not allowed"),
         (&["--build-arg", "BUILDKIT_SYNTAX=example.org/front"], "is a frontend image"),
-        (&["--cache-from", "type=registry,ref=r.example/a"], "not supported"),
+        (&["--cache-from", "type=other,name=a"], "a build cache of type \"other\" is not supported"),
         (&["-f", "nowhere"], "nowhere"),
     ] {
         let refused = engine.build("print x", arguments);
