@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -199,7 +199,7 @@ fn a_directory_that_is_none_is_told_of() {
         ("--cache-to", "type=local".to_owned(), "needs dest=DIRECTORY"),
         ("--cache-to", site.to_directory(",compression-level=3"), "takes no compression-level=3"),
         ("--cache-to", site.to_directory(",reset=true"), "takes no reset"),
-        ("--cache-to", format!("type=local,dest={}/Dockerfile", site.context().display()), "preparing"),
+        ("--cache-to", format!("type=local,dest={}/Dockerfile", site.context().display()), "it is a file"),
         ("--cache-from", "type=local".to_owned(), "needs src=DIRECTORY"),
         ("--cache-from", "type=local,src=/no,wings=2".to_owned(), "takes no wings=2"),
     ] {
@@ -378,4 +378,50 @@ fn who_is_killed_leaves_the_cache_that_was_there() {
     }
     site.build(&first, &["--cache-to", &site.to_directory(",mode=max")]).ok();
     is_used("in the end");
+}
+
+#[test]
+fn clients_with_directories_of_the_same_name_leave_each_other_alone() {
+    let engine = TestEngine::with_busybox();
+    let site = Site::new(&engine);
+    let second = TestEngine::start();
+    let projects = ["a", "b"].map(|name| site.place.path().join(name));
+    let build = |engine: &TestEngine, project: &Path, step: &str, flag: &[&str]| {
+        let step = format!("FROM {}\nRUN --mount=type=cache,id=apt,target=/c {step}\n", site.name("base:1"));
+        fs::write(project.join("Dockerfile"), step).expect("a file");
+        let flags = [&["build", "--progress", "plain", "-t", "t"], flag, &["."]].concat();
+        let told = run(engine.command(&flags).current_dir(project));
+        assert!(!told.stderr.contains("WARN"), "{}", told.stderr);
+        told.ok();
+    };
+    for project in &projects {
+        fs::create_dir(project).expect("a project");
+        let step = format!("echo {} >/c/file", project.display());
+        build(&engine, project, &step, &["--cache-to", "type=local,dest=.cache,mounts=all"]);
+    }
+    let inodes = || {
+        let inode = |path: PathBuf| fs::metadata(path).expect("a directory").ino();
+        super::mounts::directories(&second).into_iter().map(inode).collect::<BTreeSet<_>>()
+    };
+    for round in 0..2 {
+        let before = inodes();
+        for project in &projects {
+            let step = format!("grep -q {} /c/file && : {round}", project.display());
+            build(&second, project, &step, &["--cache-from", "type=local,src=.cache"]);
+        }
+        let after = inodes();
+        assert_eq!(after.len(), 2);
+        assert!(round == 0 || before == after, "none comes twice");
+    }
+}
+
+#[test]
+fn what_is_refused_leaves_no_directory_behind() {
+    let engine = TestEngine::with_busybox();
+    let site = Site::new(&engine);
+    let out = site.place.path().join("new/out");
+    let flags = ["--provenance=referrers=true", "-o", out.to_str().expect("a path")];
+    let told = site.build(&engine, &flags).fails(1);
+    assert!(told.contains("referrers"), "{told}");
+    assert!(!out.exists() && !site.place.path().join("new").exists());
 }

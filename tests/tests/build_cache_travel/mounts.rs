@@ -59,6 +59,8 @@ fn a_second_machine_has_what_the_first_one_has_kept() {
         "{}",
         told.stderr
     );
+    let size = told.stderr.split("packed the cache mount apt: ").nth(1).and_then(|rest| rest.lines().next());
+    assert!(size.is_some_and(|size| size.ends_with(" KiB")), "{size:?}");
     told.ok();
     let mounts = site.mounts();
     assert_eq!((mounts.len(), &mounts[0]["id"]), (1, &Value::from("apt")));

@@ -197,3 +197,25 @@ fn an_engine_that_is_killed_meanwhile_leaves_nothing_half() {
     site.build(&second, &["--cache-from", &from]).ok();
     assert_eq!(site.seen(&second), "theirs");
 }
+
+#[test]
+fn one_that_can_not_be_read_stays_behind() {
+    let first = TestEngine::with_busybox();
+    let site = Site::new(&first);
+    // A path of more than 4096 bytes.
+    site.dockerfile(
+        "FROM BASE\nRUN --mount=type=cache,id=deep,target=/c --mount=type=cache,id=flat,target=/f \
+         : >/f/file; cd /c; name=$(printf %0200d 0); \
+         for number in $(seq 25); do mkdir $name && cd -P $name || exit; done\n",
+    );
+    let told = site.export(&first, ",mounts=all");
+    assert!(
+        told.stderr.contains("the cache mount deep is not in the cache: ")
+            && !told.stderr.contains("build/caches"),
+        "{}",
+        told.stderr
+    );
+    told.ok();
+    let mounts = site.mounts();
+    assert_eq!((mounts.len(), &mounts[0]["id"]), (1, &serde_json::Value::from("flat")));
+}

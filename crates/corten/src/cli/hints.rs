@@ -39,6 +39,8 @@ const TABLE: &[(&[&str], &str)] = &[
     (&["volume is in use"], "remove the containers that use it first; `corten ps -a --filter volume=NAME` lists them"),
     (&["no such volume"], "`corten volume ls` lists the volumes"),
     (&["already exists", "volume"], "choose another name, or remove that volume with `corten volume rm`"),
+    (&["failed to export the build cache", "read-only file system"], "name a place for it that can be written to: dest=DIRECTORY is on this side, all else on the engine's"),
+    (&["failed to export the build cache", "no space left"], "make room where it goes: dest=DIRECTORY is on this side; on the engine's `corten system df` shows what takes the room"),
     (&["read-only file system"], "mount the path read-write, or write to a volume or tmpfs; --read-only makes the root so"),
     (&["rootfs is marked read-only"], "copy to a volume, or start it without --read-only"),
     (&["no space left"], "`corten system df` shows what takes the room and `corten system prune` frees what nobody uses"),

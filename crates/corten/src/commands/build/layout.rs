@@ -5,7 +5,8 @@
 //! replaced last: who is killed leaves what was there before, and a file that the next one removes.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::ffi::CStr;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ use corten_build::{Content, ContentPieces, ContentWriter};
 use corten_image::Digest;
 use corten_image::build::CACHE_CONFIG;
 use corten_image::digest::Hasher;
-use corten_image::manifest::{Descriptor, Document, media};
+use corten_image::manifest::{Descriptor, Document, Manifest, media};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -38,9 +39,11 @@ const UNFINISHED_AGE: Duration = Duration::from_secs(60);
 const TAG: &str = "org.opencontainers.image.ref.name";
 const NAME: &str = "io.containerd.image.name";
 
-/// Bytes of a list or a manifest that are read at most, and indexes within indexes.
+/// Bytes of a list or a manifest that are read at most.
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
-const DEPTH_MAX: usize = 4;
+/// Bytes of all manifests and indexes that are read at most to learn what the directory needs, and what each counts for at least.
+const DOCUMENTS_BYTES_MAX: u64 = 64 << 20;
+const DOCUMENT_BYTES_MIN: u64 = 4 << 10;
 /// What is read of a blob at once.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -60,10 +63,10 @@ impl Layout {
         Ok(Layout { root: Arc::new(root), path: path.to_owned(), is_writable: false })
     }
 
-    /// Opens a directory to write to, made if it is not there, whose list can be replaced if it has one.
-    pub fn create(path: &Path) -> io::Result<Layout> {
-        fs::create_dir_all(path)?;
+    /// Opens a directory to write to, whose list can be replaced if it has one.
+    pub fn writable(path: &Path) -> io::Result<Layout> {
         let layout = Layout { is_writable: true, ..Layout::open(path)? };
+        rustix::fs::accessat(&*layout.root, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
         layout.index()?;
         Ok(layout)
     }
@@ -84,19 +87,23 @@ impl Layout {
         found.map(|entry| digest(entry).map_err(|error| self.wrong(&error.to_string()))).transpose()
     }
 
-    /// Lists a manifest that is there by a tag, and removes what of the cache that had the tag nobody needs any more.
-    pub fn list(&self, tag: &str, manifest: &Descriptor) -> io::Result<()> {
+    /// Lists a manifest that is there by a tag, and removes what of the cache that had the tag nobody needs any more. Gives why some of
+    /// that stays, where it does.
+    pub fn list(&self, tag: &str, manifest: &Descriptor) -> io::Result<Option<io::Error>> {
+        // By its digest it always names the same: nobody need wait for that.
+        let mut own = Names::new(self);
+        own.add(manifest)?;
         // Held until the end of this: whoever else has built lists one after the other.
         let lock = rustix::fs::openat(&*self.root, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        let below = self.named_below(manifest, 0)?;
-        if let Some(missing) = below.iter().find(|digest| !matches!(self.length(digest), Ok(Some(_)))) {
+        if let Some(missing) = own.digests.iter().find(|digest| !matches!(self.length(digest), Ok(Some(_)))) {
             let text = format!("{missing} is gone: another build has removed it, try again");
             return Err(io::Error::other(text));
         }
         let mut index = self.index()?;
         let (replaced, mut kept): (Vec<Value>, Vec<Value>) =
             entries(&index).iter().cloned().partition(|entry| annotation(entry, TAG) == Some(tag));
+        let others = kept.clone();
         kept.push(json!({
             "mediaType": manifest.media_type,
             "digest": manifest.digest,
@@ -107,86 +114,86 @@ impl Layout {
         if self.small(MARK)?.is_none() {
             self.replace(MARK, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        // After a crash of the host, too, the list names what is there: the blobs' names are on the disk before it is, and it before
+        // others go.
+        for directory in [BLOBS, "blobs", "."] {
+            sync_directory(&self.open_below(directory, OFlags::DIRECTORY)?)?;
+        }
         self.replace(INDEX, index.to_string().as_bytes())?;
+        sync_directory(&lock)?;
         // What is too much only takes room.
-        let _ = self.sweep(&replaced, entries(&index));
-        Ok(())
+        Ok(self.sweep(&own, &replaced, &others))
     }
 
-    /// Removes the blobs of caches that are listed no more and that nothing that is listed has, and what others have left unfinished.
-    fn sweep(&self, replaced: &[Value], listed: &[Value]) -> io::Result<()> {
-        for directory in [".", BLOBS] {
-            self.sweep_unfinished(directory)?;
-        }
-        let descriptor = |entry: &Value| serde_json::from_value::<Descriptor>(entry.clone());
+    /// Removes the blobs of caches that are listed no more and that nothing that is listed has, and what others have left unfinished. Goes
+    /// on where something fails, and gives the first failure.
+    fn sweep(&self, own: &Names, replaced: &[Value], others: &[Value]) -> Option<io::Error> {
+        let unfinished = [".", BLOBS].map(|directory| self.sweep_unfinished(directory).err());
+        let mut failure = unfinished.into_iter().flatten().next();
+        let mut read = Names::new(self);
         let mut gone = HashSet::new();
         for entry in replaced {
-            let descriptor = descriptor(entry)?;
-            // What others have put here is theirs to remove.
-            if let Document::Manifest(manifest) = self.document(&descriptor)?
-                && manifest.config.media_type == CACHE_CONFIG
-            {
-                gone.extend(self.named_below(&descriptor, 0)?);
+            match descriptor(entry).and_then(|top| Ok((top.digest, read.document(&top)?))) {
+                // What others have put here is theirs to remove.
+                Ok((digest, Some(Document::Manifest(manifest))))
+                    if manifest.config.media_type == CACHE_CONFIG =>
+                {
+                    gone.extend(parts(&manifest).chain([digest]));
+                }
+                Ok(_) => {}
+                Err(error) => drop(failure.get_or_insert(error)),
             }
         }
-        for entry in listed {
-            for digest in self.named_below(&descriptor(entry)?, 0)? {
-                gone.remove(&digest);
+        gone.retain(|digest| !own.digests.contains(digest));
+        if gone.is_empty() {
+            return failure;
+        }
+        let mut needed = Names::new(self);
+        for entry in others {
+            // It may need anything.
+            if let Err(error) = descriptor(entry).and_then(|top| needed.add(&top)) {
+                return Some(error);
             }
         }
-        let blobs = self.open_below(BLOBS, OFlags::DIRECTORY)?;
-        for digest in gone {
-            rustix::fs::unlinkat(&blobs, digest.hex(), AtFlags::empty())?;
+        let blobs = match self.open_below(BLOBS, OFlags::DIRECTORY) {
+            Ok(blobs) => blobs,
+            Err(error) => return Some(error.into()),
+        };
+        for digest in gone.difference(&needed.digests) {
+            match rustix::fs::unlinkat(&blobs, digest.hex(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => drop(failure.get_or_insert(error.into())),
+            }
         }
-        Ok(())
+        failure
     }
 
+    /// The first failure, after which it has gone on.
     fn sweep_unfinished(&self, directory: &str) -> io::Result<()> {
         let place = self.open_below(directory, OFlags::DIRECTORY)?;
+        let mut outcome = Ok(());
         for entry in Dir::read_from(&place)? {
             let entry = entry?;
-            let name = entry.file_name();
-            if !name.to_bytes().starts_with(UNFINISHED.as_bytes()) {
-                continue;
-            }
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(rustix::fs::openat(&place, name, flags, Mode::empty())?);
-            let modified = file.metadata()?.modified()?;
-            let is_old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > UNFINISHED_AGE);
-            if is_old && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                rustix::fs::unlinkat(&place, name, AtFlags::empty())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A manifest or an index, and all that it names.
-    fn named_below(&self, descriptor: &Descriptor, depth: usize) -> io::Result<Vec<Digest>> {
-        if depth > DEPTH_MAX {
-            return Err(self.wrong("indexes are nested too deeply"));
-        }
-        let mut named = vec![descriptor.digest];
-        match self.document(descriptor)? {
-            Document::Manifest(manifest) => {
-                let parts = manifest.layers.iter().chain([&manifest.config]);
-                named.extend(parts.map(|part| part.digest));
-            }
-            Document::Index(index) => {
-                for below in &index.manifests {
-                    named.extend(self.named_below(below, depth + 1)?);
+            if entry.file_name().to_bytes().starts_with(UNFINISHED.as_bytes()) {
+                match remove_left(&place, entry.file_name()) {
+                    // Whoever is at it has given it its name, or somebody else has removed it; or it never was a file of ours.
+                    Ok(()) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => {}
+                    Err(error) => outcome = outcome.and(Err(error.into())),
                 }
             }
         }
-        Ok(named)
+        outcome
     }
 
-    fn document(&self, descriptor: &Descriptor) -> io::Result<Document> {
+    /// A manifest or an index; none where it is not there.
+    fn document(&self, descriptor: &Descriptor) -> io::Result<Option<Document>> {
         let digest = descriptor.digest;
-        let bytes = self.small(&blob(&digest))?.ok_or_else(|| self.wrong(&format!("{digest} is missing")))?;
+        let Some(bytes) = self.small(&blob(&digest))? else { return Ok(None) };
         if Digest::of(&bytes) != digest {
             return Err(self.wrong(&format!("{digest} has other bytes than its name says")));
         }
-        Document::parse(&bytes, &descriptor.media_type).map_err(|error| self.wrong(&error.to_string()))
+        let document = Document::parse(&bytes, &descriptor.media_type);
+        document.map(Some).map_err(|error| self.wrong(&format!("{digest}: {error}")))
     }
 
     /// The list of what is there; an empty one where there is none.
@@ -249,7 +256,6 @@ impl Layout {
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut unfinished = Unfinished::new(self.root.clone())?;
         unfinished.file.write_all(bytes)?;
-        unfinished.file.sync_all()?;
         unfinished.finish(name)
     }
 
@@ -266,6 +272,85 @@ impl Layout {
             error => error.into(),
         })?;
         Unfinished::new(Arc::new(blobs))
+    }
+}
+
+/// What manifests and indexes name. Each is read once, and no more of them than is bounded: who has written them is a stranger.
+struct Names<'l> {
+    layout: &'l Layout,
+    read: HashSet<Digest>,
+    /// Bytes that may still be read.
+    left: u64,
+    digests: HashSet<Digest>,
+}
+
+impl<'l> Names<'l> {
+    fn new(layout: &'l Layout) -> Names<'l> {
+        let (read, digests) = Default::default();
+        Names { layout, read, left: DOCUMENTS_BYTES_MAX, digests }
+    }
+
+    /// Adds a manifest or an index, and all that it names. One that is not there names nothing.
+    fn add(&mut self, top: &Descriptor) -> io::Result<()> {
+        let mut waiting = vec![top.clone()];
+        while let Some(next) = waiting.pop() {
+            self.digests.insert(next.digest);
+            match self.document(&next)? {
+                Some(Document::Manifest(manifest)) => self.digests.extend(parts(&manifest)),
+                Some(Document::Index(index)) => {
+                    let new = |below: &Descriptor| !self.read.contains(&below.digest);
+                    let mut seen = HashSet::new();
+                    waiting.extend(
+                        index.manifests.into_iter().filter(|below| new(below) && seen.insert(below.digest)),
+                    );
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One that was not read before, and is there.
+    fn document(&mut self, descriptor: &Descriptor) -> io::Result<Option<Document>> {
+        if !self.read.insert(descriptor.digest) {
+            return Ok(None);
+        }
+        let length = self.layout.length(&descriptor.digest)?.unwrap_or(0).max(DOCUMENT_BYTES_MIN);
+        self.left = self.left.checked_sub(length).ok_or_else(|| {
+            let (count, mib) = (DOCUMENTS_BYTES_MAX / DOCUMENT_BYTES_MIN, DOCUMENTS_BYTES_MAX >> 20);
+            self.layout
+                .wrong(&format!("it lists more than {count} manifests, or more than {mib} MiB of them"))
+        })?;
+        self.layout.document(descriptor)
+    }
+}
+
+fn parts(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest)
+}
+
+fn descriptor(entry: &Value) -> io::Result<Descriptor> {
+    Ok(serde_json::from_value(entry.clone())?)
+}
+
+/// Removes an unfinished file that somebody has left.
+fn remove_left(place: &OwnedFd, name: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(place, name, flags, Mode::empty())?;
+    let modified = rustix::fs::fstat(&file)?.st_mtime;
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(modified).unwrap_or(0));
+    let is_old = SystemTime::now().duration_since(modified).is_ok_and(|age| age > UNFINISHED_AGE);
+    match is_old && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        true => rustix::fs::unlinkat(place, name, AtFlags::empty()),
+        false => Ok(()),
+    }
+}
+
+fn sync_directory(directory: &OwnedFd) -> io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        // Some file systems of networks and of programs have nothing to do for it (fsync(2)).
+        Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -303,6 +388,7 @@ impl Unfinished {
     }
 
     fn finish(mut self, name: &str) -> io::Result<()> {
+        self.file.sync_all()?;
         rustix::fs::renameat(&*self.directory, &self.name, &*self.directory, name)?;
         self.name.clear();
         Ok(())

@@ -8,6 +8,7 @@ mod cache;
 mod call;
 mod debug;
 mod layout;
+mod made;
 mod metadata;
 mod outputs;
 mod raw;

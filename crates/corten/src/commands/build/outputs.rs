@@ -1,6 +1,6 @@
 //! Where a build's outcome goes on this side: `--output`, `--push` and `--load`, as buildx has them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use corten_api::build::BuildOutput;
 use corten_image::files::{Owner, Plain, UnpackError, UnpackOptions, unpack};
 
+use super::made::Made;
 use crate::cli::Failure;
 use crate::commands::archive::Target;
 use crate::options::csv;
@@ -127,6 +128,7 @@ pub enum Sink {
     Archive(Target),
     Directory {
         path: PathBuf,
+        made: Made,
         is_begun: bool,
         archive: PipeWriter,
         unpacking: JoinHandle<Result<(), UnpackError>>,
@@ -151,7 +153,7 @@ impl Sink {
     fn directory(path: &Path) -> Result<Sink, Failure> {
         let failed =
             |error: io::Error| Failure::from(error).while_doing(format!("creating {}", path.display()));
-        fs::create_dir_all(path).map_err(failed)?;
+        let made = Made::directory(path).map_err(failed)?;
         let root = File::open(path).map_err(failed)?;
         let (reader, archive) = io::pipe().map_err(failed)?;
         let options = UnpackOptions {
@@ -164,7 +166,7 @@ impl Sink {
         };
         let unpacking =
             std::thread::spawn(move || unpack(&root, b"/", Plain(BufReader::new(reader)), &options));
-        Ok(Sink::Directory { path: path.to_owned(), is_begun: false, archive, unpacking })
+        Ok(Sink::Directory { path: path.to_owned(), made, is_begun: false, archive, unpacking })
     }
 
     pub fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
@@ -194,8 +196,9 @@ impl Sink {
     pub fn finish(self) -> Result<(), Failure> {
         match self {
             Sink::Archive(target) => target.finish(),
-            Sink::Directory { path, archive, unpacking, .. } => {
+            Sink::Directory { path, made, archive, unpacking, .. } => {
                 drop(archive);
+                made.keep();
                 let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 unpacked.map_err(|error| {
                     let cause = std::error::Error::source(&error)

@@ -2,6 +2,7 @@
 //! asks for blobs over a connection of its own; which directories are meant is known here alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,9 +93,9 @@ impl Stores {
             if tag.is_empty() {
                 return Err(Failure::new("--cache-to: tag= is empty: leave it out, or name the cache"));
             }
-            let layout = Layout::create(Path::new(&directory)).map_err(|error| {
-                Failure::from(error).while_doing(format!("preparing {directory} for the build cache"))
-            })?;
+            let path = Path::new(&directory);
+            let layout = std::fs::create_dir_all(path).and_then(|()| Layout::writable(path));
+            let layout = layout.map_err(|error| unusable(&directory, &error))?;
             self.served.insert(client_store(&directory), layout.clone());
             self.lists.insert(number, List { layout, tag: tag.to_owned(), may_fail });
         }
@@ -151,16 +152,68 @@ impl Stores {
         let List { layout, tag, may_fail } = self.lists.get(&sent.cache).ok_or_else(unknown)?;
         let digest = sent.digest.parse::<Digest>().map_err(|error| Failure::new(error.to_string()))?;
         let manifest = Descriptor::new(&sent.media_type, digest, sent.size);
+        let place = layout.path().display();
         match layout.list(tag, &manifest) {
+            Ok(None) => {}
+            Ok(Some(why)) => output::talk(&format!(
+                "WARNING: what the build cache in {place} needs no more is not all removed: {why}\n"
+            )),
             Err(error) if *may_fail => {
-                let place = layout.path().display();
                 output::talk(&format!("WARNING: the build cache is not listed in {place}: {error}\n"));
-                Ok(())
             }
-            listed => listed.map_err(|error| {
-                let place = layout.path().display();
-                Failure::new(format!("failed to export the build cache to {place}: {error}"))
-            }),
+            Err(error) => {
+                return Err(Failure::new(format!("failed to export the build cache to {place}: {error}")));
+            }
         }
+        Ok(())
+    }
+}
+
+/// Why no cache can go to a directory, and what helps.
+fn unusable(directory: &str, error: &io::Error) -> Failure {
+    let (why, hint) = match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            ("it is a file, or within one".to_owned(), "name a directory")
+        }
+        // What is wrong with the list that is there is said with what it is in.
+        ErrorKind::InvalidData => (error.to_string(), "name another directory, or remove what is there"),
+        _ => (
+            format!("it can't be made or written to: {error}"),
+            "name a directory that is there, or can be made, and that can be written to",
+        ),
+    };
+    Failure::new(format!("--cache-to: dest={directory} is no place for a build cache: {why}")).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_place_for_a_cache_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let told = |directory: &Path| {
+            let keys = [("dest".to_owned(), directory.display().to_string())].into();
+            let target = BuildCachePlace { kind: LOCAL.to_owned(), keys };
+            let failure = Stores::default().targets(&[target]).unwrap_err();
+            (failure.message, failure.hint.unwrap())
+        };
+        for (directory, why) in [
+            (file.clone(), "it is a file"),
+            (file.join("below"), "it is a file"),
+            (PathBuf::from("/proc/x"), "can't be made or written to"),
+        ] {
+            let (message, hint) = told(&directory);
+            let named = format!("--cache-to: dest={} ", directory.display());
+            assert!(message.starts_with(&named) && message.contains(why), "{message}");
+            assert!(hint.contains("name a directory"), "{hint}");
+        }
+        std::fs::write(place.path().join("index.json"), "text").unwrap();
+        let (message, hint) = told(place.path());
+        assert!(message.contains("index.json can't be read") && hint.contains("name another"), "{message}");
     }
 }

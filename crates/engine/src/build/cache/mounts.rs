@@ -115,8 +115,16 @@ impl CacheMounts {
         Ok(records.into_iter().find(is_it).map_or_else(name, |record| record.name))
     }
 
-    /// Puts a directory that is complete where nothing is yet, and in the place of others that came from the same cache before.
-    pub fn import(&self, made: &Path, name: &str, id: &str, import: Import) -> Result<()> {
+    /// Puts a directory that is complete where nothing is yet; and, where the cache's name means the same whoever says it, in the place of
+    /// others that came from there before.
+    pub fn import(
+        &self,
+        made: &Path,
+        name: &str,
+        id: &str,
+        import: Import,
+        replaces_earlier: bool,
+    ) -> Result<()> {
         let path = self.path(name);
         match fs::rename(made, &path) {
             Err(error) if !path.is_dir() => return Err(Error::io("create", &path, error)),
@@ -125,7 +133,8 @@ impl CacheMounts {
         let records: Vec<Record> = self.store.cache_mounts()?;
         let is_older = |record: &Record| {
             let other = record.import.as_ref();
-            record.name != name
+            replaces_earlier
+                && record.name != name
                 && other.is_some_and(|other| other.slot == import.slot && other.from == import.from)
         };
         let older: Vec<String> = records.into_iter().filter(is_older).map(|record| record.name).collect();

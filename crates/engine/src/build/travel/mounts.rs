@@ -91,6 +91,8 @@ impl Imports {
         let wanted = RemoteLayer { blob: blob.clone(), diff_id: mount.layer };
         let import =
             Import { from: cache.name.clone(), slot: slot.name().to_owned(), layers: vec![mount.layer] };
+        // Each client calls directories as it likes: what came from another one's is not there by the same name.
+        let replaces_earlier = cache.origin.reference().is_some();
         let (engine, name, wish) = (self.engine.clone(), name.to_owned(), wish.clone());
         let brought = self.engine.heavily(move || {
             let mounts = &engine.builds.mounts;
@@ -108,7 +110,7 @@ impl Imports {
             fetch_directory(&wanted, source.as_ref(), &limits, &root, &watch)
                 .map_err(|error| crate::Error::internal(explain(&error)))?;
             dress_mount(&made, wish.mode, wish.owner)?;
-            mounts.import(&made, &name, &wish.id, import)
+            mounts.import(&made, &name, &wish.id, import, replaces_earlier)
         });
         brought.await
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corten_build::{Built, CacheTarget, CacheWish, Event, Log, Stream, Teller};
 use corten_image::build::CachedMount;
+use corten_image::files::PackError;
 use corten_image::manifest::Descriptor;
 use corten_image::{
     ArtifactLayer, CompressionFormat, DiffId, Digest, PackedDirectory, explain, measure_directory,
@@ -178,16 +179,20 @@ impl Engine {
         });
         match packed.await? {
             Outcome::Packed(packed) => {
-                say(teller, vertex, format!("packed the cache mount {id}: {}", mib(packed.tar_bytes))).await;
+                say(teller, vertex, format!("packed the cache mount {id}: {}", size(packed.tar_bytes))).await;
                 Ok(Some(packed))
             }
             Outcome::Empty => Ok(None),
+            Outcome::Unreadable(why) => {
+                warn(teller, vertex, format!("the cache mount {id} is not in the cache: {why}")).await;
+                Ok(None)
+            }
             Outcome::TooLarge { bytes, entries } => {
                 let text = format!(
                     "the cache mount {id} is not in the cache: it has {} in {entries} files and directories, and at most {} and \
                      {MOUNT_ENTRIES_MAX} travel",
-                    mib(bytes),
-                    mib(MOUNT_BYTES_MAX)
+                    size(bytes),
+                    size(MOUNT_BYTES_MAX)
                 );
                 warn(teller, vertex, text).await;
                 Ok(None)
@@ -199,13 +204,16 @@ impl Engine {
     fn pack_mount(&self, name: &str, format: CompressionFormat) -> Result<Outcome> {
         let mounts = &self.builds.mounts;
         let path = mounts.path(name);
-        let failed = |error| Error::io("read", &path, error);
         let directory = match File::open(&path) {
             // It was pruned meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Outcome::Empty),
-            opened => opened.map_err(failed)?,
+            Err(error) => return Ok(Outcome::Unreadable(error.to_string())),
+            Ok(directory) => directory,
         };
-        let (entries, bytes) = measure_directory(&directory).map_err(failed)?;
+        let (entries, bytes) = match measure_directory(&directory) {
+            Ok(measured) => measured,
+            Err(error) => return Ok(Outcome::Unreadable(error.to_string())),
+        };
         if entries == 0 {
             return Ok(Outcome::Empty);
         }
@@ -217,8 +225,12 @@ impl Engine {
         let at = scratch.path().join("blob");
         let file = File::options().read(true).write(true).create_new(true).open(&at);
         let file = file.map_err(|error| Error::io("create", &at, error))?;
-        let packed =
-            pack_directory(&directory, format, file).map_err(|error| Error::internal(explain(&error)))?;
+        let packed = match pack_directory(&directory, format, file) {
+            Ok(packed) => packed,
+            Err(error @ PackError::Read { .. }) => return Ok(Outcome::Unreadable(explain(&error))),
+            // There is no room for it.
+            Err(error @ PackError::Write(_)) => return Err(Error::internal(explain(&error))),
+        };
         mounts.note_packed(name, packed.diff_id, packed.tar_bytes, packed.blob.clone())?;
         Ok(Outcome::Packed(Box::new(packed)))
     }
@@ -234,7 +246,12 @@ impl Engine {
 enum Outcome {
     Packed(Box<PackedDirectory>),
     Empty,
-    TooLarge { bytes: u64, entries: u64 },
+    /// For people: why.
+    Unreadable(String),
+    TooLarge {
+        bytes: u64,
+        entries: u64,
+    },
 }
 
 impl WantedMount {
@@ -257,6 +274,9 @@ async fn say(teller: &Teller, vertex: Digest, text: String) {
     let _ = teller.send(Event::Log(log)).await;
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
 }

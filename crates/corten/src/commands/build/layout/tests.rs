@@ -1,6 +1,7 @@
 use super::*;
 use corten_image::manifest::compose;
 use futures_util::TryStreamExt;
+use std::fs;
 use tempfile::TempDir;
 
 struct Place {
@@ -11,7 +12,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let directory = TempDir::new().unwrap();
-        let layout = Layout::create(directory.path()).unwrap();
+        let layout = Layout::writable(directory.path()).unwrap();
         Place { directory, layout }
     }
 
@@ -162,7 +163,7 @@ async fn links_lead_nowhere() {
     let other = TempDir::new().unwrap();
     fs::create_dir(other.path().join(BLOBS.split('/').next().unwrap())).unwrap();
     std::os::unix::fs::symlink(place.path(BLOBS), other.path().join(BLOBS)).unwrap();
-    let other = Layout::create(other.path()).unwrap();
+    let other = Layout::writable(other.path()).unwrap();
     refused(bytes(&other, &Digest::of(b"x"), 0).await.unwrap_err());
     refused(other.write().await.map(drop).unwrap_err());
 }
@@ -177,7 +178,7 @@ fn what_is_no_layout_is_refused() {
     ] {
         let place = TempDir::new().unwrap();
         fs::write(place.path().join(INDEX), index).unwrap();
-        let error = Layout::create(place.path()).map(drop).unwrap_err();
+        let error = Layout::writable(place.path()).map(drop).unwrap_err();
         assert!(error.to_string().contains(why), "{index}: {error}");
     }
     let place = TempDir::new().unwrap();
@@ -206,4 +207,86 @@ fn a_list_without_end_is_not_read() {
     file.set_len(1 << 40).unwrap();
     let error = Layout::open(place.path()).unwrap().find(None).unwrap_err();
     assert!(error.to_string().contains("larger than 4 MiB"), "{error}");
+}
+
+#[tokio::test]
+async fn what_others_have_broken_does_not_keep_what_nobody_needs() {
+    let place = Place::new();
+    let lost = place.manifest(CACHE_CONFIG, b"lost", &[]).await;
+    place.layout.list("lost", &lost).unwrap();
+    fs::remove_file(place.path(&blob(&lost.digest))).unwrap();
+    let first = place.manifest(CACHE_CONFIG, b"1", &[b"a", b"vanished"]).await;
+    place.layout.list("latest", &first).unwrap();
+    // Somebody else is sweeping, too.
+    fs::remove_file(place.path(&blob(&Digest::of(b"vanished")))).unwrap();
+    let second = place.manifest(CACHE_CONFIG, b"2", &[b"b"]).await;
+    assert!(place.layout.list("latest", &second).unwrap().is_none());
+    assert!(!place.has(b"a") && !place.has(b"1") && !place.blobs().contains(&first.digest.hex()));
+    // The one that is replaced says no more what it had, which is told of; others that go are not kept by that.
+    fs::write(place.path(&blob(&second.digest)), "{").unwrap();
+    let third = place.manifest(CACHE_CONFIG, b"3", &[b"c"]).await;
+    let told = place.layout.list("latest", &third).unwrap().unwrap().to_string();
+    assert!(told.contains(&second.digest.to_string()), "{told}");
+    let fourth = place.manifest(CACHE_CONFIG, b"4", &[]).await;
+    assert!(place.layout.list("latest", &fourth).unwrap().is_none());
+    assert!(!place.has(b"c") && !place.has(b"3"));
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_keeps_what_it_may_need() {
+    let place = Place::new();
+    let other = place.manifest(CACHE_CONFIG, b"other", &[b"shared"]).await;
+    place.layout.list("other", &other).unwrap();
+    let first = place.manifest(CACHE_CONFIG, b"1", &[b"shared"]).await;
+    place.layout.list("latest", &first).unwrap();
+    fs::write(place.path(&blob(&other.digest)), "{").unwrap();
+    let second = place.manifest(CACHE_CONFIG, b"2", &[]).await;
+    let told = place.layout.list("latest", &second).unwrap().unwrap().to_string();
+    assert!(told.contains(&other.digest.to_string()), "{told}");
+    assert!(place.has(b"shared") && place.has(b"1"));
+    assert_eq!(place.layout.find(None).unwrap(), Some(second.digest));
+}
+
+#[tokio::test]
+async fn what_looks_unfinished_and_is_no_file_is_left_alone() {
+    let place = Place::new();
+    let cache = place.manifest(CACHE_CONFIG, b"1", &[]).await;
+    std::os::unix::fs::symlink("nowhere", place.path(".corten-link")).unwrap();
+    let left = place.path("blobs/sha256/.corten-old");
+    File::create(&left).unwrap().set_modified(SystemTime::now() - UNFINISHED_AGE * 2).unwrap();
+    assert!(place.layout.list("latest", &cache).unwrap().is_none());
+    assert!(!left.exists() && place.path(".corten-link").is_symlink());
+}
+
+/// An index that is put there, of so many entries.
+async fn index_of(place: &Place, entries: Vec<Descriptor>) -> Descriptor {
+    let bytes = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries}).to_string();
+    place.put(bytes.as_bytes()).await;
+    Descriptor::of(media::OCI_INDEX, bytes.as_bytes())
+}
+
+#[tokio::test]
+async fn each_manifest_is_read_once_and_not_too_many() {
+    let place = Place::new();
+    let leaf = place.manifest(media::OCI_CONFIG, b"{}", &[b"leaf"]).await;
+    let mut top = leaf;
+    for _ in 0..3 {
+        top = index_of(&place, vec![top; 20_000]).await;
+    }
+    place.layout.list("nested", &top).unwrap();
+    // 20,000 to the third would take days.
+    let first = place.manifest(CACHE_CONFIG, b"1", &[b"leaf", b"a"]).await;
+    place.layout.list("latest", &first).unwrap();
+    let second = place.manifest(CACHE_CONFIG, b"2", &[]).await;
+    assert!(place.layout.list("latest", &second).unwrap().is_none());
+    assert!(place.has(b"leaf") && !place.has(b"a"));
+    let many = (0..20_000_u32).map(|number| Descriptor::of(media::OCI_MANIFEST, &number.to_le_bytes()));
+    let many = index_of(&place, many.collect()).await;
+    let mut index = place.layout.index().unwrap();
+    index["manifests"].as_array_mut().unwrap().push(serde_json::to_value(&many).unwrap());
+    place.layout.replace(INDEX, index.to_string().as_bytes()).unwrap();
+    let third = place.manifest(CACHE_CONFIG, b"3", &[]).await;
+    let told = place.layout.list("latest", &third).unwrap().unwrap().to_string();
+    assert!(told.contains("more than 16384 manifests"), "{told}");
+    assert!(place.has(b"2"));
 }
