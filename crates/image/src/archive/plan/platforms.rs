@@ -132,9 +132,11 @@ impl Planner<'_> {
     /// Whether the archive or the store has all that a manifest names. A sparse index names what stayed elsewhere.
     fn is_whole(&self, manifest: &Manifest) -> Result<bool, LoadError> {
         for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+            // A layer that is not compressed may have come compressed before.
             let is_here = self.content(&descriptor.digest).is_some()
                 || self.known.document(&descriptor.digest)?.is_some()
-                || self.known.blob(&descriptor.digest)?.is_some();
+                || self.known.blob(&descriptor.digest)?.is_some()
+                || self.known.layer(&descriptor.digest)?.is_some();
             if !is_here {
                 return Ok(false);
             }

@@ -248,6 +248,23 @@ fn what_is_not_what_was_promised_leaves_nothing() {
 }
 
 #[test]
+fn layers_that_came_compressed_are_here_when_they_are_wanted_as_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let sample = Sample::for_platform(&small_layers(), &Platform::host());
+    let (manifest, blobs) = sample.oci(media::OCI_LAYER_GZIP, gzip);
+    fetch(&store, &wanted("packed", media::OCI_MANIFEST, &manifest), &Registry::of(blobs)).unwrap();
+    let (manifest, blobs) = sample.oci(media::OCI_LAYER, plain);
+    let layers: Vec<Digest> = sample.layers.iter().map(|layer| Digest::of(layer)).collect();
+    let source = Registry::of(blobs);
+    let mut wanted = wanted("plain", media::OCI_MANIFEST, &manifest);
+    wanted.platform = Some(Platform::host());
+    assert_eq!(fetch(&store, &wanted, &source).unwrap().image, sample.id());
+    assert!(layers.iter().all(|layer| source.asked(layer).is_empty()), "they are known by what they are");
+    assert_clean_after_removal(&store, root.path());
+}
+
+#[test]
 fn the_platform_that_is_wanted_is_fetched() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
