@@ -85,7 +85,7 @@ impl Settings {
         shim: PathBuf,
         version: String,
     ) -> Result<Self, SettingsError> {
-        let exec_root = config.exec_root.clone().unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
+        let exec_root = absolute(config.exec_root.clone().unwrap_or_else(|| DEFAULT_EXEC_ROOT.into()));
         let tls = config.tls || config.tls_verify;
         let port = if tls { 2376 } else { 2375 };
         let parsed = config.hosts.iter().map(|host| Address::parse_with_port(host, port));
@@ -134,7 +134,7 @@ impl Settings {
         let proxies = proxies([&config.http_proxy, &config.https_proxy, &config.no_proxy], &mut warnings);
         let engine = EngineOptions {
             version,
-            data_root: config.data_root.unwrap_or_else(|| DEFAULT_DATA_ROOT.into()),
+            data_root: absolute(config.data_root.unwrap_or_else(|| DEFAULT_DATA_ROOT.into())),
             exec_root,
             shim,
             storage_driver: config.storage_driver,
@@ -215,6 +215,11 @@ fn seccomp_profile(named: Option<String>) -> Result<Option<String>, SettingsErro
     }
 }
 
+/// A path as it is from everywhere: containers' processes have other working directories.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// The shim: where CORTEN_SHIM says, beside the program, or where packages put it.
 fn find_shim(program: Option<&Path>) -> Result<PathBuf, SettingsError> {
     let said = std::env::var_os("CORTEN_SHIM").map(PathBuf::from);
@@ -248,6 +253,14 @@ mod tests {
         let settings = settle("", json!({"exec-root": "/run/x"})).unwrap();
         assert_eq!(settings.addresses, [Address::Unix("/run/x/corten.sock".into())]);
         assert_eq!(settings.engine.data_root, Path::new(DEFAULT_DATA_ROOT));
+    }
+
+    #[test]
+    fn roots_are_where_the_engine_was_started() {
+        let settings = settle("", json!({"data-root": "own/data", "exec-root": "own/run"})).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(settings.engine.data_root, here.join("own/data"));
+        assert_eq!(settings.addresses, [Address::Unix(here.join("own/run/corten.sock"))]);
     }
 
     #[test]
