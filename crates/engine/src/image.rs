@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod archives;
 mod distribution;
+mod outgoing;
 mod platforms;
 mod prune;
 mod pull;
@@ -26,6 +27,9 @@ mod report;
 mod sbom;
 mod search;
 
+#[cfg(test)]
+pub(crate) use outgoing::PIECE_BYTES;
+pub(crate) use outgoing::{InPieces, Taker};
 use platforms::descriptor;
 pub(crate) use platforms::runs_here;
 pub use pull::PullWish;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use corten_api::stream::JsonMessage;
 use corten_build::{Content, ContentPieces, ContentWriter};
 use corten_image::manifest::{Descriptor, Document};
@@ -15,12 +15,12 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 
+use crate::image::{InPieces, Taker};
+
 /// How long a client may have nothing to say: others may wait for the same layer.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a manifest that are read at most.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
-/// What is handed over at once.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// Waits for the client, from a thread.
 fn wait<T>(runtime: &Handle, asked: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -135,8 +135,7 @@ impl Target for ContentTarget {
 
     fn blob(&self) -> io::Result<Box<dyn Outgoing + '_>> {
         let writer = wait(&self.runtime, self.content.write())?;
-        let pending = BytesMut::with_capacity(PIECE_BYTES);
-        Ok(Box::new(Sending { writer, runtime: &self.runtime, pending }))
+        Ok(Box::new(InPieces::new(Sending { writer, runtime: &self.runtime })))
     }
 
     /// The list that has the tags is the client's.
@@ -151,33 +150,15 @@ impl Target for ContentTarget {
 struct Sending<'t> {
     writer: Box<dyn ContentWriter>,
     runtime: &'t Handle,
-    pending: BytesMut,
 }
 
-impl Write for Sending<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE_BYTES - self.pending.len());
-        self.pending.extend_from_slice(&bytes[..count]);
-        if self.pending.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(count)
+impl Taker for Sending<'_> {
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        wait(self.runtime, self.writer.send(piece))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let full = std::mem::replace(&mut self.pending, BytesMut::with_capacity(PIECE_BYTES));
-        wait(self.runtime, self.writer.send(full.freeze()))
-    }
-}
-
-impl Outgoing for Sending<'_> {
-    fn finish(mut self: Box<Self>, digest: &Digest) -> io::Result<()> {
-        self.flush()?;
-        let Sending { writer, runtime, .. } = *self;
-        wait(runtime, writer.finish(digest))
+    fn finish(self, digest: &Digest) -> io::Result<()> {
+        wait(self.runtime, self.writer.finish(digest))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Pushing: images to their registry, by name.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Mutex;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use corten_api::auth::AuthConfig;
 use corten_api::image::Platform as ApiPlatform;
 use corten_api::stream::{JsonMessage, JsonProgress};
@@ -18,14 +18,12 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 
+use super::outgoing::{InPieces, Taker};
 use super::report::Report;
 use super::{failed, platforms, signed};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::registry::{credentials, notices};
-
-/// What is handed to a connection at once.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// What a client wants to be sent.
 #[derive(Clone, Debug, Default)]
@@ -216,7 +214,7 @@ impl Target for RemoteTarget {
 
     fn blob(&self) -> io::Result<Box<dyn Outgoing + '_>> {
         let upload = self.next()?;
-        Ok(Box::new(Sending { remote: self, upload, pending: BytesMut::with_capacity(PIECE_BYTES) }))
+        Ok(Box::new(InPieces::new(Sending { remote: self, upload })))
     }
 
     fn manifest(&self, document: &DocumentRow, tag: Option<&str>) -> io::Result<()> {
@@ -240,33 +238,15 @@ impl Target for RemoteTarget {
 struct Sending<'a> {
     remote: &'a RemoteTarget,
     upload: Upload,
-    pending: BytesMut,
 }
 
-impl Write for Sending<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE_BYTES - self.pending.len());
-        self.pending.extend_from_slice(&bytes[..count]);
-        if self.pending.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(count)
+impl Taker for Sending<'_> {
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        self.remote.wait(self.upload.send(piece))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let full = std::mem::replace(&mut self.pending, BytesMut::with_capacity(PIECE_BYTES));
-        self.remote.wait(self.upload.send(full.freeze()))
-    }
-}
-
-impl Outgoing for Sending<'_> {
-    fn finish(mut self: Box<Self>, digest: &Digest) -> io::Result<()> {
-        self.flush()?;
-        let Self { remote, upload, .. } = *self;
-        remote.wait(upload.finish(digest))
+    fn finish(self, digest: &Digest) -> io::Result<()> {
+        self.remote.wait(self.upload.finish(digest))
     }
 }
 

@@ -6,6 +6,7 @@ use futures_util::stream;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::image::PIECE_BYTES;
 
 /// Blobs, with what they were called.
 type Took = Arc<Mutex<Vec<(Vec<u8>, Digest)>>>;
