@@ -4,7 +4,10 @@
 //! On the other one roles are turned around (`session`): the engine calls the client, for files (`tree`), secrets, passwords, an SSH
 //! agent, and to hand over what was made. Both are HTTP/2 without TLS of its own, on streams that others have opened.
 //!
-//! Knows nothing of how a build is done (`builder` is what it asks of whoever does), and nothing of HTTP/1 and Docker's API.
+//! A build that Docker's API asks for has the second connection alone, or none (`controller::posted`).
+//!
+//! Knows nothing of how a build is done (`builder` is what it asks of whoever does), and nothing of HTTP/1 and of Docker's API but how Go
+//! writes times.
 
 mod asker;
 mod attributes;
