@@ -260,6 +260,7 @@ fn want_of_memory_is_told_when_it_happens() {
     assert_eq!(killed(&engine, "web"), "true");
     eventually("its parent goes on", || engine.corten(&["exec", "web", "test", "-e", "/survived"]).code == 0);
     engine.corten(&["kill", "web"]).ok();
+    eventually("its end is told", || told(&engine, "web").contains(&"die".to_owned()));
     assert_eq!(told(&engine, "web"), ["oom", "die"], "once");
     assert_eq!(killed(&engine, "web"), "true");
     // One that gets its limit later.

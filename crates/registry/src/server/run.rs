@@ -223,6 +223,24 @@ async fn serve(settings: Settings, source: Source) -> Result<(), ServeError> {
     };
     let registry = open(&settings).await?;
     cache::settle(&registry).await.map_err(|refusal| not_open(&settings, refusal))?;
+    let reloader = Reloader::new(registry.clone(), source);
+    let mut chores =
+        vec![tokio::spawn(chores(registry.clone())), tokio::spawn(collections(registry.clone()))];
+    if registry.cache.size().is_some() {
+        chores.push(tokio::spawn(surplus(registry.clone())));
+    }
+    // Before the ports are told of: who has heard of one finds all doors.
+    match control::open(&settings.data) {
+        Ok(door) => chores.push(tokio::spawn(control::serve(door, registry.clone(), reloader.clone()))),
+        // Clients are served nevertheless, on a full disk for one.
+        Err(error) => {
+            tracing::warn!(%error, "open the door for commands: `corten registry gc` and `reload` can't ask this registry")
+        }
+    }
+    match sharing::open(&settings.data) {
+        Ok(door) => chores.push(tokio::spawn(sharing::serve(door, registry.clone()))),
+        Err(error) => tracing::warn!(%error, "open the door for files: they will be sent"),
+    }
     let mut server = Server::new(registry.clone());
     for (listener, mirror_of) in listeners {
         match (listener.local_addr(), &mirror_of) {
@@ -235,23 +253,6 @@ async fn serve(settings: Settings, source: Source) -> Result<(), ServeError> {
             (Err(_), _) => {}
         }
         server.listen(listener, Door { tls: tls.clone(), mirror_of });
-    }
-    let reloader = Reloader::new(registry.clone(), source);
-    let mut chores =
-        vec![tokio::spawn(chores(registry.clone())), tokio::spawn(collections(registry.clone()))];
-    if registry.cache.size().is_some() {
-        chores.push(tokio::spawn(surplus(registry.clone())));
-    }
-    match control::open(&settings.data) {
-        Ok(door) => chores.push(tokio::spawn(control::serve(door, registry.clone(), reloader.clone()))),
-        // Clients are served nevertheless, on a full disk for one.
-        Err(error) => {
-            tracing::warn!(%error, "open the door for commands: `corten registry gc` and `reload` can't ask this registry")
-        }
-    }
-    match sharing::open(&settings.data) {
-        Ok(door) => chores.push(tokio::spawn(sharing::serve(door, registry.clone()))),
-        Err(error) => tracing::warn!(%error, "open the door for files: they will be sent"),
     }
     if let Some(listener) = metrics {
         if let Ok(address) = listener.local_addr() {
