@@ -64,7 +64,7 @@ const echoed = demultiplexed(stream);
 stream.end("through the exec");
 assert.deepEqual(await echoed, ["through the exec", ""]);
 assert.equal((await exec.inspect()).ExitCode, 5);
-assert.match((await server.logs({ stdout: true, stderr: true })).toString(), /ready/);
+while (!(await server.logs({ stdout: true, stderr: true })).toString().includes("ready")) await new Promise((done) => setTimeout(done, 10));
 const stats = await server.stats({ stream: false });
 assert.ok(stats.memory_stats.usage > 0 && stats.memory_stats.limit > stats.memory_stats.usage && stats.cpu_stats.online_cpus > 0);
 const seen = await server.inspect();

@@ -12,7 +12,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import Mount
 
 HOST = sys.argv[1]
-client = docker.DockerClient(base_url=HOST, version="auto", timeout=30)
+client = docker.DockerClient(base_url=HOST, version="auto", timeout=120)
 api = client.api
 
 
@@ -89,7 +89,7 @@ def detaches():
     container = run("cat", tty=True, stdin_open=True)
     connection = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1, "detachKeys": "ctrl-x,q"})._sock
     connection.sendall(b"\x18q")
-    connection.settimeout(10)
+    connection.settimeout(60)
     received = b""
     while piece := connection.recv(4096):
         received += piece
@@ -105,7 +105,7 @@ def waits():
     def wait(condition):
         # The answer's head comes when the engine has begun to wait.
         url = api._url("/containers/{0}/wait", container.id)
-        return api._post(url, params={"condition": condition}, stream=True, timeout=20)
+        return api._post(url, params={"condition": condition}, stream=True, timeout=120)
 
     next_exit, removed = wait("next-exit"), wait("removed")
     container.start()
@@ -214,7 +214,7 @@ def lists_networks():
 def attaches_by_websocket():
     container = run("cat", stdin_open=True)
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
+    connection.settimeout(60)
     connection.connect(HOST.removeprefix("unix://"))
     key = base64.b64encode(os.urandom(16)).decode()
     connection.sendall(

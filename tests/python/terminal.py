@@ -20,8 +20,9 @@ class Terminal:
     def __init__(self, *args, rows=30, columns=100):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            self.fd = 0
+            self.resize(rows, columns)
             os.execvp(CLIENT[0], CLIENT + list(args))
-        self.resize(rows, columns)
         self.seen = b""
 
     def resize(self, rows, columns):
@@ -30,7 +31,7 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text)
 
-    def expect(self, wanted, seconds=20):
+    def expect(self, wanted, seconds=60):
         deadline = time.time() + seconds
         while wanted not in self.seen:
             left = deadline - time.time()
@@ -48,7 +49,7 @@ class Terminal:
         return bool(piece)
 
     def ends(self, code):
-        while self.read(20):
+        while self.read(60):
             pass
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self.fd)
@@ -64,7 +65,8 @@ def state(name):
 
 
 def eventually(condition):
-    for _ in range(200):
+    deadline = time.time() + 60
+    while time.time() < deadline:
         if condition():
             return
         time.sleep(0.05)
@@ -74,7 +76,8 @@ def eventually(condition):
 def runs_at_a_terminal():
     terminal = Terminal("run", "-it", "--rm", "--name", "term", "busybox", "sh")
     terminal.expect(b"# ")
-    terminal.type(b"tty; echo TERM=$TERM; stty size\r")
+    # The size comes right behind the start.
+    terminal.type(b"until [ \"$(stty size)\" = '30 10''0' ]; do sleep 0.1; done; tty; echo TERM=$TERM; stty size\r")
     terminal.expect(b"/dev/pts/0")
     terminal.expect(b"TERM=xterm")
     terminal.expect(b"30 100")
@@ -119,7 +122,7 @@ def executes_at_a_terminal():
     client("run", "-d", "--name", "target", "busybox", "sleep", "1000")
     terminal = Terminal("exec", "-it", "target", "sh")
     terminal.expect(b"# ")
-    terminal.type(b"stty size; exit 6\r")
+    terminal.type(b"until [ \"$(stty size)\" = '30 10''0' ]; do sleep 0.1; done; stty size; exit 6\r")
     terminal.expect(b"30 100")
     terminal.ends(6)
     terminal = Terminal("exec", "-it", "target", "nosuch")
@@ -136,7 +139,7 @@ def proxies_signals():
     process = subprocess.Popen(CLIENT + ["run", "--rm", "busybox", "sh", "-c", script], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.stdout.read() == b"got TERM\n" and process.wait(20) == 33
+    assert process.stdout.read() == b"got TERM\n" and process.wait(60) == 33
 
 
 def closes_and_pours():
@@ -155,7 +158,7 @@ def closes_and_pours():
         if slow:
             slow -= 1
             time.sleep(0.02)
-    assert received == size and process.wait(20) == 0
+    assert received == size and process.wait(60) == 0
     # A reader that goes: the client ends, and the container is not stuck on it.
     process = subprocess.Popen(CLIENT + ["run", "--name", "pour", "busybox", "sh", "-c", "yes | head -n 2000000; exit 3"],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -169,13 +172,16 @@ def closes_and_pours():
 
 
 def attaches_without_stdin():
-    client("run", "-di", "--name", "quiet", "busybox", "sh", "-c", "sleep 0.5; echo out; read line; echo $line; exit 2")
+    # Whoever attaches hears some of it.
+    script = "until test -e /go; do echo out; sleep 0.1; done; read line; echo $line; exit 2"
+    client("run", "-di", "--name", "quiet", "busybox", "sh", "-c", script)
     process = subprocess.Popen(CLIENT + ["attach", "--no-stdin", "quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(b"not this\n")
     process.stdin.close()
     assert process.stdout.readline() == b"out\n"
+    client("exec", "quiet", "touch", "/go")
     result = client("attach", "quiet", input=b"this\n")
-    assert process.stdout.read() == b"this\n" and process.wait(20) == 2 and result.returncode == 2, result
+    assert process.stdout.read().replace(b"out\n", b"") == b"this\n" and process.wait(60) == 2 and result.returncode == 2, result
     client("rm", "quiet")
 
 

@@ -60,9 +60,15 @@ impl TestEngine {
         assert!(rustix::process::geteuid().is_root(), "the product tests need root");
         let [a, b, c, _] = free_subnet().octets();
         let mut all = vec!["--bip".to_owned(), format!("{a}.{b}.{c}.1/24")];
+        let data = TempDir::with_prefix_in("corten-test-", "/var/tmp").expect("data root");
+        if !flags.contains(&"--config-file") {
+            let settings = data.path().join("daemon.json");
+            std::fs::write(&settings, settings_of_a_test()).expect("settings");
+            all.extend(["--config-file".to_owned(), settings.display().to_string()]);
+        }
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let mut engine = Self {
-            data: TempDir::with_prefix_in("corten-test-", "/var/tmp").expect("data root"),
+            data,
             run: TempDir::with_prefix_in("corten-test-", "/run").expect("run directory"),
             process: None,
             flags: all,
@@ -244,7 +250,7 @@ impl TestEngine {
     /// The API, by curl; `path` begins with a slash.
     pub fn curl(&self, args: &[&str], path: &str) -> Output {
         let mut command = Command::new("curl");
-        command.args(["-s", "--max-time", "30", "--unix-socket"]).arg(self.socket()).args(args);
+        command.args(["-s", "--max-time", "120", "--unix-socket"]).arg(self.socket()).args(args);
         run(command.arg(format!("http://localhost{path}")))
     }
 }
@@ -312,7 +318,7 @@ impl Drop for TestEngine {
         }
         let ended = self.end(if failed { Duration::from_secs(10) } else { PATIENCE });
         let marks = self.marks();
-        let left = marks.traces_after(if ended.is_ok() { Duration::from_secs(10) } else { Duration::ZERO });
+        let left = marks.traces_after(if ended.is_ok() { PATIENCE } else { Duration::ZERO });
         if !left.is_empty() {
             marks.remove();
         }
@@ -353,6 +359,15 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no port below 32384 is free");
+}
+
+/// Subnets of its own for the networks that an engine makes: two engines that look for a free one at the same time would find the same.
+fn settings_of_a_test() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // 10.128.0.0/10 has room for 2048 engines with 64 networks each.
+    let number = (std::process::id() * 61 + NEXT.fetch_add(1, Ordering::Relaxed)) % 2048;
+    let base = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + (number << 11));
+    format!(r#"{{"default-address-pools": [{{"base": "{base}/21", "size": 27}}]}}"#)
 }
 
 /// A /24 network that no route of the host touches, and no other test of this program has: another engine's network may lie anywhere.

@@ -45,7 +45,7 @@ impl Marks {
 
     /// Ends and removes all of it, as far as it goes: for after a failure, when no engine can be asked to.
     pub fn remove(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let groups = self.groups();
             // A frozen process does not die.

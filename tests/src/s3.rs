@@ -1,11 +1,11 @@
 //! An S3 server of a test's own (s3s-fs).
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::eventually;
+use crate::{eventually, free_port};
 
 pub const ACCESS_KEY: &str = "test-key";
 pub const SECRET_KEY: &str = "test-secret";
@@ -36,8 +36,7 @@ impl Store {
         fs::create_dir_all(root.join(BUCKET)).expect("a bucket");
         // It takes no port of the system's choice. Somebody else may be quicker to take the one that was just free.
         for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let address = free.expect("a free port");
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             let mut process = Command::new(program)
                 .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
                 .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])

@@ -27,7 +27,7 @@ impl Place {
         curl.args([
             "-sg",
             "--max-time",
-            "60",
+            "300",
             "-X",
             "POST",
             "-H",

@@ -24,7 +24,7 @@ fn who_waits_for_what_is_to_come_ends_with_its_reader() {
     eventually("the log is there", || engine.corten(&["logs", "web"]).stdout == "ready\n");
     // Nothing happens meanwhile, so that nothing is written that could fail.
     for line in ["events --filter event=pause", "events --since 1h --filter event=start", "logs -f web"] {
-        let seen = shell(&engine, &format!("timeout 20 $C {line} | true; echo ${{PIPESTATUS[0]}}"));
+        let seen = shell(&engine, &format!("timeout 60 $C {line} | true; echo ${{PIPESTATUS[0]}}"));
         assert_eq!((seen.stdout.as_str(), seen.stderr.as_str()), ("0\n", ""), "{line}");
     }
     engine.corten(&["rm", "-f", "web"]).ok();

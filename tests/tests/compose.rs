@@ -55,7 +55,7 @@ impl<'a> Shop<'a> {
     fn get(&self, path: &str) -> Option<serde_json::Value> {
         let address = self.compose(&["port", "web", "8080"]).ok();
         let answer =
-            run(Command::new("curl").args(["-s", "--max-time", "5"]).arg(format!("http://{address}{path}")));
+            run(Command::new("curl").args(["-s", "--max-time", "60"]).arg(format!("http://{address}{path}")));
         serde_json::from_str(&answer.stdout).ok()
     }
 

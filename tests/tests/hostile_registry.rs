@@ -250,7 +250,7 @@ fn what_they_cost_is_bounded() {
             refused.lines().next().unwrap_or_default()
         );
         assert!(refused.contains(said), "{tag}: {refused}");
-        assert!(took < Duration::from_secs(60) && asked < 50, "{tag}: {took:?}, {asked} requests");
+        assert!(took < Duration::from_secs(300) && asked < 50, "{tag}: {took:?}, {asked} requests");
         assert!(memory < MEMORY_MIB, "{tag}: {memory} MiB");
     }
     // Nobody waits for a petabyte, but who did may stop.

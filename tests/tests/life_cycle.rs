@@ -172,13 +172,15 @@ fn containers_outlive_the_engine() {
     engine
         .corten(&["run", "-d", "--name", "short", "-i", "busybox", "sh", "-c", "echo before; read x; exit 7"])
         .ok();
-    engine.corten(&["run", "-d", "--name", "brief", "busybox", "sh", "-c", "sleep 1; exit 9"]).ok();
+    let gate = tempfile::tempdir().unwrap();
+    let volume = format!("{}:/gate", gate.path().display());
+    engine.background("brief", &["-v", &volume], "until test -e /gate/go; do sleep 0.1; done; exit 9");
     let port = engine.corten(&["port", "long", "80"]).ok();
     let fetch = || {
         corten_tests::run(std::process::Command::new("curl").args([
             "-s",
             "--max-time",
-            "5",
+            "30",
             &format!("http://{port}/"),
         ]))
     };
@@ -186,6 +188,7 @@ fn containers_outlive_the_engine() {
     let pid = engine.corten(&["inspect", "-f", "{{.State.Pid}}", "long"]).ok();
     engine.kill();
     assert_eq!(fetch().stdout, "hello\n", "a published port needs no engine");
+    std::fs::write(gate.path().join("go"), "").unwrap();
     eventually("the short-lived container ends without an engine", || {
         let directory = engine.data_root().join("containers");
         std::fs::read_dir(directory).unwrap().flatten().any(|entry| entry.path().join("exit.json").exists())
@@ -197,7 +200,7 @@ fn containers_outlive_the_engine() {
         engine.corten(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief"]).ok(),
         "exited 9"
     );
-    assert_eq!(engine.corten(&["logs", "short"]).ok(), "before");
+    eventually("it has said its word", || engine.corten(&["logs", "short"]).ok() == "before");
     assert_eq!(engine.corten(&["exec", "long", "echo", "still here"]).ok(), "still here");
     let mut attached = engine.command(&["attach", "short"]).stdin(Stdio::piped()).spawn().unwrap();
     attached.stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -219,8 +222,9 @@ fn stopping_waits_as_long_as_was_said() {
     engine.background(
         "polite",
         &["--stop-signal", "USR1"],
-        "trap 'exit 5' USR1; while :; do sleep 0.1; done",
+        "trap 'exit 5' USR1; echo ready; while :; do sleep 0.1; done",
     );
+    eventually("it listens", || engine.corten(&["logs", "polite"]).ok() == "ready");
     engine.docker(&["stop", "polite"]).ok();
     assert_eq!(engine.corten(&["inspect", "-f", "{{.State.ExitCode}}", "polite"]).ok(), "5");
 }
@@ -228,10 +232,10 @@ fn stopping_waits_as_long_as_was_said() {
 #[test]
 fn events_tell_the_story() {
     let engine = TestEngine::with_busybox();
-    let since = now_s();
+    let since = now_s().to_string();
     engine.corten(&["run", "--rm", "--name", "told", "busybox", "true"]).ok();
     // In the future, as the docker CLI cuts it to whole seconds.
-    let (since, until) = (since.to_string(), (since + 2).to_string());
+    let until = (now_s() + 2).to_string();
     for client in [TestEngine::corten, TestEngine::docker] {
         let story = client(
             &engine,
@@ -337,7 +341,9 @@ fn an_end_says_why_it_came() {
     assert!(line.ends_with(" ago"), "{line}");
     let die = ["events", "--since", "1", "--until", "0s", "--filter", "event=die", "--format"];
     let format = "{{.Actor.Attributes.name}} {{.Actor.Attributes.exitReason}}";
-    assert!(engine.corten(&[&die[..], &[format]].concat()).ok().contains("hungry out-of-memory"));
+    eventually("its end is told", || {
+        engine.corten(&[&die[..], &[format]].concat()).ok().contains("hungry out-of-memory")
+    });
     // The next run has no end yet.
     engine.corten(&["start", "killed"]).ok();
     assert!(!engine.corten(&["inspect", "killed"]).ok().contains("ExitReason"));

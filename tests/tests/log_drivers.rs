@@ -400,9 +400,14 @@ fn rotated_files_are_compressed_and_read_from_where_it_is_asked() {
         eventually("all is logged", || engine.corten(&["logs", "--tail", "1", &id]).stdout == "end\n");
         let path = engine.corten(&["inspect", "--format", "{{.LogPath}}", &id]).ok();
         let there = |suffix: &str| Path::new(&format!("{path}{suffix}")).exists();
-        eventually("three files are compressed", || {
-            (1..4).all(|n| there(&format!(".{n}.gz")) && !there(&format!(".{n}"))) && !there(".gz.new")
-        });
+        // By processes that leave every other one the processor.
+        for count in 1..=3 {
+            eventually("three files are compressed", || {
+                let compressed = |n: &i32| there(&format!(".{n}.gz")) && !there(&format!(".{n}"));
+                (1..4).filter(compressed).count() >= count
+            });
+        }
+        eventually("nothing is half-made", || !there(".gz.new"));
         let all = engine.corten(&["logs", &id]).ok();
         let lines: Vec<&str> = all.lines().collect();
         assert!(

@@ -6,7 +6,7 @@ use std::process::Command;
 use corten_tests::{TestEngine, eventually, free_port, run};
 
 fn fetch(address: &str) -> String {
-    run(Command::new("curl").args(["-s", "--max-time", "5", &format!("http://{address}/")])).stdout
+    run(Command::new("curl").args(["-s", "--max-time", "30", &format!("http://{address}/")])).stdout
 }
 
 fn serve(engine: &TestEngine, name: &str, options: &[&str]) {

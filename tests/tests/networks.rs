@@ -26,7 +26,7 @@ fn post(engine: &TestEngine, path: &str, body: &Value) -> (u16, Value) {
 }
 
 fn fetch(address: &str) -> String {
-    run(Command::new("curl").args(["-gs", "--max-time", "5", &format!("http://{address}/")])).stdout
+    run(Command::new("curl").args(["-gs", "--max-time", "30", &format!("http://{address}/")])).stdout
 }
 
 const SERVE: &str = "hostname > /index.html; httpd -f -p 80 -h /";
@@ -162,7 +162,7 @@ fn containers_come_and_go_while_they_run_and_while_they_rest() {
 fn a_container_is_joined_right_after_its_start() {
     let engine = TestEngine::with_busybox();
     engine.docker(&["network", "create", "late"]).ok();
-    let mut api = Connection::open(&engine.socket(), Duration::from_secs(30)).expect("connect");
+    let mut api = Connection::open(&engine.socket(), Duration::from_secs(60)).expect("connect");
     let mut ask = |method: &str, path: &str, body: &str, wanted: u16| {
         let answer = api.request(method, path, body).expect("an answer");
         assert_eq!(answer.status, wanted, "{method} {path}: {}", answer.text());

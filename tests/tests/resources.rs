@@ -144,7 +144,7 @@ fn a_stream_of_statistics_ends_with_its_container() {
     engine.background("web", &[], "sleep 1000");
     let path = engine.socket().display().to_string();
     let mut curl = Command::new("curl");
-    curl.args(["-sN", "--max-time", "30", "--unix-socket", &path, "http://localhost/containers/web/stats"]);
+    curl.args(["-sN", "--max-time", "120", "--unix-socket", &path, "http://localhost/containers/web/stats"]);
     let mut curl = curl.stdout(Stdio::piped()).spawn().unwrap();
     let mut stream = BufReader::new(curl.stdout.take().unwrap()).lines();
     let lines: Vec<Value> =
@@ -270,10 +270,16 @@ fn want_of_memory_is_told_when_it_happens() {
     eventually("something is told", || !told(&engine, "late").is_empty());
     assert_eq!(told(&engine, "late"), ["oom"]);
     // While no engine runs: told with the end.
-    engine.background("alone", &limits, "sleep 1; tail /dev/zero; sleep 1; exit 3");
+    let gate = tempfile::tempdir().unwrap();
+    let volume = format!("{}:/gate", gate.path().display());
+    let script = "until test -e /gate/go; do sleep 0.05; done; tail /dev/zero; touch /gate/survived; \
+        until test -e /gate/end; do sleep 0.05; done; exit 3";
+    engine.background("alone", &[&limits[..], &["-v", &volume]].concat(), script);
     engine.kill();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::fs::write(gate.path().join("go"), "").unwrap();
+    eventually("its child is the victim", || gate.path().join("survived").exists());
     engine.restart();
+    std::fs::write(gate.path().join("end"), "").unwrap();
     engine.corten(&["wait", "alone"]).ok();
     eventually("its end is told", || told(&engine, "alone").contains(&"die".to_owned()));
     assert_eq!(told(&engine, "alone"), ["oom", "die"]);

@@ -1,5 +1,6 @@
 //! Restart policies with programs that end, and engines that do: what comes back, when, and what stays where it is.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -52,11 +53,14 @@ fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).expect("a process id"), Signal::KILL).expect("kill");
 }
 
-/// Those whose program has failed so often that a dozen seconds go by until its next start.
-fn in_a_long_pause(engine: &TestEngine, names: &[&str]) {
+/// Those whose program has failed so often that many seconds go by until its next start: with 7 failures a dozen, and with each further
+/// one twice as many.
+fn in_a_long_pause(engine: &TestEngine, names: &[&str], failures: u64) {
     names.iter().for_each(|name| engine.background(name, &["--restart", "always"], "exit 3"));
     for name in names {
-        eventually("a long pause", || restarts(engine, name) >= 7 && status(engine, name) == "restarting");
+        eventually("a long pause", || {
+            restarts(engine, name) >= failures && status(engine, name) == "restarting"
+        });
     }
 }
 
@@ -80,7 +84,7 @@ fn pauses_between_starts_double() {
         let wanted = Duration::from_millis(100 << number);
         assert!(pause >= wanted, "{number}: {pause:?}");
         // What a busy machine adds to it has no bound; without one the pauses would be the same.
-        assert!(pause < wanted * 2 + Duration::from_secs(10), "{number}: {pause:?}");
+        assert!(pause < wanted * 2 + Duration::from_secs(30), "{number}: {pause:?}");
     }
     assert!(dies.len() >= 6);
 }
@@ -106,8 +110,21 @@ fn on_failure_counts_and_success_is_no_failure() {
 #[test]
 fn between_two_starts_it_looks_and_refuses_as_in_docker() {
     let engine = TestEngine::with_busybox();
-    in_a_long_pause(&engine, &["crash"]);
-    let state = inspect(&engine, "crash")["State"].take();
+    // A busy machine may need more time for all of this than a pause has. The next one is twice as long.
+    for failures in 7.. {
+        in_a_long_pause(&engine, &["crash"], failures);
+        let before = restarts(&engine, "crash");
+        let looked = catch_unwind(AssertUnwindSafe(|| looks_and_refuses_as_in_docker(&engine)));
+        let Err(panic) = looked else { return };
+        if failures == 9 || restarts(&engine, "crash") == before {
+            resume_unwind(panic);
+        }
+        engine.corten(&["rm", "-f", "crash"]).ok();
+    }
+}
+
+fn looks_and_refuses_as_in_docker(engine: &TestEngine) {
+    let state = inspect(engine, "crash")["State"].take();
     assert_eq!(
         (&state["Running"], &state["Restarting"], &state["Paused"]),
         (&true.into(), &true.into(), &false.into())
@@ -118,7 +135,7 @@ fn between_two_starts_it_looks_and_refuses_as_in_docker() {
     assert_eq!(engine.docker(&["ps", "-q", "--filter", "status=running"]).ok(), "");
     assert_ne!(engine.docker(&["ps", "-q", "--filter", "status=restarting"]).ok(), "");
 
-    let id = field(&engine, "crash", "{{.Id}}");
+    let id = field(engine, "crash", "{{.Id}}");
     let restarting = format!("ontainer {id} is restarting, wait until the container is running");
     refused(engine.docker(&["exec", "crash", "true"]), &restarting);
     refused(engine.docker(&["pause", "crash"]), &restarting);
@@ -141,18 +158,17 @@ fn between_two_starts_it_looks_and_refuses_as_in_docker() {
     let start =
         engine.curl(&["-X", "POST", "-o", "/dev/null", "-w", "%{http_code}"], "/containers/crash/start");
     assert_eq!(start.ok(), "304");
-    assert_eq!(status(&engine, "crash"), "restarting", "the pause was too short for this test");
 }
 
 #[test]
 fn stop_kill_and_remove_in_the_pause_between_two_starts() {
     let engine = TestEngine::with_busybox();
-    in_a_long_pause(&engine, &["stop", "kill", "remove"]);
+    in_a_long_pause(&engine, &["stop", "kill", "remove"], 8);
     let begin = Instant::now();
     engine.docker(&["stop", "stop"]).ok();
     engine.docker(&["kill", "kill"]).ok();
     engine.docker(&["rm", "-f", "remove"]).ok();
-    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     for name in ["stop", "kill"] {
         assert_eq!(
             field(&engine, name, "{{.State.Status}} {{.State.ExitCode}} {{.State.Restarting}}"),
@@ -172,7 +188,7 @@ fn stop_kill_and_remove_in_the_pause_between_two_starts() {
 #[test]
 fn a_policy_that_is_taken_away_ends_the_restarts() {
     let engine = TestEngine::with_busybox();
-    in_a_long_pause(&engine, &["crash"]);
+    in_a_long_pause(&engine, &["crash"], 7);
     engine.corten(&["update", "--restart", "no", "crash"]).ok();
     assert_eq!(status(&engine, "crash"), "exited");
     engine.corten(&["rm", "crash"]).ok();
@@ -257,7 +273,7 @@ fn states(engine: &TestEngine) -> impl Iterator<Item = Value> + use<> {
 fn an_engine_killed_in_any_phase_is_followed_by_one_that_goes_on() {
     let mut engine = TestEngine::with_busybox();
     // One that waits for its next start, one that runs, one that ends while there is no engine.
-    in_a_long_pause(&engine, &["waits"]);
+    in_a_long_pause(&engine, &["waits"], 7);
     engine.background("runs", &["--restart", "always"], "sleep 1000");
     engine.background("ends", &["--restart", "on-failure:5"], "sleep 1000");
     let (pid, runs) = (first_pid(&engine, "ends"), first_pid(&engine, "runs"));

@@ -162,7 +162,7 @@ fn settings_are_read_again_on_sighup() {
     let event = listener.line();
     assert!(event.contains("daemon reload") && event.contains(r#"labels=["tier=new"]"#), "{event}");
     assert_eq!(labels(), r#"["tier=new"] true"#);
-    assert!(engine.log().contains("DEBUG"), "the level has changed");
+    eventually("the level has changed", || engine.log().contains("DEBUG"));
 
     std::fs::write(file.path(), r#"{"labels": "#).expect("write the settings");
     hangup();

@@ -47,6 +47,8 @@ fn clients_pull_from_two_upstreams_at_once() {
     ]);
     assert!(listed.ok().contains("\"1\""));
     // One copy of the blobs, though two upstreams have them.
+    // A client has a blob before the disk has it.
+    eventually("they are there", || bytes_in(&hub.data().join("ingest")) == 0);
     assert_eq!(bytes_in(&hub.data().join("blobs/sha256")), 2, "{}", hub.log());
     let engine = TestEngine::start();
     engine.corten(&["pull", "-q", &names[0]]).ok();
@@ -117,9 +119,14 @@ fn dockers_mirrors_have_an_address_of_their_own() {
     let config = json!({"cache": {"upstreams": {"debian": hub_docker}},
         "access": {"htpasswd": users.display().to_string(), "rules": rules}});
     let hub = hub(place.path(), &config);
-    let log = hub.log();
-    let mirror = log.lines().find_map(|line| line.split(" mirror=").nth(1)?.split_whitespace().next());
-    let mirror: SocketAddr = mirror.expect("an address").parse().expect("an address");
+    let mut mirror: Option<SocketAddr> = None;
+    eventually("the mirror listens", || {
+        let log = hub.log();
+        let told = log.lines().find_map(|line| line.split(" mirror=").nth(1)?.split_whitespace().next());
+        mirror = told.and_then(|address| address.parse().ok());
+        mirror.is_some()
+    });
+    let mirror = mirror.expect("an address");
     let engine = TestEngine::start_with(&["--registry-mirror", &format!("http://{mirror}")]);
     engine.corten(&["pull", "-q", "busybox:mirrored"]).ok();
     assert_eq!(engine.corten(&["run", "--rm", "busybox:mirrored", "echo", "mirrored"]).ok(), "mirrored");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use corten_tests::registry::{MANIFEST, bytes_of, digest, image};
@@ -186,29 +186,23 @@ fn what_is_on_its_way_goes_by_tls_too_and_waits_for_no_slow_reader() {
         fs::read(to).expect("what it got")
     };
     thread::scope(|scope| {
-        // One that would take half a minute, and is given up.
-        let slow = scope.spawn(|| {
-            let limits = ["-sS", "-k", "--limit-rate", "1M", "--max-time", "3", "-o", "/dev/null"];
-            run(Command::new("curl").args(limits).arg(&url)).fails(28)
-        });
+        // One that would take hours, and is given up.
+        let limits = ["-sS", "-k", "--limit-rate", "1k", "-o", "/dev/null"];
+        let mut slow = Command::new("curl").args(limits).arg(&url).spawn().expect("curl");
         let others: Vec<_> = (0..4)
             .map(|number| {
                 let (curl, blob) = (&curl, &blob);
-                scope.spawn(move || {
-                    let begun = Instant::now();
-                    match number {
-                        0 => assert!(curl("part".to_owned(), &["-r", "20000000-"]) == blob[20_000_000..]),
-                        _ => assert!(curl(format!("whole-{number}"), &[]) == *blob),
-                    }
-                    begun.elapsed()
+                scope.spawn(move || match number {
+                    0 => assert!(curl("part".to_owned(), &["-r", "20000000-"]) == blob[20_000_000..]),
+                    _ => assert!(curl(format!("whole-{number}"), &[]) == *blob),
                 })
             })
             .collect();
         for other in others {
-            let took = other.join().expect("it got it");
-            assert!(took < Duration::from_secs(20), "{took:?}");
+            other.join().expect("it got it");
         }
-        slow.join().expect("it was slow");
+        assert!(slow.try_wait().expect("its state").is_none(), "it was slow");
+        slow.kill().and_then(|()| slow.wait()).expect("its end");
     });
     // One fetch, which may have asked for parts beside, as the upstream was slow.
     eventually("it was fetched", || hub.log().contains("blob fetched"));

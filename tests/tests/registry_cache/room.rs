@@ -34,19 +34,23 @@ fn least_recently_used_blobs_go_when_there_are_too_many() {
     let mut wire = hub.connect();
     assert_eq!(wire.push_blob("own/app", &blobs[4]).expect("push"), 201);
     assert_eq!(wire.push_image("own/app", "1", &[&layers[4]]).expect("push").1, 201);
-    for layer in [&layers[4], &layers[0], &layers[1]] {
+    let there =
+        |layer: &str| hub.data().join("blobs/sha256").join(layer.trim_start_matches("sha256:")).exists();
+    // What is used is noted by the second.
+    let next_second = || thread::sleep(Duration::from_millis(1100));
+    for (count, layer) in (1..).zip([&layers[4], &layers[0], &layers[1]]) {
         assert_eq!(wire.get(&path(layer)).expect("GET").status, 200);
-        thread::sleep(Duration::from_millis(1100));
+        // Its client has it before it is noted.
+        eventually("it is kept", || hub.log().matches("blob fetched").count() == count);
+        next_second();
     }
     // Used again, so the second one is older now.
     assert_eq!(wire.get(&path(&layers[0])).expect("GET").status, 200);
-    thread::sleep(Duration::from_millis(1100));
-    let there =
-        |layer: &str| hub.data().join("blobs/sha256").join(layer.trim_start_matches("sha256:")).exists();
+    next_second();
     for layer in [&layers[2], &layers[3]] {
         assert_eq!(wire.get(&path(layer)).expect("GET").status, 200);
     }
-    eventually("the least recently used one goes", || !there(&layers[1]));
+    eventually("the least recently used one goes", || there(&layers[3]) && !there(&layers[1]));
     for layer in [0, 2, 3, 4] {
         assert!(there(&layers[layer]), "{layer}: {}", hub.log());
     }

@@ -106,12 +106,12 @@ fn pages_as_chromium_shows_them() {
     keep(&directory, "nothing-light", &missing.png);
     // What the script does: a list that follows, and a button that copies.
     let type_shop = "(async () => { const field = document.querySelector('input[type=search]'); field.value = 'shop/wo';
-        field.dispatchEvent(new Event('input')); for (let n = 0; n < 200 && document.querySelectorAll('tbody tr').length > 1; n++)
+        field.dispatchEvent(new Event('input')); for (let n = 0; n < 2000 && document.querySelectorAll('tbody tr').length > 1; n++)
         await new Promise(done => setTimeout(done, 25)); return [document.querySelectorAll('tbody tr').length, location.search].join(); })()";
     let typed = browser.look(&format!("http://{address}/"), &View { then: Some(type_shop), ..DESKTOP });
     assert_eq!(typed.outcome, "1,?q=shop%2Fwo");
     let copy = "(async () => { const button = document.querySelector('.panel .copy button'); button.click();
-        for (let n = 0; n < 200 && button.textContent == 'Copy'; n++) await new Promise(done => setTimeout(done, 25)); return button.textContent; })()";
+        for (let n = 0; n < 2000 && button.textContent == 'Copy'; n++) await new Promise(done => setTimeout(done, 25)); return button.textContent; })()";
     let copied =
         browser.look(&format!("http://{address}/r/library/nginx"), &View { then: Some(copy), ..DESKTOP });
     assert_ne!(copied.outcome, "Copy");
