@@ -29,7 +29,13 @@ struct Inner {
     /// The same socket once more, for waiting: it keeps packets apart like a datagram socket, which is the type tokio has.
     readiness: UnixDatagram,
     next: AtomicU64,
-    pending: Mutex<HashMap<u64, oneshot::Sender<Event>>>,
+    pending: Mutex<HashMap<u64, Asked>>,
+}
+
+/// Somebody who waits for an answer.
+struct Asked {
+    sender: oneshot::Sender<Event>,
+    first: Box<dyn FnOnce(&Event) + Send>,
 }
 
 impl MonitorLink {
@@ -51,9 +57,19 @@ impl MonitorLink {
 
     /// Sends what `request` makes of a sequence number, and waits for the answer that bears it.
     pub async fn ask(&self, request: impl FnOnce(u64) -> Request, fds: &[BorrowedFd<'_>]) -> Result<Event> {
+        self.ask_first(request, fds, |_| ()).await
+    }
+
+    /// The same; `first` hears the answer before anybody hears what the monitor says behind it.
+    pub async fn ask_first(
+        &self,
+        request: impl FnOnce(u64) -> Request,
+        fds: &[BorrowedFd<'_>],
+        first: impl FnOnce(&Event) + Send + 'static,
+    ) -> Result<Event> {
         let seq = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        lock(&self.inner.pending).insert(seq, sender);
+        lock(&self.inner.pending).insert(seq, Asked { sender, first: Box::new(first) });
         if let Err(error) = self.send(&request(seq), fds).await {
             lock(&self.inner.pending).remove(&seq);
             return Err(error);
@@ -103,7 +119,9 @@ impl MonitorLink {
             | Event::Status { seq, .. } => *seq,
             _ => return Some(event),
         };
-        if let Some(sender) = lock(&self.inner.pending).remove(&seq) {
+        let asked = lock(&self.inner.pending).remove(&seq);
+        if let Some(Asked { sender, first }) = asked {
+            first(&event);
             // Nobody waits any more: the request was dropped.
             let _ = sender.send(event);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corten_api::Timestamp;
 use corten_api::container::StopOptions;
-use corten_runtime::monitor::protocol::Request;
+use corten_runtime::monitor::protocol::{Event, Request};
 
 use super::reason::{Asked, By};
 use super::restart::Policy;
@@ -137,14 +137,20 @@ impl Engine {
     /// Sends a signal to the first process. A frozen one only hears SIGKILL once thawed.
     pub(super) async fn signal(&self, container: &Arc<Container>, number: i32) -> Result<()> {
         let Some(link) = container.link() else { return Err(not_running(container)) };
-        match link.ask(|seq| Request::Signal { seq, signal: number }, &[]).await {
+        let (engine, signalled) = (self.clone(), container.clone());
+        // Before the end that comes of it is told.
+        let tell = move |answer: &Event| {
+            if matches!(answer, Event::Done { .. }) {
+                engine.container_event(&signalled, "kill", &[("signal", &number.to_string())]);
+            }
+        };
+        match link.ask_first(|seq| Request::Signal { seq, signal: number }, &[], tell).await {
             Ok(event) => {
                 done(event)?;
                 if container.phase() == Phase::Paused && number == SIGKILL {
                     // Sent first and thawed then: it hears nothing else in between. With version 1 a frozen one does not even die.
                     self.thaw(container).await?;
                 }
-                self.container_event(container, "kill", &[("signal", &number.to_string())]);
                 Ok(())
             }
             // It ended in this very moment: the wish is fulfilled.
