@@ -1,6 +1,6 @@
 //! The log formats: what is written is read again, also after kill -9, over rotations, and from the end.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -516,4 +516,34 @@ fn what_a_killed_writer_left_of_compressing_is_done_again() {
     std::fs::write(files::packed(&config.path, 2), b"\x1f\x8bnothing").unwrap();
     let after = entries(&config, Selection::default());
     assert!(after.len() < before.len() && before.ends_with(&after));
+}
+
+#[test]
+fn a_file_that_is_rotated_before_it_is_compressed_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        LogConfig { bytes_max: 1000, files_max: 3, compress: true, ..config(dir.path(), LogDriver::Local) };
+    let mut log = writer(&config);
+    let mut number = 0;
+    // Writes until that goes to another file.
+    let mut rotate = |log: &mut Writer| {
+        let inode = || std::fs::metadata(&config.path).unwrap().ino();
+        let before = inode();
+        while inode() == before {
+            log.write(Stdout, Timestamp(number), format!("{number}\n").as_bytes()).unwrap();
+            number += 1;
+        }
+    };
+    rotate(&mut log);
+    let job = log.next_to_pack().unwrap();
+    rotate(&mut log);
+    job.run().unwrap_err();
+    let _ = log.packed(&job, false);
+    pack(&mut log);
+    assert!((1..3).all(|number| files::packed(&config.path, number).exists()));
+    // One that can't be compressed where it lies is left alone until the next rotation.
+    rotate(&mut log);
+    let job = log.next_to_pack().unwrap();
+    let _ = log.packed(&job, false);
+    assert!(log.next_to_pack().is_none());
 }

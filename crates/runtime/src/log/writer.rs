@@ -52,6 +52,11 @@ pub struct PackJob {
 }
 
 impl PackJob {
+    /// Whether the file is still where it was found.
+    fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.source).is_ok_and(|source| source.ino() == self.inode)
+    }
+
     /// Does it; [`Writer::packed`] puts the outcome in its place.
     pub fn run(&self) -> io::Result<()> {
         let source = File::open(&self.source)?;
@@ -162,12 +167,12 @@ impl Writer {
         found.map(|(source, inode)| PackJob { source, target: files::unfinished(&self.path), inode, format })
     }
 
-    /// Takes note of what became of a job. After a failure nothing is tried before the next rotation.
+    /// Takes note of what became of a job. After a failure nothing is tried before the next rotation, unless that came in between.
     pub fn packed(&mut self, job: &PackJob, success: bool) -> io::Result<()> {
         if success {
             return files::replace(&self.path, self.files_max, job.inode);
         }
-        self.unpacked = false;
+        self.unpacked = !job.is_in_place();
         std::fs::remove_file(&job.target)
     }
 
