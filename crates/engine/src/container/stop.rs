@@ -18,6 +18,8 @@ use crate::link::done;
 
 /// After SIGKILL a container is gone in no time, unless the kernel is stuck on its disk.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
+/// Behind the end of a monitor's line comes its container's, unless another line is made to it.
+const END_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Engine {
     pub async fn container_stop(&self, key: &str, options: &StopOptions) -> Result<()> {
@@ -136,7 +138,13 @@ impl Engine {
 
     /// Sends a signal to the first process. A frozen one only hears SIGKILL once thawed.
     pub(super) async fn signal(&self, container: &Arc<Container>, number: i32) -> Result<()> {
-        let Some(link) = container.link() else { return Err(not_running(container)) };
+        let Some(link) = container.link() else {
+            return if wait_end(container, Some(END_DEADLINE)).await {
+                Ok(())
+            } else {
+                Err(not_running(container))
+            };
+        };
         let (engine, signalled) = (self.clone(), container.clone());
         // Before the end that comes of it is told.
         let tell = move |answer: &Event| {
@@ -153,8 +161,8 @@ impl Engine {
                 }
                 Ok(())
             }
-            // It ended in this very moment: the wish is fulfilled.
-            Err(_) if !container.phase().is_alive() => Ok(()),
+            // It ended in this very moment, which may be about to be known: the wish is fulfilled.
+            Err(_) if wait_end(container, Some(END_DEADLINE)).await => Ok(()),
             Err(error) => Err(error),
         }
     }
