@@ -41,3 +41,14 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// What two clients say last, if never the same: the clock goes on, and "1 second ago" may be "2 seconds ago" for the next.
+pub fn difference<T: PartialEq>(mut ask: impl FnMut() -> (T, T)) -> Option<(T, T)> {
+    for _ in 0..20 {
+        let (ours, theirs) = ask();
+        if ours == theirs {
+            return None;
+        }
+    }
+    Some(ask())
+}

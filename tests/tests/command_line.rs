@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use corten_tests::{Output, TestEngine, binary, eventually, run};
+use corten_tests::{Output, TestEngine, binary, difference, eventually, run};
 
 /// Commands for what this engine declines or has no use for: Swarm, plugins, content trust, the builder's and registries' own.
 const OTHER_COMMANDS: [&str; 17] = [
@@ -155,11 +155,10 @@ fn output_is_as_dockers() {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let seen = |output: Output| (output.code, output.stdout);
-        let (before, theirs, after) =
-            (seen(engine.corten(&words)), seen(engine.docker(&words)), seen(engine.corten(&words)));
-        // The clock goes on: "1 second ago" may be "2 seconds ago" for the next.
-        if theirs != before && theirs != after {
-            different.push(format!("{line}\n  ours   {before:?}\n  docker {theirs:?}"));
+        if let Some((ours, theirs)) =
+            difference(|| (seen(engine.corten(&words)), seen(engine.docker(&words))))
+        {
+            different.push(format!("{line}\n  ours   {ours:?}\n  docker {theirs:?}"));
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));

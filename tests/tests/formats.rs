@@ -1,20 +1,13 @@
 //! `--format` of every command that has it, compared with the docker CLI's on the same engine: templates, tables, JSON.
 
-use corten_tests::{Output, TestEngine};
+use corten_tests::{Output, TestEngine, difference};
 
 /// Runs both clients; equal when output and success are.
 fn compare(engine: &TestEngine, args: &[&str], differences: &mut Vec<String>) {
-    let (before, theirs, ours) = (engine.corten(args), engine.docker(args), engine.corten(args));
-    let equal = |ours: &Output| match theirs.code {
-        0 => ours.code == 0 && ours.stdout == theirs.stdout,
-        _ => ours.code != 0,
-    };
-    // The clock goes on: "1 second ago" may be "2 seconds ago" for the next.
-    if !equal(&before) && !equal(&ours) {
-        differences.push(format!(
-            "{args:?}\n  ours   {}: {:?} {:?}\n  docker {}: {:?} {:?}",
-            ours.code, ours.stdout, ours.stderr, theirs.code, theirs.stdout, theirs.stderr
-        ));
+    let printed = |output: Output| (output.code == 0).then_some(output.stdout);
+    if let Some((ours, theirs)) = difference(|| (printed(engine.corten(args)), printed(engine.docker(args))))
+    {
+        differences.push(format!("{args:?}\n  ours   {ours:?}\n  docker {theirs:?}"));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use corten_tests::http::Connection;
 use corten_tests::{TestEngine, eventually};
 
 use super::descriptors;
@@ -134,4 +135,33 @@ fn images_and_volumes_removed_while_containers_are_made() {
         }
     });
     assert_eq!(engine.corten(&["run", "--rm", "busybox", "echo", "fine"]).ok(), "fine");
+}
+
+/// Whoever is faster, its own end or who ends it: a container goes when it is to go.
+#[test]
+fn containers_that_end_while_they_are_ended() {
+    let engine = TestEngine::with_busybox();
+    let wish = r#"{"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}"#;
+    let work = |worker: u64| {
+        let mut api = Connection::open(&engine.socket(), Duration::from_secs(60)).expect("connect");
+        let mut ask = |method: &str, path: &str, body: &str, wanted: &[u16]| {
+            let answer = api.request(method, path, body).expect("an answer");
+            assert!(wanted.contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text());
+        };
+        let container = format!("/containers/brief-{worker}");
+        for round in 0..50 {
+            ask("POST", &format!("/containers/create?name=brief-{worker}"), wish, &[201]);
+            ask("POST", &format!("{container}/start"), "", &[204]);
+            // Each round a little later in its life.
+            thread::sleep(Duration::from_micros(round * 100));
+            match round % 3 {
+                0 => ask("POST", &format!("{container}/stop?t=0"), "", &[204, 304]),
+                1 => ask("POST", &format!("{container}/kill"), "", &[204, 409]),
+                _ => {}
+            }
+            ask("DELETE", &format!("{container}?force=1"), "", &[204]);
+        }
+    };
+    let work = &work;
+    thread::scope(|scope| (0..8).for_each(|worker| drop(scope.spawn(move || work(worker)))));
 }
