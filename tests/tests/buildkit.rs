@@ -54,6 +54,12 @@ impl Site {
         self.docker(&[&["build", "--progress=plain"], more, &[self.path()]].concat())
     }
 
+    /// `docker build -` with a file as standard input.
+    fn build_from(&self, input: &Path, more: &[&str]) -> Output {
+        let mut command = self.command(&[&["build", "--progress=plain", "-t", "t"], more, &["-"]].concat());
+        command.stdin(fs::File::open(input).expect("the input")).output().expect("the client").into()
+    }
+
     /// How many lines steps have written into `runs` of their cache mount.
     fn runs(&self) -> usize {
         let mounts = fs::read_dir(self.engine.data_root().join("build/caches"));
@@ -205,6 +211,46 @@ fn a_client_that_is_killed_takes_its_build_along() {
     client.kill().expect("killed");
     client.wait().expect("ended");
     eventually("the step's container is gone", || containers() == 0);
+}
+
+#[test]
+fn an_archive_on_standard_input_is_a_context() {
+    let site = Site::new("FROM busybox\nCOPY . /files\nCMD [\"cat\", \"/files/file\", \"/files/by\"]\n");
+    site.write("file", "one\n");
+    site.write("by", "Dockerfile\n");
+    site.write("left.out", "x");
+    site.write(".dockerignore", "*.out\n");
+    fs::create_dir(site.context.path().join("deep")).expect("a directory");
+    site.write("deep/other", "FROM busybox\nCOPY file /\nCMD [\"cat\", \"/file\"]\n");
+    let place = TempDir::new().expect("a place");
+    for (number, compress) in ["--no-auto-compress", "-z", "-J", "-j"].into_iter().enumerate() {
+        site.write("by", compress);
+        let archive = place.path().join(format!("archive-{number}"));
+        run(Command::new("tar").args([compress, "-cf"]).arg(&archive).args(["-C", site.path(), "."])).ok();
+        let said = site.build_from(&archive, &[]);
+        assert!(said.stderr.contains("[internal] load remote build context"), "{}", said.stderr);
+        said.ok();
+        assert_eq!(site.print(&[]), format!("one\n{compress}"));
+        assert!(!site.print(&["ls", "/files"]).contains("left.out"));
+    }
+    let archive = place.path().join("archive-1");
+    site.build_from(&archive, &["-f", "deep/other"]).ok();
+    assert_eq!(site.print(&[]), "one");
+
+    // One that breaks off, and none at all.
+    let whole = fs::read(&archive).expect("the archive");
+    let half = place.path().join("half");
+    fs::write(&half, &whole[..whole.len() / 2]).expect("half of it");
+    let said = site.build_from(&half, &[]).fails(1);
+    assert!(said.contains("cannot unpack the build context"), "{said}");
+    let alone = place.path().join("Dockerfile");
+    fs::write(&alone, "FROM busybox\nRUN echo alone >/file\nCMD [\"cat\", \"/file\"]\n")
+        .expect("a Dockerfile");
+    site.build_from(&alone, &[]).ok();
+    assert_eq!(site.print(&[]), "alone");
+    eventually("what was unpacked is gone", || {
+        fs::read_dir(site.engine.data_root().join("build/archives")).map_or(0, Iterator::count) == 0
+    });
 }
 
 #[test]

@@ -5,25 +5,18 @@ use crate::attributes::{self, Attributes};
 use crate::failure::{Failure, Source};
 use crate::ignorefile;
 use crate::session::{FileSender, Session, SyncOptions};
+use crate::step::Step;
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
-use corten_build::{
-    Agent, Content, Definition, Error, Event, Login, Origin, RemoteContext, Result, Status, Teller, Tree,
-    Vertex,
-};
-use corten_image::Digest;
+use corten_build::{Agent, Content, Definition, Error, Login, Origin, RemoteContext, Result, Teller, Tree};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::future::Future;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 
-/// How often one hears how far a transfer is.
-const REPORT: Duration = Duration::from_millis(150);
 /// What is shown of a Dockerfile beside an error is the file: as large as clients take messages, with room for the rest.
 const DOCKERFILE_BYTES_MAX: u64 = 10 << 20;
 const IGNORE_FILE: &str = ".dockerignore";
@@ -310,65 +303,7 @@ impl Fetcher<'_> {
     }
 
     fn step(&self, name: &str) -> Step<'_> {
-        let id = Digest::of(format!("{} {name}", self.reference).as_bytes());
-        let vertex = Vertex {
-            id,
-            inputs: Vec::new(),
-            name: name.to_owned(),
-            started: Some(SystemTime::now()),
-            completed: None,
-            is_cached: false,
-            error: None,
-        };
-        Step { teller: self.teller, vertex }
-    }
-}
-
-/// A transfer that people see as a step of the build.
-struct Step<'s> {
-    teller: &'s Teller,
-    vertex: Vertex,
-}
-
-impl Step<'_> {
-    async fn run<T, F: Future<Output = Result<T>>>(
-        mut self,
-        label: &str,
-        transfer: impl FnOnce(Arc<AtomicU64>) -> F,
-    ) -> Result<T> {
-        let begun = self.vertex.started.unwrap_or_else(SystemTime::now);
-        self.tell(Event::Vertex(self.vertex.clone())).await?;
-        let received = Arc::new(AtomicU64::new(0));
-        let status = |completed| {
-            Event::Status(Status {
-                vertex: self.vertex.id,
-                id: label.to_owned(),
-                current_bytes: received.load(Ordering::Relaxed),
-                total_bytes: 0,
-                started: begun,
-                completed,
-            })
-        };
-        let transfer = transfer(received.clone());
-        tokio::pin!(transfer);
-        let mut ticks = tokio::time::interval(REPORT);
-        let done = loop {
-            tokio::select! {
-                done = &mut transfer => break done,
-                // One that finds no room is not missed: the next one says more.
-                _ = ticks.tick() => drop(self.teller.try_send(status(None))),
-            }
-        };
-        let completed = SystemTime::now();
-        self.tell(status(Some(completed))).await?;
-        self.vertex.completed = Some(completed);
-        self.vertex.error = done.as_ref().err().map(ToString::to_string);
-        self.tell(Event::Vertex(self.vertex.clone())).await?;
-        done
-    }
-
-    async fn tell(&self, event: Event) -> Result<()> {
-        self.teller.send(event).await.map_err(|_| Error::Canceled)
+        Step::new(self.teller, self.reference, name)
     }
 }
 

@@ -4,9 +4,10 @@ use crate::asker::Asker;
 use crate::filters::Filters;
 use crate::output::Output;
 use async_trait::async_trait;
-use corten_build::{Event, Options, RemoteContext, Result, Teller};
+use corten_build::{Event, Options, RemoteContext, Result, Teller, Tree};
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
+use std::io::BufRead;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -45,6 +46,9 @@ pub trait Builder: Send + Sync + 'static {
         asker: Arc<dyn corten_build::Asker>,
         teller: &Teller,
     ) -> Result<RemoteContext>;
+
+    /// Unpacks an archive, compressed or not; the files are there as long as the tree is.
+    async fn unpack(&self, archive: Box<dyn BufRead + Send>) -> Result<Tree>;
 
     /// What the cache holds, clients' contexts included.
     async fn usage(&self) -> Result<Vec<Usage>>;

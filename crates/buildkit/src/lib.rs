@@ -24,6 +24,7 @@ mod ignorefile;
 mod jobs;
 mod output;
 mod session;
+mod step;
 mod tree;
 mod wire;
 

@@ -5,9 +5,11 @@ mod metadata;
 mod send;
 mod services;
 mod sync;
+mod upload;
 
 pub use send::FileSender;
 pub use sync::SyncOptions;
+pub use upload::upload_path;
 
 use crate::grpc::Channel;
 use crate::wire::session::{HealthCheckRequest, HealthCheckResponse};

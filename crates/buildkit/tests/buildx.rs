@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use corten_build::{Error, Event, Log, Options, RemoteContext, Result, Stream, Teller, Vertex};
+use corten_build::{Error, Event, Log, Options, RemoteContext, Result, Stream, Teller, Tree, Vertex};
 use corten_buildkit::{
     Builder, Built, Controller, Image, Job, Manifest, Output, Past, Prune, Recording, Store, Usage, Worker,
 };
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
+use std::io::BufRead;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output as Finished, Stdio};
@@ -97,6 +98,21 @@ impl Builder for Reader {
         _: &Teller,
     ) -> Result<RemoteContext> {
         Err(Error::Invalid(format!("{url} is far away")))
+    }
+
+    async fn unpack(&self, archive: Box<dyn BufRead + Send>) -> Result<Tree> {
+        let unpack = move || {
+            let place = tempfile::tempdir().unwrap();
+            let mut tar = Command::new("tar");
+            tar.args(["-xf", "-", "-C"]).arg(place.path()).stdin(Stdio::piped());
+            let mut tar = tar.spawn().unwrap();
+            let mut archive = archive;
+            std::io::copy(&mut archive, &mut tar.stdin.take().unwrap()).unwrap();
+            assert!(tar.wait().unwrap().success());
+            let root = fs::File::open(place.path()).unwrap();
+            Tree { root: Arc::new(root.into()), keep: Some(Arc::new(place)) }
+        };
+        Ok(tokio::task::spawn_blocking(unpack).await.unwrap())
     }
 
     async fn build(&self, job: Job) -> Result<Built> {
@@ -439,6 +455,23 @@ fn a_context_comes_and_then_what_changed_of_it() {
     assert!(kept.contains("Total"), "{kept}");
     ok(&engine.run(&["buildx", "prune", "-f"]));
     assert_eq!(fs::read_dir(engine.directory.path().join("contexts")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_archive_on_standard_input_is_taken_whole() {
+    let Some(engine) = Engine::start() else { return };
+    let context = engine.context("context");
+    // Of several messages.
+    fs::write(context.join("large"), "x".repeat(10 << 20)).unwrap();
+    let archive = engine.directory.path().join("archive.tar");
+    let packed = Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&context).arg(".").status();
+    assert!(packed.unwrap().success());
+    let mut client = engine.docker(&["buildx", "build", "--progress=plain", "-"]);
+    let said = ok(&client.stdin(fs::File::open(&archive).unwrap()).output().unwrap());
+    assert!(said.contains("transferring context: 10."), "{said}");
+    let seen = engine.seen();
+    let expected = format!("Dockerfile 644 # context\nFROM scratch\n|large 644 {}", "x".repeat(10 << 20));
+    assert!(seen[0] == expected, "{} bytes", seen[0].len());
 }
 
 #[test]

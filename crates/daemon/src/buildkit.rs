@@ -5,7 +5,7 @@ use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
 use corten_api::build::BuildRecord;
-use corten_build::{Error, Event, Options, RemoteContext, Result, Teller, Told};
+use corten_build::{Error, Event, Options, RemoteContext, Result, Teller, Told, Tree};
 use corten_buildkit::{
     Builder, Built, Controller, Form, Image, Job, KeptContext, Manifest, Output, Past, Prune, Recording,
     Store, Usage, Worker,
@@ -18,6 +18,7 @@ use corten_image::manifest::Descriptor;
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::BufRead;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -161,6 +162,13 @@ impl Builder for EngineBuilder {
         teller: &Teller,
     ) -> Result<RemoteContext> {
         self.engine.build_remote_context(url, options, asker, teller).await
+    }
+
+    async fn unpack(&self, archive: Box<dyn BufRead + Send>) -> Result<Tree> {
+        self.engine.build_context_of_archive(archive).await.map_err(|error| match error.kind {
+            ErrorKind::InvalidParameter => Error::Invalid(error.message),
+            _ => internal(error),
+        })
     }
 
     async fn usage(&self) -> Result<Vec<Usage>> {

@@ -8,7 +8,8 @@ use crate::builder::{self, Built, Image, Manifest, Past};
 use crate::failure::{Failure, Source, status};
 use crate::jobs::{Job, Running};
 use crate::output::Output;
-use crate::session::Session;
+use crate::session::{Session, upload_path};
+use crate::step::Step;
 use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
@@ -103,10 +104,32 @@ impl Controller {
         let mut remote = job.files().await.map(|tree| RemoteContext { tree, dockerfile: None, origin: None });
         if let Some(url) = &attributes.remote {
             let client = Arc::new(Client(session.clone()));
-            let fetched = self.builder.remote_context(url, &attributes.options, client, &teller).await;
+            let fetched = match upload_path(url) {
+                Some(path) => self.uploaded(&session, path, &teller, reference).await,
+                None => self.builder.remote_context(url, &attributes.options, client, &teller).await,
+            };
             remote = Some(fetched.map_err(|error| Failure(status(&error, None)))?);
         }
         Asker::prepare(session, self.store.clone(), teller, reference, attributes, remote).await
+    }
+
+    /// The context that is an archive on the client's standard input.
+    async fn uploaded(
+        &self,
+        session: &Session,
+        path: &str,
+        teller: &Teller,
+        reference: &str,
+    ) -> corten_build::Result<RemoteContext> {
+        let step = Step::new(teller, reference, "[internal] load remote build context");
+        let transfer = |received| async move {
+            let upload = session.upload(path, received).await.map_err(|status| {
+                Error::Internal(format!("cannot read the build context: {}", status.message()))
+            })?;
+            self.builder.unpack(Box::new(upload)).await
+        };
+        let tree = step.run("transferring context:", transfer).await?;
+        Ok(RemoteContext { tree, dockerfile: None, origin: None })
     }
 
     /// Answers a question about the Dockerfile: what its front end says of it, by the names of BuildKit's subrequests.
