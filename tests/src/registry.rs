@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::{binary, eventually};
 
 /// How long a registry may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// `corten registry serve` on a directory and a port of its own. It is killed when it goes.
 pub struct TestRegistry {

@@ -223,7 +223,9 @@ fn what_no_row_knows_goes_and_what_is_not_ours_stays() {
     let foreign = "team/images/blobs/sha256/notes.txt";
     fs::write(bucket.join(foreign), "mine").expect("an object");
     hub.restart();
-    eventually("what a crash has left goes", || place.blobs().len() == 2);
+    for left in [800, 500, 200, 2] {
+        eventually("what a crash has left goes", || place.blobs().len() <= left);
+    }
     assert_eq!(place.blobs().iter().filter(|name| **name == object(&kept) || *name == foreign).count(), 2);
 }
 
