@@ -32,6 +32,7 @@ mod run;
 mod sbom;
 mod secrets;
 mod stage;
+mod stages;
 mod state;
 mod tree_layer;
 mod variables;

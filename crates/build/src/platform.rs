@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_image::build::{CachedSource, Graft, Stack, StepLayer};
 use corten_image::{Digest, Image, Platform, Reference};
-use futures_util::future::{BoxFuture, FutureExt, join_all, pending};
-use tokio::sync::OnceCell;
 
 use crate::build::{Outcome, Shared};
 use crate::cache::{DoneStep, UsedMount};
@@ -19,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::material::Material;
 use crate::request::{NamedContext, NoCache, Tree};
 use crate::stage::Running;
+use crate::stages::Stages;
 use crate::state::State;
 use crate::variables::Globals;
 use crate::vertex::Told;
@@ -37,7 +36,7 @@ pub struct Build {
     shared: Arc<Shared>,
     pub globals: Globals,
     pub platform: Platform,
-    stages: Vec<OnceCell<Arc<State>>>,
+    stages: Stages,
     pub materials: Mutex<BTreeSet<Material>>,
     /// What a cache of this build would have.
     done: Mutex<Vec<DoneStep>>,
@@ -63,7 +62,7 @@ impl Build {
             shared: shared.clone(),
             globals: Globals::new(global_args, &shared.options, directives.escape, &platform)?,
             platform,
-            stages: stages.iter().map(|_| OnceCell::new()).collect(),
+            stages: Stages::new(stages.len()),
             materials: Mutex::new(context.collect()),
             done: Mutex::default(),
             mounts: Mutex::default(),
@@ -78,10 +77,9 @@ impl Build {
         for (name, value) in &self.options.labels {
             state.config().labels.insert(name.clone(), value.clone());
         }
-        let stages = self.stages.iter().zip(&self.dockerfile.stages).enumerate();
-        let stages = stages.filter_map(|(number, (done, stage))| {
+        let stages = self.dockerfile.stages.iter().enumerate().filter_map(|(number, stage)| {
             let name = stage.name().map_or_else(|| number.to_string(), str::to_owned);
-            Some((name, done.get()?.clone()))
+            Some((name, self.stages.done(number)?.clone()))
         });
         let materials = self.materials.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Outcome {
@@ -164,7 +162,7 @@ impl Build {
     /// was found on top of it counts no more.
     async fn finished(&mut self, target: usize) -> Result<State> {
         loop {
-            self.stages = self.dockerfile.stages.iter().map(|_| OnceCell::new()).collect();
+            self.stages = Stages::new(self.dockerfile.stages.len());
             (self.done, self.mounts, self.sources) = Default::default();
             match self.whole(target).await {
                 Err(error) if matches!(error.cause(), Error::Lost) => {}
@@ -174,7 +172,8 @@ impl Build {
     }
 
     async fn whole(&self, target: usize) -> Result<State> {
-        let state = State::clone(&*self.stage(target).await?);
+        let state = self.stages.run(target, |stage| self.run_stage(stage)).await?;
+        let state = State::clone(&state);
         if !state.stack.absent().is_empty() {
             let (id, place) = (self.id("import"), self.place(&self.platform));
             let name = format!("{place}importing layers of the build cache");
@@ -211,33 +210,16 @@ impl Build {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
-    /// What a stage becomes; done by the first that asks.
-    pub fn stage(&self, index: usize) -> BoxFuture<'_, Result<Arc<State>>> {
-        async move {
-            let cell = self.stages.get(index);
-            let cell = cell.ok_or_else(|| Error::Invalid(format!("invalid stage index {index}")))?;
-            cell.get_or_try_init(|| self.run_stage(index)).await.cloned()
-        }
-        .boxed()
+    /// What another stage becomes.
+    pub async fn stage(&self, index: usize) -> Result<Arc<State>> {
+        self.stages.get(index).await
     }
 
-    /// Does a stage, and at the same time those that it needs.
-    async fn run_stage(&self, index: usize) -> Result<Arc<State>> {
-        let needed = self.needed_by(index);
-        let ahead = async {
-            // What went wrong with one of them is told by whoever needs it.
-            join_all(needed.into_iter().map(|stage| self.stage(stage))).await;
-            pending().await
-        };
-        let own = async {
-            let base = self.base_of(index).await?;
-            Running::new(self, index, base).run().await
-        };
-        tokio::select! {
-            biased;
-            state = own => Ok(Arc::new(state?)),
-            never = ahead => never,
-        }
+    /// Does a stage; those that it needs begin at the same time.
+    async fn run_stage(&self, index: usize) -> Result<State> {
+        self.needed_by(index).into_iter().for_each(|stage| self.stages.want(stage));
+        let base = self.base_of(index).await?;
+        Running::new(self, index, base).run().await
     }
 
     /// The stages that a stage names.

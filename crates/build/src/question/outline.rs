@@ -1,5 +1,7 @@
 //! What a target takes: ARGs, secrets, SSH agents and caches, of its own stage and of those that it is made from.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{Answer, Location, json, parse, table};
@@ -71,8 +73,8 @@ pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
         cache: Vec::new(),
         sources: [base64(definition.text.as_bytes())],
     };
-    let mut survey = Survey { dockerfile: &dockerfile, options, globals, outline, seen: Vec::new() };
-    survey.stage(target)?;
+    let mut survey = Survey { dockerfile: &dockerfile, options, globals, outline };
+    survey.stages(target)?;
     let mut outline = survey.outline;
     outline.args.sort_by_key(|arg| arg.location.ranges[0].start.line);
     let text = text(&outline);
@@ -84,23 +86,25 @@ struct Survey<'s> {
     options: &'s Options,
     globals: Globals,
     outline: Outline,
-    /// Stages that were looked at.
-    seen: Vec<usize>,
 }
 
 impl<'s> Survey<'s> {
-    fn stage(&mut self, index: usize) -> Result<()> {
-        if self.seen.contains(&index) {
-            return Ok(());
-        }
-        self.seen.push(index);
+    /// Looks at a stage and all that it needs, in the order of their need.
+    fn stages(&mut self, target: usize) -> Result<()> {
         let dockerfile = self.dockerfile;
-        let stage = &dockerfile.stages[index];
-        let base = self.base(stage)?;
-        self.instructions(stage);
-        let needed = stage.sources().chain([base.as_str()]);
-        let needed: Vec<usize> = needed.filter_map(|name| dockerfile.find_stage(name, index)).collect();
-        needed.into_iter().try_for_each(|stage| self.stage(stage))
+        let (mut ahead, mut seen) = (vec![target], BTreeSet::new());
+        while let Some(index) = ahead.pop() {
+            if !seen.insert(index) {
+                continue;
+            }
+            let stage = &dockerfile.stages[index];
+            let base = self.base(stage)?;
+            self.instructions(stage);
+            let needed = stage.sources().chain([base.as_str()]);
+            let needed: Vec<usize> = needed.filter_map(|name| dockerfile.find_stage(name, index)).collect();
+            ahead.extend(needed.into_iter().rev());
+        }
+        Ok(())
     }
 
     /// The name behind FROM, and the ARGs in it.
