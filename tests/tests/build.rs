@@ -523,3 +523,23 @@ fn what_comes_out_differently_is_found() {
 fn told_of(engine: &TestEngine, context: &Path) -> String {
     told(build(engine, context, &["--verify-reproducible"]))
 }
+
+/// Docker's client ends such an archive right behind the Dockerfile that it puts in.
+#[test]
+fn the_older_client_takes_dockerfiles_from_elsewhere() {
+    let engine = TestEngine::with_busybox();
+    let site = context("FROM scratch\n");
+    write(site.path(), "file", "text\n");
+    let text = "FROM busybox\nCOPY file /file\nCMD [\"cat\", \"/file\"]\n";
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    fs::write(elsewhere.path(), text).unwrap();
+    classic(&engine, site.path(), &["-f", elsewhere.path().to_str().unwrap()]).ok();
+    assert_eq!(engine.corten(&["run", "--rm", "classic"]).ok(), "text");
+    engine.corten(&["rmi", "classic"]).ok();
+    let mut docker = Command::new("docker");
+    docker.env("DOCKER_BUILDKIT", "0").args(["-H", &engine.host(), "build", "-t", "classic", "-f", "-"]);
+    docker.arg(site.path()).stdin(fs::File::open(elsewhere.path()).unwrap());
+    let output = docker.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(engine.corten(&["run", "--rm", "classic"]).ok(), "text");
+}

@@ -80,8 +80,13 @@ impl<R: Read> Reader<R> {
         }
         let skipped = io::copy(&mut (&mut self.input).take(left), &mut io::sink())
             .map_err(|source| TarError::Read { offset: self.decoder.offset(), source })?;
+        if skipped < self.data_bytes {
+            return Err(self.decoder.truncated());
+        }
+        // Docker's client, for one, may end an archive right behind the last file's data.
+        self.ended = skipped < left;
         (self.data_bytes, self.padding_bytes) = (0, 0);
-        if skipped < left { Err(self.decoder.truncated()) } else { Ok(()) }
+        Ok(())
     }
 }
 

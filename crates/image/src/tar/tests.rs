@@ -243,3 +243,18 @@ proptest! {
         let _ = read_all(&archive);
     }
 }
+
+/// As Docker's client ends an archive whose last file it has put in.
+#[test]
+fn an_archive_may_end_with_the_last_files_data() {
+    let header = block(b"name", b'0', 3, |_| {});
+    for tail in [b"abc".to_vec(), b"abc\0\0".to_vec(), padded(b"abc".to_vec())] {
+        let entries = read_all(&[header.clone(), tail].concat()).unwrap();
+        assert_eq!((entries.len(), entries[0].1.as_slice()), (1, b"abc".as_slice()));
+    }
+    assert!(error_of(&[header.clone(), b"ab".to_vec()].concat()).contains("cannot read"));
+    // Nobody has read the data.
+    let mut reader = Reader::new(&header[..]);
+    reader.next_entry().unwrap();
+    assert!(reader.next_entry().unwrap_err().to_string().contains("truncated"));
+}
