@@ -56,6 +56,30 @@ fn what_is_copied_of_a_stage_is_told_by_its_contents() {
     assert_eq!(words.iter().map(shown).collect::<Vec<_>>(), wanted);
 }
 
+/// What was read of layers is known the next time: they never change.
+#[test]
+fn what_is_copied_of_a_stage_is_read_once() {
+    const BYTES: u64 = 64 << 20;
+    let engine = TestEngine::with_busybox();
+    let copied = |last: &str| {
+        let context = context(&format!(
+            "FROM busybox AS made\nRUN head -c {BYTES} /dev/urandom >/file\n\
+             FROM busybox\nCOPY --from=made /file /file\nRUN {last}\n"
+        ));
+        let read = || {
+            let io = fs::read_to_string(format!("/proc/{}/io", engine.pid().unwrap())).unwrap();
+            io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse::<u64>().unwrap()
+        };
+        let before = read();
+        build(&engine, context.path(), &["-t", "app"]).ok();
+        read() - before
+    };
+    let first = copied("true");
+    assert!(first > BYTES, "{first} bytes read to see what there is");
+    let again = copied("wc -c /file");
+    assert!(again < BYTES / 4, "{again} bytes read to see that it is the same");
+}
+
 #[test]
 fn cache_mounts_are_counted_and_pruned_like_steps() {
     let engine = TestEngine::with_busybox();

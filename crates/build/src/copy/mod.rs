@@ -1,5 +1,6 @@
 //! COPY, ADD and WORKDIR: what is put, where it comes from, and whether that was put there before.
 
+mod items;
 mod seen;
 
 use std::os::fd::OwnedFd;
@@ -24,7 +25,7 @@ use crate::request::Tree;
 use crate::stage::Running;
 use crate::state::State;
 use crate::vertex::Told;
-use crate::worker::FETCHED;
+use items::{Placing, base_name};
 use seen::Seen;
 
 /// Where sources are looked for.
@@ -82,10 +83,20 @@ struct Put {
     target: String,
 }
 
+impl Put {
+    /// What was fetched for it from another host.
+    fn fetched(&self) -> Option<Tree> {
+        match &self.source {
+            PutSource::Remote { remote, .. } => remote.fetched.tree.clone(),
+            _ => None,
+        }
+    }
+}
+
 enum PutSource {
     Path { path: Vec<u8>, filter: Arc<dyn Filter + Send>, with_parents: Option<usize> },
     Archive { path: Vec<u8> },
-    Document { bytes: Vec<u8> },
+    Document { name: String, bytes: Vec<u8> },
     Remote { remote: Box<Remote>, unpacks: bool, exclude: Vec<String> },
 }
 
@@ -110,7 +121,7 @@ impl Running<'_> {
                 // What is put has times, of which the key tells nothing.
                 self.state.is_newest_told |= state.is_newest_told;
                 let request = self.request(state, copy, &sources, &target, &documents);
-                if !state.stack.absent().is_empty() && self.put_as_told(&request, &transport).await? {
+                if self.put_as_known(&request, state, &transport).await? {
                     return Ok(true);
                 }
                 transport.request = Some(request);
@@ -291,7 +302,13 @@ impl Running<'_> {
         };
         let wanted = pattern::relative(&source);
         let is_pattern = crate::ignore::has_wildcards(&wanted);
-        let found = pattern::expand(&from.root, &wanted, from.filter.as_ref())
+        // What is left out is so of a source; of what is found by `--parents`, of the tree that its paths are kept of.
+        let whole = match parents {
+            true => Some(excluding(from, &transfer.exclude, &pivot)?),
+            false => None,
+        };
+        let stars = if parents { pattern::Stars::Directories } else { pattern::Stars::Name };
+        let found = pattern::expand(&from.root, &wanted, &**whole.as_ref().unwrap_or(&from.filter), stars)
             .map_err(|error| Error::Invalid(format!("cannot look for {source:?}: {error}")))?;
         if found.is_empty() && !is_pattern {
             return Err(self.missing(&wanted, from));
@@ -303,7 +320,10 @@ impl Running<'_> {
             } else {
                 (target.to_owned(), None)
             };
-            let filter = excluding(from, &transfer.exclude, &path)?;
+            let filter = match &whole {
+                Some(filter) => filter.clone(),
+                None => excluding(from, &transfer.exclude, &path)?,
+            };
             let stat = corten_image::files::stat(&*from.root, path.as_bytes());
             let is_directory = stat.is_ok_and(|stat| stat.is_directory());
             if filter.verdict(path.as_bytes(), is_directory) == Verdict::Skip {
@@ -332,9 +352,8 @@ impl Running<'_> {
                 true => self.document(&document.content)?,
                 false => document.content.clone(),
             };
-            let target =
-                if target.ends_with('/') { format!("{target}{}", document.name) } else { target.to_owned() };
-            Ok(Put { source: PutSource::Document { bytes: text.into_bytes() }, target })
+            let source = PutSource::Document { name: document.name.clone(), bytes: text.into_bytes() };
+            Ok(Put { source, target: target.to_owned() })
         };
         transfer.documents.iter().map(put).collect()
     }
@@ -359,26 +378,16 @@ impl Running<'_> {
         transport: Transport<'_>,
         told: &Told,
     ) -> Result<bool> {
-        let Transport { kind, transfer, .. } = transport;
-        let destination = self.word(&transfer.destination)?;
-        let many = puts.len() > 1;
-        if many
-            && !destination.ends_with('/')
-            && !is_plain_directory(&destination)
-            && transfer.sources.len() + transfer.documents.len() > 1
-        {
-            return Err(Error::Invalid(format!(
-                "When using {} with more than one source file, the destination must be a directory and end with a /",
-                kind.to_uppercase()
-            )));
-        }
+        let transfer = transport.transfer;
         let (key, _turn) = loop {
             let seen;
             (puts, seen) = self.look(from, puts).await?;
             let Seen { fingerprint, newest } = seen;
             self.count(newest);
             if let Some(request) = transport.request {
-                self.build.note_source(CachedSource { request, fingerprint, newest });
+                let source = CachedSource { request, fingerprint, newest };
+                self.build.worker.fingerprints().remember_source(source);
+                self.build.note_source(source);
             }
             let key = self.put_key(&transport, from.keeps_owners, &fingerprint);
             let turn = match self.claim(&key).await? {
@@ -393,7 +402,7 @@ impl Running<'_> {
                 break (key, turn);
             }
         };
-        let Transport { shown, mode, chown, .. } = transport;
+        let Transport { kind, shown, mode, chown, .. } = transport;
         let base = self.build.merged(&self.state, told).await?;
         let owner = match &chown {
             Some(text) => {
@@ -405,13 +414,9 @@ impl Running<'_> {
         };
         let base = if transfer.link { None } else { base };
         let mut keep: Vec<Tree> = from.keep.clone().into_iter().collect();
-        let mut items = Vec::new();
-        for put in puts {
-            if let PutSource::Remote { remote, .. } = &put.source {
-                keep.extend(remote.fetched.tree.clone());
-            }
-            items.push(self.item(put, from, base.as_ref(), owner, mode.clone(), chown.is_some())?);
-        }
+        keep.extend(puts.iter().filter_map(Put::fetched));
+        let placing = Placing { kind, base: base.as_ref(), owner, has_owner: chown.is_some(), mode };
+        let items = self.items(puts, from, &placing)?;
         let graft = Graft { base, items, newest: self.state.newest };
         let layer = self.build.graft(self.own_key(key), graft, shown.clone(), keep).await?;
         self.take(key, layer, shown)?;
@@ -427,80 +432,6 @@ impl Running<'_> {
             }
         }
         Ok(has_fetched)
-    }
-
-    fn item(
-        &self,
-        put: Put,
-        from: &From,
-        base: Option<&OwnedFd>,
-        owner: Owner,
-        mode: ModeChange,
-        has_owner: bool,
-    ) -> Result<Item> {
-        let absolute = self.absolute(&put.target);
-        let is_directory = absolute.ends_with('/') || is_plain_directory(&put.target);
-        let clean = pattern::clean(&absolute);
-        let target = clean.trim_start_matches('/').as_bytes().to_vec();
-        Ok(match put.source {
-            PutSource::Path { path, filter, with_parents } => {
-                let resolved = corten_image::files::resolve_existing(&*from.root, &path)
-                    .unwrap_or_else(|_| path.clone());
-                let is_tree =
-                    corten_image::files::stat(&*from.root, &resolved).is_ok_and(|stat| stat.is_directory());
-                let name = base_name(&path).to_vec();
-                let target = match is_tree {
-                    true => target,
-                    false if is_directory || is_directory_of(base, &target) => join(&target, &name),
-                    false => target,
-                };
-                let source = Source::Path { root: from.root.clone(), path, filter, with_parents };
-                Item { source, owner, mode, target }
-            }
-            PutSource::Archive { path } => {
-                let name = String::from_utf8_lossy(&path).into_owned();
-                let file = corten_image::build::open_file(&from.root, &path)
-                    .map_err(|error| Error::Invalid(format!("cannot read {name}: {error}")))?;
-                let reader = archive::reader(file)?;
-                let owner = if has_owner { owner } else { Owner::AsItWas };
-                Item { source: Source::Archive { name, reader }, owner, mode, target }
-            }
-            PutSource::Remote { remote, unpacks, exclude } => {
-                let tree = remote.fetched.tree.clone();
-                let tree =
-                    tree.ok_or_else(|| Error::Internal("a source of ADD was not fetched".to_owned()))?;
-                let root = tree.root.clone();
-                let name = match remote.origin {
-                    Origin::File { name, .. } => name,
-                    Origin::Repository(_) => {
-                        let all = From::tree(tree, Arc::new(TakeAll));
-                        let filter = excluding(&all, &exclude, "")?;
-                        let source = Source::Path { root, path: Vec::new(), filter, with_parents: None };
-                        return Ok(Item { source, owner, mode, target });
-                    }
-                };
-                let file = || corten_image::build::open_file(&root, FETCHED.as_bytes());
-                let failed = |error| Error::Internal(format!("cannot read {name}: {error}"));
-                if unpacks && archive::is_archive(&file().map_err(failed)?)? {
-                    let reader = archive::reader(file().map_err(failed)?)?;
-                    let owner = if has_owner { owner } else { Owner::AsItWas };
-                    return Ok(Item { source: Source::Archive { name, reader }, owner, mode, target });
-                }
-                let target = match is_directory || is_directory_of(base, &target) {
-                    true => join(&target, name.as_bytes()),
-                    false => target,
-                };
-                let (path, filter) = (FETCHED.as_bytes().to_vec(), Arc::new(TakeAll));
-                let source = Source::Path { root, path, filter, with_parents: None };
-                Item { source, owner, mode, target }
-            }
-            PutSource::Document { bytes } => Item {
-                source: Source::Bytes { bytes, mode: 0o644, mtime: self.state.newest },
-                owner,
-                mode,
-                target,
-            },
-        })
     }
 }
 
@@ -525,25 +456,6 @@ fn excluding(from: &From, exclude: &[String], path: &str) -> Result<Arc<dyn Filt
     let is_directory =
         corten_image::files::stat(&*from.root, path.as_bytes()).is_ok_and(|stat| stat.is_directory());
     Ok(Arc::new(Excluding::new(from.filter.clone(), exclude, path.as_bytes(), is_directory)?))
-}
-
-/// `.` and `..` name directories without a slash.
-fn is_plain_directory(target: &str) -> bool {
-    matches!(target.rsplit('/').next(), Some("." | ".."))
-}
-
-fn is_directory_of(base: Option<&OwnedFd>, target: &[u8]) -> bool {
-    let Some(base) = base else { return target.is_empty() };
-    let resolved = corten_image::files::resolve(base, target).unwrap_or_else(|_| target.to_vec());
-    corten_image::files::stat(base, &resolved).is_ok_and(|stat| stat.is_directory())
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
-}
-
-fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
-    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 
 fn mode_change(text: &str) -> Result<ModeChange> {

@@ -1,4 +1,5 @@
-//! What COPY and ADD put, as a step's key tells of it: looked at where it is, or told by a cache where it is in layers that are not here.
+//! What COPY and ADD put, as a step's key tells of it: looked at where it is, remembered where it is in layers, or told by a cache where
+//! those are not here.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ impl Running<'_> {
     /// Looks at what is to be put; the newest of it bounds the times of all files from here on.
     pub(super) async fn look(&self, from: &From, puts: Vec<Put>) -> Result<(Vec<Put>, Seen)> {
         // Layers are mounted anew each time, and the kernel gives a device's number to the next one: what was read then is not known
-        // again by number and inode.
+        // again by number and inode, but by the request.
         let known = if from.keeps_owners { Arc::default() } else { self.build.worker.fingerprints() };
         let (root, filter) = (from.root.clone(), from.filter.clone());
         let keeps_owners = from.keeps_owners;
@@ -36,7 +37,7 @@ impl Running<'_> {
                 let (path, filter) = match &put.source {
                     PutSource::Path { path, filter, .. } => (path, filter),
                     PutSource::Archive { path } => (path, &filter),
-                    PutSource::Document { bytes } => {
+                    PutSource::Document { bytes, .. } => {
                         seen.push((Digest::of(bytes), None));
                         continue;
                     }
@@ -67,7 +68,7 @@ impl Running<'_> {
                     key.text("path").bytes(base_name(path))
                 }
                 PutSource::Archive { path } => key.text("archive").bytes(base_name(path)),
-                PutSource::Document { .. } => key.text("document"),
+                PutSource::Document { name, .. } => key.text("document").text(name),
                 PutSource::Remote { remote, unpacks, exclude } => match &remote.origin {
                     Origin::File { name, .. } => key.text("url").text(name).number((*unpacks).into()),
                     Origin::Repository(_) => key.text("repository").texts(exclude),
@@ -93,25 +94,32 @@ impl Running<'_> {
         key.stack(&state.stack).texts(sources).texts(&copy.transfer.exclude).number(copy.parents.into());
         key.text(&self.absolute(target)).number(documents.len() as i64);
         for document in documents {
-            key.text(&self.absolute(&document.target));
-            if let PutSource::Document { bytes } = &document.source {
-                key.bytes(bytes);
+            if let PutSource::Document { name, bytes } = &document.source {
+                key.text(name).bytes(bytes);
             }
         }
         key.digest()
     }
 
-    /// Takes what was made of these files before, which are not here, if a cache tells what they are: what it says is believed in nothing
-    /// else. Tells whether there was such a step.
-    pub(super) async fn put_as_told(&mut self, request: &Digest, transport: &Transport<'_>) -> Result<bool> {
+    /// Takes what was made of these files before without a look at them, if it is known what they are: this host has looked before, or a
+    /// cache tells of those that are not here. What that says is believed in nothing else. Tells whether there was such a step.
+    pub(super) async fn put_as_known(
+        &mut self,
+        request: &Digest,
+        state: &State,
+        transport: &Transport<'_>,
+    ) -> Result<bool> {
         if self.build.is_uncached(self.index) {
             return Ok(false);
         }
-        let Some(source) = self.build.worker.imported_source(request) else { return Ok(false) };
+        let worker = &self.build.worker;
+        let seen = worker.fingerprints().source(request);
+        let told = || worker.imported_source(request).filter(|_| !state.stack.absent().is_empty());
+        let Some(source) = seen.or_else(told) else { return Ok(false) };
         let key = self.put_key(transport, true, &source.fingerprint);
         let (newest, is_newest_told) = (self.state.newest, self.state.is_newest_told);
         self.count(source.newest);
-        self.state.is_newest_told |= self.build.epoch.is_none();
+        self.state.is_newest_told |= seen.is_none() && self.build.epoch.is_none();
         let Claim::Known(layer) = self.claim(&key).await? else {
             (self.state.newest, self.state.is_newest_told) = (newest, is_newest_told);
             return Ok(false);

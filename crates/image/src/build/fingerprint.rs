@@ -3,7 +3,8 @@
 //!
 //! The content of a file is read once: what was found is remembered by the file's identity and the time of its last change, as
 //! long as that time is far enough back to tell a later change apart. That holds for file systems that stay: of those that are mounted for
-//! a while and gone, the next one may have the same numbers and times.
+//! a while and gone, the next one may have the same numbers and times. What is read of layers is remembered by what was asked of which
+//! layers instead: they never change.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,12 +15,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Stat};
 
+use super::cache::CachedSource;
 use super::walk::{Filter, Found, walk};
 use crate::digest::{Digest, Hasher};
 use crate::files::{Node, attributes};
 
 /// How many files are remembered; beyond that, all are forgotten at once. Some 100 bytes each.
 const KNOWN_MAX: usize = 1 << 20;
+
+/// How many requests of layers are remembered; beyond that, all are forgotten at once. Some 100 bytes each.
+const SOURCES_MAX: usize = 1 << 16;
 
 /// The clock of a file system advances in steps of up to 10 ms (`CONFIG_HZ=100`): two changes within one of them look the same.
 const CLOCK_STEP_NS: i128 = 20_000_000;
@@ -51,9 +56,23 @@ struct Identity {
 #[derive(Default)]
 pub struct Fingerprints {
     known: Mutex<HashMap<Identity, Digest>>,
+    sources: Mutex<HashMap<Digest, CachedSource>>,
 }
 
 impl Fingerprints {
+    /// What was found in layers when somebody asked the same of the same ones.
+    pub fn source(&self, request: &Digest) -> Option<CachedSource> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(request).copied()
+    }
+
+    pub fn remember_source(&self, source: CachedSource) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.len() >= SOURCES_MAX {
+            sources.clear();
+        }
+        sources.insert(source.request, source);
+    }
+
     /// Looks at what `path` leads to below `root`, and all that `filter` wants below it. With `owners`, who owns the files matters.
     pub fn of(
         &self,
