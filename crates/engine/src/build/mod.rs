@@ -270,6 +270,7 @@ impl Worker for EngineWorker {
 impl EngineWorker {
     /// The image for that platform, where the store has it.
     async fn there(&self, name: &str, platform: &Platform) -> Result<Arc<Image>> {
+        let name = &meant(name);
         let image = self.engine.images.resolve(name).map_err(failed)?;
         if image.config.platform().fitness(platform).is_some() {
             return Ok(image);
@@ -277,6 +278,20 @@ impl EngineWorker {
         let (engine, name, platform) = (self.engine.clone(), name.to_owned(), platform.clone());
         let found = move || engine.images.resolve_platform(&name, &platform).map_err(failed);
         crate::image::blocking(found).await
+    }
+}
+
+/// The digits of an ID that people are shown.
+const ID_DIGITS_MIN: usize = 12;
+
+/// What a build means by a name. An image's ID it is only with as many digits as people are shown: a repository may be called `cafe`, and
+/// must not be another image wherever an ID begins so.
+fn meant(name: &str) -> String {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_id = digits.len() >= ID_DIGITS_MIN && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match Reference::parse(name) {
+        Ok(reference) if !is_id => reference.to_string(),
+        _ => name.to_owned(),
     }
 }
 
