@@ -104,6 +104,13 @@ fn docker_build_makes_an_image_and_finds_it_again() {
     site.build(&["-t", "t", "--build-arg", "WHAT=this"]).ok();
     assert_eq!(site.print(&[]), "this\ntwo");
 
+    // The same image has another name: that isn't this build's.
+    let metadata = tempfile::NamedTempFile::new().expect("a file");
+    let path = metadata.path().to_str().expect("UTF-8");
+    site.build(&["-t", "other", "--build-arg", "WHAT=this", "--metadata-file", path]).ok();
+    let told = fs::read_to_string(path).expect("metadata");
+    assert!(told.contains("docker.io/library/other") && !told.contains("library/t"), "{told}");
+
     let kept = site.docker(&["buildx", "du"]).ok();
     assert!(kept.contains("Total"), "{kept}");
     site.docker(&["buildx", "prune", "-a", "-f"]).ok();

@@ -15,7 +15,7 @@ use corten_engine::{
     ErrorKind, check_referrers, check_split,
 };
 use corten_image::manifest::Descriptor;
-use corten_image::{Digest, Platform};
+use corten_image::{Digest, Platform, Reference};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::BufRead;
@@ -113,7 +113,8 @@ impl Builder for EngineBuilder {
             self.engine.build_cache_export(&built, &caches, &names, &auths, asker.as_ref(), &teller);
         let sent = exported.await?;
         let cache = sent.first().map(|sent| descriptor(&sent.manifest));
-        let names = built.image.as_ref().map(|image| image.repo_tags.clone()).unwrap_or_default();
+        let canonical = |name: String| Reference::parse(&name).map_or(name, |name| name.to_string());
+        let names = names.into_iter().map(canonical).collect();
         let image =
             target.as_ref().map(|target| Image { id: built.id(), manifest: descriptor(target), names });
         Ok(Built { image, cache })
