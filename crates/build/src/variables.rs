@@ -9,22 +9,25 @@ use crate::dockerfile::{Arg, Escape, Located};
 use crate::error::{Error, Result};
 use crate::request::Options;
 
-/// What a RUN step sees without being declared, and what no cache key and no history ever holds.
-const UNDECLARED: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
+/// What a RUN step sees without being declared, and what no cache key and no history ever holds. Programs look for either spelling.
+const PROXIES: [(&str, &str); 5] = [
+    ("HTTP_PROXY", "http_proxy"),
+    ("HTTPS_PROXY", "https_proxy"),
+    ("FTP_PROXY", "ftp_proxy"),
+    ("NO_PROXY", "no_proxy"),
+    ("ALL_PROXY", "all_proxy"),
 ];
 
 pub fn is_undeclared(name: &str) -> bool {
-    UNDECLARED.contains(&name)
+    PROXIES.iter().any(|(upper, lower)| [*upper, *lower].contains(&name))
+}
+
+/// The proxies that were given, each in both spellings.
+pub fn proxies(build_args: &BTreeMap<String, String>) -> impl Iterator<Item = (&'static str, &str)> {
+    let both = PROXIES.iter().flat_map(|&(upper, lower)| [(upper, lower), (lower, upper)]);
+    both.filter_map(|(name, other)| {
+        Some((name, build_args.get(name).or_else(|| build_args.get(other))?.as_str()))
+    })
 }
 
 /// What holds for all stages: the platforms, and ARG before the first FROM.

@@ -139,6 +139,8 @@ pub struct RunStep {
     pub command: Vec<String>,
     /// Environment, user, working directory.
     pub config: RunConfig,
+    /// What it calls its host.
+    pub hostname: String,
     /// `NAME=value` of the environment that nobody may write down.
     pub secret_env: Vec<String>,
     pub network: Network,

@@ -16,8 +16,7 @@ const FILL: &str = "FROM BASE\nARG KIND=ap\nRUN --mount=type=cache,id=${KIND}t,t
     chmod 4711 /c/twin && chown 12:34 /c/deb && : >/c/.wh.name\n";
 
 /// Another step with the same one: the first machine's is not found.
-const LOOK: &str =
-    "FROM BASE\nRUN --mount=type=cache,id=apt,target=/c ls /c >/seen; cat /c/deb/file >>/seen; true\n";
+const LOOK: &str = "FROM BASE\nRUN --mount=type=cache,id=apt,target=/c,mode=0750 ls /c >/seen; cat /c/deb/file >>/seen; true\n";
 
 /// The directories of cache mounts that an engine has.
 pub fn directories(engine: &TestEngine) -> Vec<PathBuf> {
@@ -91,7 +90,7 @@ fn a_second_machine_has_what_the_first_one_has_kept() {
     let mut note = [0; 4];
     rustix::fs::getxattr(there.join("twin"), "user.note", &mut note[..]).expect("an attribute");
     assert_eq!(&note, b"kept");
-    assert_eq!(fs::metadata(&there).expect("it").mode() & 0o7777, 0o755, "as the mount here says");
+    assert_eq!(fs::metadata(&there).expect("it").mode() & 0o7777, 0o750, "as the mount says");
     let listed = second.corten(&["builder", "du", "--verbose"]).ok();
     assert!(listed.contains(&format!("cache mount apt from {}", site.name("cache"))), "{listed}");
     // The step's container goes when the build is over.
@@ -166,10 +165,10 @@ fn what_has_not_changed_is_not_sent_again() {
     assert!(!packed(",mounts=all"), "nobody has used it since");
     assert_eq!(site.mounts(), before);
     // Used, and the same: the same blob.
-    site.dockerfile(&format!("{FILL}RUN --mount=type=cache,id=apt,target=/c ls /c\n"));
+    site.dockerfile(&format!("{FILL}RUN --mount=type=cache,id=apt,target=/c,mode=0750 ls /c\n"));
     assert!(packed(",mounts=all"));
     assert_eq!(site.mounts(), before);
-    site.dockerfile(&format!("{FILL}RUN --mount=type=cache,id=apt,target=/c echo more >/c/more\n"));
+    site.dockerfile(&format!("{FILL}RUN --mount=type=cache,id=apt,target=/c,mode=0750 echo more >/c/more\n"));
     assert!(packed(",mounts=all"));
     assert_ne!(site.mounts(), before);
 }
@@ -185,7 +184,7 @@ fn a_machine_that_lives_on_adds_to_what_came() {
     let second = TestEngine::start();
     let again = |step: &str| {
         site.dockerfile(&format!(
-            "FROM BASE\nRUN --mount=type=cache,id=apt,target=/c {step}; ls /c >/seen\n"
+            "FROM BASE\nRUN --mount=type=cache,id=apt,target=/c,mode=0750 {step}; ls /c >/seen\n"
         ));
         let told = site.build(&second, &["--cache-from", &from, "--cache-to", &to]);
         assert!(!told.stderr.contains("WARN"), "{}", told.stderr);
@@ -199,7 +198,7 @@ fn a_machine_that_lives_on_adds_to_what_came() {
     assert_eq!(again(": >/c/two"), "deb\nlink\none\ntwin\ntwo");
     assert_eq!(fs::metadata(only_directory(&second)).expect("it").ino(), inode, "it need not come again");
     // What another machine sends then takes its place.
-    site.dockerfile("FROM BASE\nRUN --mount=type=cache,id=apt,target=/c : >/c/new\n");
+    site.dockerfile("FROM BASE\nRUN --mount=type=cache,id=apt,target=/c,mode=0750 : >/c/new\n");
     site.export(&first, ",mounts=all").ok();
     assert_eq!(again(": >/c/three"), "deb\nlink\nnew\nthree\ntwin");
     assert_ne!(fs::metadata(only_directory(&second)).expect("it").ino(), inode);

@@ -102,7 +102,7 @@ async fn begin(engine: Engine, step: RunStep) -> Result<Begun> {
     let (tmpfs, mounts) = resolve(engine, step.mounts, removal.memory.as_deref(), &mut keep)?;
     removal.keep = keep;
     let request = ContainerCreateRequest {
-        config: config(step.command, step.config),
+        config: config(step.command, step.config, step.hostname),
         host_config: HostConfig { tmpfs, ..host_config(&step.network, step.extra_hosts, &step.limits)? },
         ..ContainerCreateRequest::default()
     };
@@ -191,10 +191,16 @@ fn image(step: &RunStep) -> Image {
     }
 }
 
-fn config(command: Vec<String>, config: RunConfig) -> ContainerConfig {
+fn config(command: Vec<String>, config: RunConfig, hostname: String) -> ContainerConfig {
+    let mut env = config.env;
+    // A name alone is left out: the environment is the Dockerfile's.
+    if !env.iter().any(|entry| entry.starts_with("HOSTNAME=")) {
+        env.push("HOSTNAME".to_owned());
+    }
     ContainerConfig {
+        hostname,
         user: config.user,
-        env: config.env.into(),
+        env: env.into(),
         cmd: command.into(),
         working_dir: config.working_dir,
         attach_stdout: true,

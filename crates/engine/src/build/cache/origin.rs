@@ -56,11 +56,18 @@ impl Engine {
     }
 }
 
-/// What a cache mount is known by. Those that begin as something else are others.
+/// What a cache mount is known by. Those that begin as something else, or as somebody else's, are others.
 pub fn key(wish: &CacheWish) -> Digest {
-    let Some((stack, inside)) = &wish.origin else { return Digest::of(wish.id.as_bytes()) };
-    let layers: Vec<String> = stack.ids().iter().map(ToString::to_string).collect();
-    Digest::of([wish.id.as_str(), &layers.join(" "), inside].join("\0").as_bytes())
+    let mut parts = vec![wish.id.clone()];
+    if let Some((stack, inside)) = &wish.origin {
+        let layers: Vec<String> = stack.ids().iter().map(ToString::to_string).collect();
+        parts.extend([layers.join(" "), inside.clone()]);
+    }
+    let (owner, mode) = (wish.owner, wish.mode);
+    if (owner, mode) != ((0, 0), 0o755) {
+        parts.push(format!("{}:{} {mode:o}", owner.0, owner.1));
+    }
+    Digest::of(parts.join("\0").as_bytes())
 }
 
 /// Makes a directory, unless there is one.
