@@ -6,6 +6,7 @@
 
 mod archive;
 pub mod browser;
+pub mod buildx;
 mod client;
 pub mod documents;
 mod engine;

@@ -40,6 +40,8 @@ pub struct Options {
     /// Asks the registry for a newer base image although there is one.
     pub pull: bool,
     pub network: Network,
+    /// Steps may ask for the host's network (`RUN --network=host`), whatever the network of the others is.
+    pub allows_host_network: bool,
     /// `name:address`
     pub extra_hosts: Vec<String>,
     /// Other contexts by name.

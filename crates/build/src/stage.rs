@@ -117,7 +117,7 @@ impl<'b> Running<'b> {
             }
             Instruction::Stopsignal(stop) => {
                 let signal = self.word(&stop.signal)?;
-                if corten_sys::signal_name::number(&signal).is_none() {
+                if !corten_sys::signal_name::is_stop_signal(&signal) {
                     return Err(Error::Invalid(format!("invalid signal: {signal}")));
                 }
                 self.state.config().stop_signal.clone_from(&signal);

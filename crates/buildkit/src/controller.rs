@@ -5,6 +5,7 @@ mod answers;
 mod history;
 mod posted;
 mod solve;
+mod subrequests;
 
 pub use posted::{Files, Posted};
 

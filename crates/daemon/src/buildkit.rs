@@ -39,13 +39,18 @@ struct EngineBuilder {
 impl Builder for EngineBuilder {
     fn worker(&self) -> Worker {
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut labels = BTreeMap::from([
+            label("org.mobyproject.buildkit.worker.executor", "corten"),
+            // By this one clients know an engine that writes image archives, and pushes, itself.
+            label("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
+        ]);
+        // What clients write for `host-gateway` in `--add-host`.
+        labels.extend(self.engine.host_gateway().map(|gateway| {
+            label("org.mobyproject.buildkit.worker.moby.host-gateway-ip", &gateway.to_string())
+        }));
         Worker {
             id: self.engine.instance().to_owned(),
-            labels: BTreeMap::from([
-                label("org.mobyproject.buildkit.worker.executor", "corten"),
-                // By this one clients know an engine that writes image archives, and pushes, itself.
-                label("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
-            ]),
+            labels,
             platforms: vec![Platform::host()],
             version: self.engine.version().version,
         }

@@ -39,6 +39,11 @@ pub fn number(text: &str) -> Option<i32> {
     real_time.filter(|number| (1..=LAST).contains(number))
 }
 
+/// Whether a container may be given it as the signal that it is stopped by. Docker takes any number but 0, also one that no kernel has.
+pub fn is_stop_signal(text: &str) -> bool {
+    text.parse::<i64>().map_or_else(|_| number(text).is_some(), |number| number != 0)
+}
+
 /// Nothing, or a sign and a number.
 fn offset(text: &str, sign: char) -> Option<i32> {
     if text.is_empty() {
@@ -63,6 +68,11 @@ mod tests {
         }
         for text in ["0", "65", "-1", "NOPE", "", "RTMIN+99", "RTMIN-3", "RTMAX+1", "RTMIN+2147483647"] {
             assert_eq!(number(text), None, "{text}");
+        }
+        for (text, taken) in
+            [("99", true), ("-1", true), ("0", false), ("TERM", true), ("NOPE", false), ("", false)]
+        {
+            assert_eq!(is_stop_signal(text), taken, "{text}");
         }
         assert_eq!(
             [9, 37, 65, 0, i32::MIN + 1].map(name),

@@ -59,9 +59,12 @@ impl Running<'_> {
             dockerfile::Network::Host => Network::Host,
         };
         // A Dockerfile may be a stranger's: what reaches beyond a container is for the asker to allow.
-        if network == Network::Host && self.build.options.network != Network::Host {
+        let options = &self.build.options;
+        if network == Network::Host && options.network != Network::Host && !options.allows_host_network {
             return Err(Error::Invalid(
-                "RUN --network=host is not allowed: build with --network host to allow it".to_owned(),
+                "RUN --network=host is not allowed: build with --network host to allow it; Docker's clients may say \
+                 --allow network.host instead"
+                    .to_owned(),
             ));
         }
         if run.security == Security::Insecure {

@@ -24,7 +24,7 @@ const FRONTEND_CAPS: [&str; 7] = [
     "gateway.evaluate",
 ];
 /// What builds can do, in the terms of LLB: clients look here for what they may ask for.
-const LLB_CAPS: [&str; 23] = [
+const LLB_CAPS: [&str; 24] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -48,6 +48,7 @@ const LLB_CAPS: [&str; 23] = [
     "platform",
     "meta.ignorecache",
     "exporter.image.attestations",
+    "exporter.multiple",
 ];
 
 impl Controller {

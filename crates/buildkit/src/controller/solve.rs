@@ -1,6 +1,6 @@
 //! Solving: from a request by way of its client's wishes to an outcome.
 
-use super::Controller;
+use super::{Controller, subrequests};
 use crate::asker::{Asker, Client};
 use crate::attributes::Attributes;
 use crate::bridge;
@@ -38,6 +38,7 @@ impl Controller {
         request: SolveRequest,
     ) -> Result<SolveResponse, Status> {
         refuse_unsupported(&request)?;
+        let entitlements = Entitlements::parse(&request.entitlements)?;
         let outputs = outputs(&request)?;
         let (imports, exports) = caches(request.cache.unwrap_or_default())?;
         let attributes = match request.frontend.as_str() {
@@ -47,6 +48,7 @@ impl Controller {
         let Some(mut attributes) = attributes else { return Ok(SolveResponse::default()) };
         add_sources(&mut attributes.options, imports);
         attributes.options.cache_to = exports;
+        attributes.options.allows_host_network = entitlements.host_network;
         if let Some(question) = attributes.question.clone() {
             let answer = self.ask(&request.r#ref, &running.job, &question, attributes).await?;
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -140,6 +142,9 @@ impl Controller {
         question: &str,
         mut attributes: Attributes,
     ) -> Result<BTreeMap<String, Vec<u8>>, Status> {
+        if question == subrequests::DESCRIBE {
+            return Ok(subrequests::describe());
+        }
         let known = question.strip_prefix("frontend.").and_then(Question::parse);
         let question = known
             .ok_or_else(|| Status::unimplemented(format!("the subrequest {question:?} is not supported")))?;
@@ -254,9 +259,6 @@ fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
     if is_there(request.definition.as_ref()) || request.frontend_inputs.values().any(|d| is_there(Some(d))) {
         return Err(no_llb());
     }
-    if let Some(entitlement) = request.entitlements.first() {
-        return Err(Status::permission_denied(format!("{entitlement} is not allowed")));
-    }
     if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
         return Err(Status::unimplemented("source policies are not supported"));
     }
@@ -264,6 +266,36 @@ fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
         return Err(Status::unimplemented("exporters of a session and proxied networks are not supported"));
     }
     Ok(())
+}
+
+/// What a client allows its build beyond containers of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Entitlements {
+    host_network: bool,
+}
+
+impl Entitlements {
+    /// What the client could do by itself it may allow a Dockerfile: containers in the host's network.
+    fn parse(names: &[String]) -> Result<Self, Status> {
+        let mut entitlements = Self::default();
+        for name in names {
+            match name.as_str() {
+                "network.host" => entitlements.host_network = true,
+                "security.insecure" => {
+                    return Err(Status::permission_denied(
+                        "security.insecure is not allowed: this engine's builds have no privileged steps; leave \
+                         --allow security.insecure out, or do that step in a container (run --privileged) and commit it",
+                    ));
+                }
+                other => {
+                    return Err(Status::permission_denied(format!(
+                        "{other} is not allowed: of entitlements there is network.host"
+                    )));
+                }
+            }
+        }
+        Ok(entitlements)
+    }
 }
 
 /// The caches that a client names; clients of before 2019 have one to export to, and names at registries alone.

@@ -1,6 +1,7 @@
 //! Everything of a request that can be refused before anything is made.
 
 use corten_api::container::{ContainerConfig, HostConfig};
+use corten_sys::signal_name;
 
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -32,8 +33,8 @@ impl Engine {
                 config.hostname
             )));
         }
-        if !config.stop_signal.is_empty() {
-            super::signal_number(&config.stop_signal)?;
+        if !config.stop_signal.is_empty() && !signal_name::is_stop_signal(&config.stop_signal) {
+            return Err(Error::invalid(format!("invalid signal: {}", config.stop_signal)));
         }
         match host.isolation.as_str() {
             "" | "default" | "process" => {}

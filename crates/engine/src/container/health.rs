@@ -12,7 +12,7 @@ use corten_runtime::monitor::protocol::{
     self, Event, HealthCheck, HealthStatus, ProbeResult, Remedy, Request,
 };
 
-use super::{Container, signal_number};
+use super::{Container, stop_signal};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::link::MonitorLink;
@@ -158,10 +158,7 @@ impl Engine {
             Wish::Stop => false,
             Wish::Restart => true,
         };
-        let signal = match config.stop_signal.as_str() {
-            "" => super::stop::SIGTERM,
-            text => signal_number(text)?,
-        };
+        let signal = stop_signal(&config.stop_signal);
         let patience_s = config.stop_timeout.unwrap_or(self.options.defaults.stop_timeout_s);
         Ok(Some(Remedy::Stop { signal, patience_s, again }))
     }

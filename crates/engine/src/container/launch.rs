@@ -1,5 +1,6 @@
 //! `start`: everything a container needs is gathered, and handed to a monitor in one message.
 
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -339,6 +340,11 @@ impl Engine {
         self.places(&id).directory
     }
 
+    /// The host as containers see it; none without a default network.
+    pub fn host_gateway(&self) -> Option<Ipv4Addr> {
+        self.networks.nat().ipv4_gateway()
+    }
+
     /// Returns the resolver file's mark.
     fn write_identity(&self, record: &Record, joined: &Joined, has_names: bool) -> Result<u64> {
         let places = self.places(&record.id);
@@ -351,7 +357,7 @@ impl Engine {
             _ if has_names => Servers::Own,
             _ => Servers::Reachable,
         };
-        let gateway = self.networks.nat().ipv4_gateway().map(|ip| ip.to_string()).unwrap_or_default();
+        let gateway = self.host_gateway().map(|ip| ip.to_string()).unwrap_or_default();
         let identity = Identity {
             hostname: &record.config.hostname,
             domainname: &record.config.domainname,

@@ -61,7 +61,7 @@ pub(crate) use ports::requested_ports;
 pub(crate) use prune::{Pruning, until};
 pub use registry::Registry;
 pub use restart::Restarts;
-pub(crate) use signal::signal_number;
+pub(crate) use signal::{signal_number, stop_signal};
 pub(crate) use stop::not_running;
 
 use crate::link::MonitorLink;

@@ -10,7 +10,7 @@ use corten_runtime::monitor::protocol::{Event, Request};
 
 use super::reason::{Asked, By};
 use super::restart::Policy;
-use super::{Change, Container, Phase, signal_number};
+use super::{Change, Container, Phase, signal_number, stop_signal};
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id;
@@ -56,12 +56,13 @@ impl Engine {
     async fn stop(&self, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
         let (signal, timeout_s) = {
             let record = container.read();
-            let signal = options.signal.clone().filter(|text| !text.is_empty());
-            let signal = signal.unwrap_or_else(|| record.config.stop_signal.clone());
+            let signal = match options.signal.as_deref().filter(|text| !text.is_empty()) {
+                Some(text) => signal_number(text)?,
+                None => stop_signal(&record.config.stop_signal),
+            };
             let timeout = options.timeout_s.or(record.config.stop_timeout);
             (signal, timeout.unwrap_or(self.options.defaults.stop_timeout_s))
         };
-        let signal = if signal.is_empty() { SIGTERM } else { signal_number(&signal)? };
         container.note_asked(By::Stop, signal);
         self.note_stop(container);
         let ended = self.end(container, signal, timeout_s).await;

@@ -6,7 +6,7 @@ use super::wish::network;
 use crate::bridge::{BodyReader, SharedReader};
 use crate::handlers::transfer::with_progress;
 use crate::http::body::ok;
-use crate::http::{ApiError, Call, Reply};
+use crate::http::{ApiError, Call, Parameters, Reply};
 use corten_api::auth::AuthConfig;
 use corten_api::build::BuildRecord;
 use corten_api::stream::JsonMessage;
@@ -29,15 +29,12 @@ pub async fn build(call: Call) -> Reply {
             return Err(ApiError::bad_request(message));
         }
     }
-    let mut options = options(&call)?;
+    let options = match options(&call) {
+        Ok(options) => options,
+        Err(error) => return refuse(call, error).await,
+    };
     let auths = auths(&call);
     let quiet = call.query.flag("q");
-    let sources: Vec<String> = document(&call, "cachefrom")?;
-    for name in &sources {
-        let name = Reference::parse(name)
-            .map_err(|error| ApiError::bad_request(format!("error reading cachefrom: {name}: {error}")))?;
-        options.cache_from.push(CacheSource::Image(name));
-    }
     let remote = call.query.text("remote").to_owned();
     let Call { engine, body, .. } = call;
     let reader = SharedReader::new(BodyReader::new(body));
@@ -49,6 +46,13 @@ pub async fn build(call: Call) -> Reply {
         outcome
     })
     .await
+}
+
+/// Reads what is sent before the answer, which a client that still sends would not see.
+pub async fn refuse(call: Call, error: ApiError) -> Reply {
+    let mut reader = BodyReader::new(call.body);
+    let _ = tokio::task::spawn_blocking(move || reader.drain()).await;
+    Err(error)
 }
 
 async fn run(
@@ -208,6 +212,7 @@ fn options(call: &Call) -> Result<Options, ApiError> {
     if query.flag("squash") {
         return Err(ApiError::bad_request("squash is not supported: an image's layers stay apart"));
     }
+    refuse_foreign(query)?;
     let number = |name: &str| Ok::<_, ApiError>(query.number(name)?.unwrap_or(0));
     let build_args: BTreeMap<String, Option<String>> = document(call, "buildargs")?;
     let labels: Option<BTreeMap<String, String>> = document(call, "labels")?;
@@ -218,7 +223,15 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         "" => Vec::new(),
         text => vec![text.to_lowercase().parse().map_err(|error| ApiError::bad_request(format!("{error}")))?],
     };
+    let sources: Vec<String> = document(call, "cachefrom")?;
+    let source = |name: &String| {
+        let parsed = Reference::parse(name);
+        parsed
+            .map(CacheSource::Image)
+            .map_err(|error| ApiError::bad_request(format!("error reading cachefrom: {name}: {error}")))
+    };
     Ok(Options {
+        cache_from: sources.iter().map(source).collect::<Result<_, _>>()?,
         dockerfile: query.text("dockerfile").to_owned(),
         target: query.text("target").to_owned(),
         // A name without a value is one that the client's environment doesn't have.
@@ -244,6 +257,21 @@ fn options(call: &Call) -> Result<Options, ApiError> {
         tags: query.all("t").filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
         ..Options::default()
     })
+}
+
+/// What only engines on Windows have.
+pub fn refuse_foreign(query: &Parameters) -> Result<(), ApiError> {
+    if query.has("securityopt") {
+        return Err(ApiError::bad_request(
+            "security options are not supported on linux for a build: leave --security-opt out",
+        ));
+    }
+    match query.text("isolation") {
+        "" | "default" => Ok(()),
+        other => Err(ApiError::bad_request(format!(
+            "unsupported isolation: {other:?}: the steps of a build run in containers; leave --isolation out"
+        ))),
+    }
 }
 
 pub fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, ApiError> {

@@ -1,7 +1,7 @@
 //! `POST /build?version=2`: what Docker's clients before buildx, and some SDKs, build by BuildKit with. Parameters are those of the
 //! older builder, progress is BuildKit's messages in lines of JSON, and all else is asked for on the client's session.
 
-use super::classic::document;
+use super::classic::{document, refuse, refuse_foreign};
 use crate::bridge::{BodyReader, SharedReader};
 use crate::handlers::transfer::with_progress;
 use crate::http::body::{empty, no_content};
@@ -39,7 +39,11 @@ pub async fn build(call: Call) -> Reply {
         return upload(call, id).await;
     }
     let reference = if id.is_empty() { corten_engine::random_id() } else { id };
-    let (mut attributes, exporter) = (attributes(&call)?, exporter(&call)?);
+    let asked = attributes(&call).and_then(|attributes| Ok((attributes, exporter(&call)?)));
+    let (mut attributes, exporter) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return refuse(call, error).await,
+    };
     let session = call.query.text("session").to_owned();
     if session.is_empty() && !matches!(exporter.0.as_str(), "moby" | "image" | "cacheonly") {
         let message = format!("the output {:?} goes to the client's session, and there is none", exporter.0);
@@ -144,6 +148,7 @@ fn exporter(call: &Call) -> Result<(String, BTreeMap<String, String>), ApiError>
 /// The parameters as attributes of the front end.
 fn attributes(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     let query = &call.query;
+    refuse_foreign(query)?;
     for name in
         ["squash", "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"]
     {
