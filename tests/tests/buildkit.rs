@@ -217,6 +217,8 @@ fn several_platforms_make_one_index() {
     let metadata: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(at("metadata")).expect("metadata")).expect("JSON");
     assert_eq!(metadata["containerimage.digest"], id);
+    // An index has many.
+    assert!(metadata.get("containerimage.config.digest").is_none(), "{metadata}");
     let architecture = |platform: &str| {
         site.engine.docker(&["image", "inspect", "--platform", platform, "-f", "{{.Architecture}}", "t"]).ok()
     };

@@ -17,6 +17,7 @@ use crate::cache::{CachePlace, DoneStep, UsedMount};
 use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Result};
+use crate::image_form::Annotations;
 use crate::material::{Material, purl};
 use crate::platform::Build;
 use crate::progress::{Event, Teller, Warning};
@@ -103,6 +104,7 @@ pub async fn build(
         .iter()
         .map(|tag| Reference::parse(tag).map_err(|error| Error::Invalid(error.to_string())))
         .collect::<Result<_>>()?;
+    options.form.check(&options.targets(), options.makes_index())?;
     let (targets, is_inline) = (options.targets(), is_inline(&options, only_files)?);
     let shared = Shared {
         epoch: epoch(&options)?,
@@ -272,19 +274,28 @@ impl Shared {
             configs.push(config);
         }
         let has_referrers = self.options.attestations.are_referrers();
-        let shape = Shape { is_index: self.options.makes_index(), has_referrers };
-        if let ([Outcome { state, .. }], false) = (&outcomes[..], shape.is_index || has_referrers) {
+        let (is_index, form) = (self.options.makes_index(), &self.options.form);
+        let is_plain = !is_index && !has_referrers && form.is_default();
+        if let ([Outcome { state, .. }], true) = (&outcomes[..], is_plain) {
             let config = configs.pop().unwrap_or_default();
-            let image = self.session.compose(&state.stack, config, state.base, &names)?;
-            // The same image may be part of an index, too.
-            let row = self.session.manifest(&image)?;
-            return Ok((image, row));
+            let (image, named) = self.session.compose(&state.stack, config, state.base, &names)?;
+            // The same image may be part of an index, or have another form, too.
+            let own = if names.is_empty() { self.session.manifest(&image)? } else { named };
+            return Ok((image, own));
         }
+        let shape = Shape {
+            is_index,
+            has_referrers,
+            transport: form.transport(),
+            annotations: form.annotations.index.clone(),
+        };
         let part = |(outcome, config): (&Outcome, ImageConfig)| Part {
             stack: outcome.state.stack.clone(),
             config,
             parent: outcome.state.base,
             platform: outcome.platform.clone(),
+            annotations: Annotations::of(&form.annotations.manifests, &outcome.platform),
+            listed_annotations: Annotations::of(&form.annotations.listed, &outcome.platform),
         };
         let (session, parts) = (self.session.clone(), outcomes.iter().zip(configs).map(part).collect());
         let own = std::mem::take(outcomes);

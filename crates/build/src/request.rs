@@ -12,6 +12,7 @@ use crate::attest::Attestations;
 use crate::cache::{CacheSource, CacheTarget};
 use crate::content::Content;
 use crate::error::Result;
+use crate::image_form::ImageForm;
 use crate::remote_context::Origin;
 use crate::worker::Agent;
 
@@ -49,6 +50,7 @@ pub struct Options {
     pub limits: Limits,
     /// The names that the image gets.
     pub tags: Vec<String>,
+    pub form: ImageForm,
     /// Caches whose steps count as done, and where this build's steps go as one.
     pub cache_from: Vec<CacheSource>,
     pub cache_to: Vec<CacheTarget>,

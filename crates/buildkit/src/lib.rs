@@ -21,6 +21,7 @@ mod failure;
 mod filters;
 mod grpc;
 mod ignorefile;
+mod image_form;
 mod jobs;
 mod output;
 mod session;

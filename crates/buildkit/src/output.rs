@@ -1,6 +1,7 @@
 //! Where a build's outcome goes: exporters, as clients name them, become outputs. An attribute that would change the outcome and isn't
 //! known is refused.
 
+use crate::image_form;
 use std::collections::BTreeMap;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,8 +10,14 @@ pub enum OutputError {
     Unknown(String),
     #[error("the exporter {exporter:?} does not take {name}={value}")]
     Attribute { exporter: String, name: String, value: String },
+    #[error("the exporter {exporter:?} does not take {name}={value}: {hint}")]
+    Unfit { exporter: String, name: String, value: String, hint: &'static str },
     #[error("tag is needed when pushing to registry")]
     Nameless,
+    #[error(
+        "the images of one build have one form: give all outputs the same compression and the same annotations"
+    )]
+    Forms,
 }
 
 /// One output. Its number is its place in the client's list.
@@ -54,9 +61,10 @@ impl Output {
             // What the docker driver calls the image store, and what all others do.
             "moby" | "image" => (Self::Store { names: names.clone(), push }, |name, value| match name {
                 "name" | "push" => true,
-                // The store always unpacks, and keeps what it made.
-                "unpack" | "store" | "load" => true,
-                "push-by-digest" | "registry.insecure" | "name-canonical" => !is_true(value),
+                // The store always unpacks, and keeps what it made, an image without a name as well; each name is known with its
+                // digest, too.
+                "unpack" | "store" | "load" | "dangling-name-prefix" | "name-canonical" => true,
+                "push-by-digest" | "registry.insecure" => !is_true(value),
                 _ => is_default(name, value),
             }),
             "docker" => (file(Form::Docker), |name, value| match name {
@@ -75,12 +83,19 @@ impl Output {
             other => return Err(OutputError::Unknown(other.to_owned())),
         };
         // Where the client puts it is the client's affair.
-        let refused = attributes.iter().find(|(name, value)| *name != "dest" && !known(name, value));
+        let has_form = output.wants_image();
+        let is_known = |name: &str, value: &str| match name {
+            "dest" => true,
+            // What is plain is compressed when it is sent.
+            "compression" if push && value == "uncompressed" => false,
+            _ => known(name, value) || has_form && image_form::knows(name, value),
+        };
+        let refused = attributes.iter().find(|(name, value)| !is_known(name, value));
         if let Some((name, value)) = refused {
-            return Err(OutputError::Attribute {
-                exporter: exporter.to_owned(),
-                name: name.clone(),
-                value: value.clone(),
+            let (exporter, name, value) = (exporter.to_owned(), name.clone(), value.clone());
+            return Err(match hint(&name) {
+                Some(hint) => OutputError::Unfit { exporter, name, value, hint },
+                None => OutputError::Attribute { exporter, name, value },
             });
         }
         if push && names.is_empty() {
@@ -107,14 +122,34 @@ impl Output {
 /// An attribute that asks for what is done anyway.
 fn is_default(name: &str, value: &str) -> bool {
     match name {
-        "compression" => value == "gzip",
-        "force-compression" | "buildinfo" | "rewrite-timestamp" | "prefer-nondist-layers" => !is_true(value),
+        // No time in a layer is after SOURCE_DATE_EPOCH, where that is given.
+        "rewrite-timestamp" => true,
+        "oci-mediatypes" => value.is_empty() || is_true(value),
+        "buildinfo" | "prefer-nondist-layers" | "oci-artifact" => !is_true(value),
         _ => false,
     }
 }
 
+/// What to do instead.
+fn hint(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "compression" => "layers are gzip, zstd or, where they aren't pushed, uncompressed",
+        "compression-level" => "every image is compressed at the same level; leave it out",
+        "registry.insecure" => "name the registry in insecure-registries of the engine's daemon.json",
+        "push-by-digest" => {
+            "images are pushed by name; build all platforms at once, or give each image a tag and make an index of them"
+        }
+        "oci-mediatypes" => "images have OCI's media types",
+        _ if name.starts_with("annotation") => {
+            "only an image has annotations (annotation.KEY, annotation-manifest[PLATFORM].KEY, \
+             annotation-manifest-descriptor.KEY, annotation-index.KEY)"
+        }
+        _ => return None,
+    })
+}
+
 /// As Go's `strconv.ParseBool`.
-fn is_true(value: &str) -> bool {
+pub fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
@@ -151,13 +186,19 @@ mod tests {
         assert!(matches!(parse("zip", &[]), Err(OutputError::Unknown(_))));
         for (exporter, name, value) in [
             ("image", "push-by-digest", "true"),
-            ("image", "compression", "zstd"),
+            ("image", "compression", "estargz"),
+            ("image", "compression-level", "9"),
             ("oci", "tar", "false"),
-            ("moby", "annotation.a", "b"),
+            ("oci", "oci-mediatypes", "false"),
+            ("moby", "annotation-cloud.a", "b"),
+            ("local", "annotation.a", "b"),
+            ("tar", "compression", "gzip"),
             ("local", "mode", "delete"),
         ] {
             let refusal = parse(exporter, &[(name, value)]);
-            assert!(matches!(refusal, Err(OutputError::Attribute { .. })), "{exporter} {name}");
+            let is_refused =
+                matches!(refusal, Err(OutputError::Attribute { .. } | OutputError::Unfit { .. }));
+            assert!(is_refused, "{exporter} {name}");
         }
         assert_eq!(parse("image", &[("push", "true")]), Err(OutputError::Nameless));
     }

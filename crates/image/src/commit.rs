@@ -171,13 +171,14 @@ impl Store {
         let mut stack: Vec<_> = parent.layers.iter().copied().zip(parent.blobs.iter().cloned()).collect();
         let row = layer.map(layer_row);
         stack.extend(row.iter().map(|row| (row.diff_id, plain_blob(row))));
-        self.compose(Composition {
+        let (image, _) = self.compose(Composition {
             config,
             stack,
             layers: row.into_iter().collect(),
             parent: Some(parent.id),
             names: reference.map(std::slice::from_ref).unwrap_or_default(),
-        })
+        })?;
+        Ok(image)
     }
 }
 

@@ -52,6 +52,15 @@ impl Compression {
         })
     }
 
+    /// What people and clients call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::None => "uncompressed",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        }
+    }
+
     /// The media type of a layer kept this way.
     pub fn layer_media_type(self) -> &'static str {
         match self {

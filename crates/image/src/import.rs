@@ -169,12 +169,13 @@ impl Store {
             ..ImageConfig::default()
         };
         let row = layer_row(layer);
-        self.compose(Composition {
+        let (image, _) = self.compose(Composition {
             config,
             stack: vec![(row.diff_id, plain_blob(&row))],
             layers: vec![row],
             parent: None,
             names: reference.map(std::slice::from_ref).unwrap_or_default(),
-        })
+        })?;
+        Ok(image)
     }
 }

@@ -224,14 +224,24 @@ impl Document {
 }
 
 /// Writes an index of manifests, always to the same bytes.
-pub fn compose_index(manifests: Vec<Descriptor>) -> Vec<u8> {
+pub fn compose_index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Vec<u8> {
     let media_type = Some(media::OCI_INDEX.to_owned());
-    let index = Index { schema_version: 2, media_type, manifests, annotations: None };
+    let annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
+    let index = Index { schema_version: 2, media_type, manifests, annotations };
     serde_json::to_vec(&index).expect("an index has string keys only")
 }
 
 /// Writes the manifest for a configuration and layers, always to the same bytes.
 pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
+    compose_annotated(config, layers, BTreeMap::new())
+}
+
+/// The same with annotations.
+pub fn compose_annotated(
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Vec<u8> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media::OCI_MANIFEST.to_owned()),
@@ -239,7 +249,7 @@ pub fn compose(config: Descriptor, layers: Vec<Descriptor>) -> Vec<u8> {
         config,
         layers,
         subject: None,
-        annotations: None,
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
     };
     serde_json::to_vec(&manifest).expect("a manifest has string keys only")
 }

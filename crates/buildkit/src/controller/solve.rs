@@ -6,15 +6,16 @@ use crate::attributes::Attributes;
 use crate::bridge;
 use crate::builder::{self, Built, Image, Manifest, Past};
 use crate::failure::{Failure, Source, status};
+use crate::image_form;
 use crate::jobs::{Job, Running};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::session::{Session, upload_path};
 use crate::step::Step;
 use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
 use crate::wire::gateway;
 use crate::wire::ops::Definition;
 use corten_build::{
-    CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, Options, Question,
+    CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, ImageForm, Options, Question,
     RemoteContext, Teller, base64,
 };
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ impl Controller {
     ) -> Result<SolveResponse, Status> {
         refuse_unsupported(&request)?;
         let entitlements = Entitlements::parse(&request.entitlements)?;
-        let outputs = outputs(&request)?;
+        let (outputs, form) = outputs(&request)?;
         let (imports, exports) = caches(request.cache.unwrap_or_default())?;
         let attributes = match request.frontend.as_str() {
             "" => self.returned(&running.job).await?,
@@ -49,6 +50,7 @@ impl Controller {
         add_sources(&mut attributes.options, imports);
         attributes.options.cache_to = exports;
         attributes.options.allows_host_network = entitlements.host_network;
+        attributes.options.form = form;
         if let Some(question) = attributes.question.clone() {
             let answer = self.ask(&request.r#ref, &running.job, &question, attributes).await?;
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -344,18 +346,26 @@ fn is_there(definition: Option<&Definition>) -> bool {
     definition.is_some_and(|definition| !definition.def.is_empty())
 }
 
-fn outputs(request: &SolveRequest) -> Result<Vec<Output>, Status> {
+/// Where the outcome goes, and the form of the image, which is one for all.
+fn outputs(request: &SolveRequest) -> Result<(Vec<Output>, ImageForm), Status> {
     let deprecated = || (&request.exporter_deprecated, &request.exporter_attrs_deprecated);
     let wanted = match request.exporters.as_slice() {
         [] if request.exporter_deprecated.is_empty() => Vec::new(),
         [] => vec![deprecated()],
         exporters => exporters.iter().map(|exporter| (&exporter.r#type, &exporter.attrs)).collect(),
     };
-    let parsed = wanted
-        .into_iter()
-        .enumerate()
-        .map(|(number, (exporter, attributes))| Output::parse(number, exporter, attributes));
-    Ok(parsed.collect::<Result<_, _>>().map_err(Failure::from)?)
+    let (mut outputs, mut form) = (Vec::new(), None);
+    for (number, (exporter, attributes)) in wanted.into_iter().enumerate() {
+        let output = Output::parse(number, exporter, attributes).map_err(Failure::from)?;
+        if output.wants_image() {
+            let own = image_form::parse(attributes);
+            if form.get_or_insert_with(|| own.clone()) != &own {
+                return Err(Failure::from(OutputError::Forms).into());
+            }
+        }
+        outputs.push(output);
+    }
+    Ok((outputs, form.unwrap_or_default()))
 }
 
 /// What clients read of an outcome: ids for `--iidfile` and `--metadata-file`, and what they list in a directory with a cache.

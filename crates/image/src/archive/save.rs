@@ -155,20 +155,24 @@ impl Store {
                         chosen.push(manifest);
                     }
                 }
+                let index = name.parse().ok().filter(|digest| image.made_as == Some(*digest));
+                let unnamed = index.unwrap_or(image.manifest);
                 let target = match (&reference, &chosen[..]) {
                     (_, [only]) => only.descriptor.digest,
                     (Some(reference), _) => {
                         let named = self.catalogue().named(&reference.to_string());
                         named.map_or(image.manifest, |named| named.target)
                     }
-                    (None, []) => image.manifest,
+                    (None, []) => unnamed,
                     (None, _) => image.descriptor.digest,
                 };
-                let at = match saved.iter().position(|known| known.image.id == image.id) {
+                if chosen.is_empty() && target != image.manifest {
+                    chosen.extend(self.other_form(&image, &target)?);
+                }
+                let is_same = |known: &Saved| known.image.id == image.id && known.platforms == chosen;
+                let at = match saved.iter().position(is_same) {
                     Some(at) => at,
                     None => {
-                        let index = name.parse().ok().filter(|digest| image.made_as == Some(*digest));
-                        let unnamed = index.unwrap_or(image.manifest);
                         saved.push(Saved { image, names: Vec::new(), unnamed, platforms: chosen });
                         saved.len() - 1
                     }
@@ -182,6 +186,14 @@ impl Store {
             }
         }
         Ok(saved)
+    }
+
+    /// An image's manifest besides its own, of the same files: with layers in another form, or annotated.
+    fn other_form(&self, image: &Image, target: &Digest) -> Result<Option<ManifestInfo>, Error> {
+        let Some(document) = self.writer().document(target)? else { return Ok(None) };
+        let descriptor = Descriptor::of(&document.media_type, &document.bytes);
+        let manifest = self.described(&descriptor)?;
+        Ok(manifest.filter(|manifest| manifest.image == Some(image.id)))
     }
 
     fn select_one(&self, name: &str) -> Result<Vec<Selected>, Error> {

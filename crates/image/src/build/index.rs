@@ -15,6 +15,7 @@ use super::{BuildSession, Stack};
 use crate::blobs::BlobWriter;
 use crate::catalogue::Image;
 use crate::compress::{Format, compress};
+use crate::compression::Compression;
 use crate::config::ImageConfig;
 use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::Error;
@@ -30,13 +31,47 @@ const ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
 /// What the names of images stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// An index, also where there is one image alone.
     pub is_index: bool,
     /// What is said refers to the images (OCI distribution specification, "Listing Referrers") instead of standing in the index: these
     /// have the digests that they have without it.
     pub has_referrers: bool,
+    pub transport: Transport,
+    /// Of the index.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How layers are sent to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    pub compression: Compression,
+    /// Also those that came in another form.
+    pub is_forced: bool,
+}
+
+impl Default for Transport {
+    fn default() -> Transport {
+        Transport { compression: Format::default().compression(), is_forced: false }
+    }
+}
+
+impl Transport {
+    /// In which form a layer is to be that is in this one.
+    fn of(self, blob: &BlobRow) -> Compression {
+        let is_plain = !blob.stored && blob.media_type == media::OCI_LAYER;
+        if is_plain || self.is_forced { self.compression } else { form(&blob.media_type) }
+    }
+}
+
+/// What a layer's media type says of its form: all end with it.
+fn form(media_type: &str) -> Compression {
+    match media_type {
+        gzip if gzip.ends_with("gzip") => Compression::Gzip,
+        zstd if zstd.ends_with("zstd") => Compression::Zstd,
+        _ => Compression::None,
+    }
 }
 
 /// One platform's image.
@@ -47,6 +82,9 @@ pub struct Part {
     pub parent: Option<ImageId>,
     /// What it is listed as.
     pub platform: Platform,
+    /// Of its manifest, and of what an index says of that.
+    pub annotations: BTreeMap<String, String>,
+    pub listed_annotations: BTreeMap<String, String>,
 }
 
 /// What is said of an image.
@@ -80,7 +118,7 @@ impl BuildSession {
         let session = store.session();
         let mut settled = Vec::new();
         for part in parts {
-            settled.push(store.settle(&session, part)?);
+            settled.push(store.settle(&session, part, shape.transport)?);
         }
         let mut manifests: Vec<Descriptor> = settled.iter().map(|image| image.descriptor.clone()).collect();
         let mut documents = Vec::new();
@@ -99,7 +137,7 @@ impl BuildSession {
         let target = match &manifests[..] {
             [only] if !shape.is_index => Descriptor::new(&only.media_type, only.digest, only.size),
             _ => {
-                let index = document(media::OCI_INDEX, manifest::compose_index(manifests));
+                let index = document(media::OCI_INDEX, manifest::compose_index(manifests, shape.annotations));
                 let target = Descriptor::new(&index.media_type, index.digest, index.bytes.len() as u64);
                 documents.push(index);
                 target
@@ -110,40 +148,58 @@ impl BuildSession {
 }
 
 impl Store {
-    fn settle(&self, session: &Session<'_>, part: Part) -> Result<Settled, Error> {
-        let Part { stack, mut config, parent, platform } = part;
+    fn settle(&self, session: &Session<'_>, part: Part, transport: Transport) -> Result<Settled, Error> {
+        let Part { stack, mut config, parent, platform, annotations, listed_annotations } = part;
         config.rootfs.kind = "layers".to_owned();
         config.rootfs.diff_ids = stack.ids();
         let stack: Vec<(DiffId, BlobRow)> = stack
             .layers
             .iter()
-            .map(|layer| Ok((layer.id, self.transported(session, self.blob_of(layer)?)?)))
+            .map(|layer| {
+                Ok((layer.id, self.transported(session, layer.id, self.blob_of(layer)?, transport)?))
+            })
             .collect::<Result<_, Error>>()?;
         let config =
             document(media::OCI_CONFIG, serde_json::to_vec(&config).expect("it has string keys only"));
         let layers =
             stack.iter().map(|(_, blob)| Descriptor::new(&blob.media_type, blob.digest, blob.size)).collect();
-        let bytes = manifest::compose(Descriptor::of(media::OCI_CONFIG, &config.bytes), layers);
-        let descriptor =
-            Descriptor { platform: Some(platform), ..Descriptor::of(media::OCI_MANIFEST, &bytes) };
+        let of_config = Descriptor::of(media::OCI_CONFIG, &config.bytes);
+        let bytes = manifest::compose_annotated(of_config, layers, annotations);
+        let listed = Some(listed_annotations).filter(|annotations| !annotations.is_empty());
+        let own = Descriptor::of(media::OCI_MANIFEST, &bytes);
+        let descriptor = Descriptor { platform: Some(platform), annotations: listed, ..own };
         let id = config.digest;
         let documents = vec![config, document(media::OCI_MANIFEST, bytes)];
         Ok(Settled { id, parent, descriptor, documents, stack })
     }
 
-    /// A layer as it is sent to others: compressed, and kept so.
-    fn transported(&self, session: &Session<'_>, blob: BlobRow) -> Result<BlobRow, Error> {
-        let Some(diff_id) = blob.diff_id.filter(|_| !blob.stored && blob.media_type == media::OCI_LAYER)
-        else {
+    /// A layer as it is sent to others: in that form, and kept so.
+    fn transported(
+        &self,
+        session: &Session<'_>,
+        diff_id: DiffId,
+        blob: BlobRow,
+        transport: Transport,
+    ) -> Result<BlobRow, Error> {
+        let wanted = transport.of(&blob);
+        if wanted == form(&blob.media_type) {
             return Ok(blob);
+        }
+        let format = match wanted {
+            Compression::None => {
+                let row = self.writer().layer(&diff_id)?;
+                return Ok(crate::archive::plain_blob(&row.ok_or(Error::NoContent(diff_id))?));
+            }
+            Compression::Gzip => Format::Gzip,
+            Compression::Zstd => Format::Zstd,
         };
-        let (format, kept) = (Format::default(), |digest, size| BlobRow {
+        let kept = |digest, size| BlobRow {
             digest,
-            media_type: Format::default().layer_media_type().to_owned(),
+            media_type: format.layer_media_type().to_owned(),
             size,
             diff_id: Some(diff_id),
             stored: true,
-        });
+        };
         let known = self.writer().compressed(&diff_id, format.layer_media_type())?;
         if let Some(known) = known
             && self.blobs.contains(&known.digest)

@@ -20,7 +20,7 @@ pub use cache::{
 };
 pub use fingerprint::{Fingerprint, Fingerprints};
 pub use graft::{Graft, GraftError, Item, Owner, Source};
-pub use index::{Part, Shape, Statement};
+pub use index::{Part, Shape, Statement, Transport};
 pub use mode::{ModeChange, ModeEdit};
 pub use steps::{BuildSession, StepInfo};
 pub use walk::{Filter, TakeAll, Verdict, list, open_file, open_path, read_file};

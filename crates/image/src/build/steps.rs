@@ -199,14 +199,14 @@ impl BuildSession {
         Ok(Descriptor::new(&document.media_type, document.digest, document.bytes.len() as u64))
     }
 
-    /// Makes an image of layers and a configuration, whose layers are filled in.
+    /// Makes an image of layers and a configuration, whose layers are filled in. Gives the manifest that its names stand for, too.
     pub fn compose(
         &self,
         stack: &Stack,
         config: ImageConfig,
         parent: Option<ImageId>,
         names: &[Reference],
-    ) -> Result<Arc<Image>, Error> {
+    ) -> Result<(Arc<Image>, Descriptor), Error> {
         self.store().compose(Composition {
             config,
             stack: stack

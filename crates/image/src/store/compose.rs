@@ -24,7 +24,8 @@ pub(crate) struct Composition<'a> {
 }
 
 impl Store {
-    pub(crate) fn compose(&self, composition: Composition<'_>) -> Result<Arc<Image>, Error> {
+    /// Gives the image, and the manifest that its names stand for.
+    pub(crate) fn compose(&self, composition: Composition<'_>) -> Result<(Arc<Image>, Descriptor), Error> {
         let Composition { mut config, stack, layers, parent, names } = composition;
         config.rootfs.kind = "layers".to_owned();
         config.rootfs.diff_ids = stack.iter().map(|(layer, _)| *layer).collect();
@@ -33,7 +34,8 @@ impl Store {
         let descriptors =
             stack.iter().map(|(_, blob)| Descriptor::new(&blob.media_type, blob.digest, blob.size));
         let manifest = manifest::compose(Descriptor::of(media::OCI_CONFIG, &config), descriptors.collect());
-        let (target, now) = (Digest::of(&manifest), now_ns());
+        let descriptor = Descriptor::of(media::OCI_MANIFEST, &manifest);
+        let (target, now) = (descriptor.digest, now_ns());
         let document = |digest, media_type: &str, bytes| DocumentRow {
             digest,
             media_type: media_type.to_owned(),
@@ -52,6 +54,7 @@ impl Store {
             names: names.iter().map(name).collect(),
         };
         self.add(&[new])?;
-        self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))
+        let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        Ok((image, descriptor))
     }
 }

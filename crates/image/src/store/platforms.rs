@@ -79,6 +79,15 @@ impl Store {
         Ok(found)
     }
 
+    /// One manifest; none where the descriptor is of an index.
+    pub(crate) fn described(&self, descriptor: &Descriptor) -> Result<Option<ManifestInfo>, Error> {
+        let mut found = Vec::new();
+        if media::kind(&descriptor.media_type) == Some(media::Kind::Manifest) {
+            collect(&self.writer(), descriptor, &mut found, 0)?;
+        }
+        Ok(found.pop())
+    }
+
     /// The manifest of an image that suits a platform best.
     pub(crate) fn find_platform(
         &self,

@@ -351,7 +351,7 @@ fn what_is_said_of_an_image_comes_along() {
     let image =
         Descriptor { platform: Some(Platform::host()), ..Descriptor::of(media::OCI_MANIFEST, &manifest) };
     let all = vec![image, said(&manifest, &lost), said(b"another", &others), said(&manifest, &ours)];
-    let index = crate::manifest::compose_index(all);
+    let index = crate::manifest::compose_index(all, BTreeMap::new());
     let with = |blobs: &Blobs| {
         let mut blobs = blobs.clone();
         for bytes in [&index, &manifest, &statement, &config, &ours, &others, &lost] {
