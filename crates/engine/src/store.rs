@@ -307,6 +307,7 @@ fn migrate(connection: &Connection, path: &Path) -> Result<()> {
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // A small page cache: the engine keeps its truth in memory, the database is its journal.
     connection.pragma_update(None, "cache_size", -256)

@@ -15,6 +15,8 @@ use crate::reserve::Reserve;
 mod change;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use change::Change;
 pub use rows::{
@@ -58,6 +60,12 @@ fn transact<T, E: From<DatabaseError>>(
     Ok(change_made)
 }
 
+/// The journal is no longer than this when nothing is in it.
+const JOURNAL_BYTES_KEPT: i64 = 4 << 20;
+
+/// More free pages than these (4 KiB each) are given back to the file system.
+const FREE_PAGES_KEPT: i64 = 1024;
+
 /// What running builds rely on: in memory, since it ends with the process.
 const HELD: &str = "
     PRAGMA temp_store = MEMORY;
@@ -81,7 +89,10 @@ impl Database {
         let open = |source| DatabaseError::Open { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(open)?;
         connection.busy_timeout(Duration::from_secs(5)).map_err(open)?;
+        // Before anything is in it: a database that is there already stays as it is.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(open)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT).map_err(open)?;
         // A transaction that was reported may be lost by a power cut, never by a crash of the engine; the
         // database stays whole in both cases. Deletions that files depend on are synced: see `synced`.
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(open)?;
@@ -121,7 +132,27 @@ impl Database {
         self.connection.pragma_update(None, "synchronous", "FULL").step("be made durable")?;
         let outcome = self.remove(change);
         self.connection.pragma_update(None, "synchronous", "NORMAL").step("be made fast again")?;
+        if outcome.is_ok()
+            && let Err(error) = self.give_back()
+        {
+            // All that was wished is done; the room is used by what comes next.
+            tracing::debug!(%error, "free pages of the image database stay with it");
+        }
         outcome
+    }
+
+    /// Makes the file smaller where much of it is free.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free <= FREE_PAGES_KEPT {
+            return Ok(());
+        }
+        let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum")?;
+        let mut rows = vacuum.query([])?;
+        // It goes on page by page.
+        while rows.next()?.is_some() {}
+        drop(rows);
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
     pub fn images(&self) -> Result<Vec<ImageRow>, DatabaseError> {
