@@ -176,3 +176,11 @@ fn stars_are_any_number_of_directories_for_parents() {
     );
     assert_eq!(made("COPY --parents src/x/y/** ./"), "./src ./src/x ./src/x/y ./src/x/y/m ./src/x/y/other");
 }
+
+#[test]
+fn a_step_ends_behind_what_is_told_of_it() {
+    let engine = TestEngine::with_busybox();
+    let told = build(&engine, context("FROM busybox\n").path(), &[]).stderr;
+    let at = |text: &str| told.find(text).unwrap_or_else(|| panic!("{text}: {told}"));
+    assert!(at("#1 transferring dockerfile") < at("#1 DONE"), "{told}");
+}

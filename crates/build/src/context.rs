@@ -54,9 +54,12 @@ pub async fn definition(asker: &dyn Asker, options: &Options, teller: &Teller) -
     if !tells {
         return read.await;
     }
-    let definition: Definition = told.end(read.await).await?;
-    told.done(format!("transferring dockerfile: {name}"), definition.text.len() as u64, started).await?;
-    Ok(definition)
+    let read = read.await;
+    if let Ok(definition) = &read {
+        let bytes = definition.text.len() as u64;
+        told.done(format!("transferring dockerfile: {name}"), bytes, started).await?;
+    }
+    told.end(read).await
 }
 
 fn read(tree: &Tree, path: &str) -> Result<Option<String>> {
