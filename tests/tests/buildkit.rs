@@ -195,6 +195,93 @@ fn an_archive_on_standard_input_is_a_context() {
     });
 }
 
+/// A file for `docker buildx bake` in which `two` builds on `one`, and both on `base`.
+const LINKED: &str = r#"{
+  "group": {"default": {"targets": ["one", "two"]}},
+  "target": {
+    "base": {"dockerfile": "base"},
+    "one": {"dockerfile": "one", "contexts": {"base": "target:base"}, "tags": ["one"]},
+    "two": {"dockerfile": "two", "contexts": {"base": "target:base", "made": "target:one"}, "tags": ["t"]}
+  }
+}"#;
+
+#[test]
+fn targets_build_on_each_other() {
+    let site = Site::new("");
+    site.write("bake.json", LINKED);
+    site.write(
+        "base",
+        "FROM busybox\nARG WHO=base\nENV FROM_BASE=yes\n\
+         RUN --mount=type=cache,target=/count echo x >>/count/runs && echo $WHO >/base\n",
+    );
+    site.write("one", "FROM base\nRUN test \"$FROM_BASE$WHO\" = yes && echo one >/one\nCMD [\"cat\", \"/base\", \"/one\"]\n");
+    site.write(
+        "two",
+        "FROM busybox\nCOPY --from=base /base /copy\nRUN --mount=from=made,target=/mnt cat /mnt/base /mnt/one >/seen\n",
+    );
+    let bake = |more: &[&str]| {
+        site.docker(&[&["buildx", "bake", "--progress=plain", "-f", "bake.json"], more].concat())
+    };
+    let said = bake(&[]);
+    for line in
+        ["[two context base] load from another build", "[base 2/2] RUN", "[one 2/2] RUN", "[two 3/3] RUN"]
+    {
+        assert!(said.stderr.contains(line), "{line}: {}", said.stderr);
+    }
+    said.ok();
+    assert_eq!(site.engine.docker(&["run", "--rm", "one"]).ok(), "base\none");
+    assert_eq!(site.print(&["cat", "/copy", "/seen"]), "base\nbase\none");
+    assert_eq!(site.runs(), 1);
+    let again = bake(&["two"]);
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
+    again.ok();
+    assert_eq!(site.runs(), 1);
+
+    // Nothing holds what they have shared.
+    site.engine.docker(&["rmi", "-f", "one", "t"]).ok();
+    eventually("all of it is removed", || {
+        site.docker(&["buildx", "prune", "-a", "-f"]).ok();
+        site.docker(&["buildx", "du", "--filter", "type=regular"]).ok().is_empty()
+    });
+
+    // The reason is that of the one which failed.
+    site.write("base", "FROM busybox\nRUN sleep 1 && exit 7\n");
+    let said = bake(&[]).fails(1);
+    assert!(said.contains("exit code: 7"), "{said}");
+}
+
+#[test]
+fn targets_of_several_platforms_build_on_each_other() {
+    let site = Site::new("");
+    site.write(
+        "bake.json",
+        &LINKED
+            .replace("\"dockerfile\"", "\"platforms\": [\"linux/amd64\", \"linux/arm64\"], \"dockerfile\""),
+    );
+    site.write("file", "content\n");
+    site.write("base", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY file /$TARGETARCH\n");
+    site.write("one", "FROM base\nCOPY file /one\n");
+    // Both parts fit what they are for: an `arm64` is in that one alone.
+    site.write("two", "FROM made\nARG TARGETARCH\nCOPY --from=base /$TARGETARCH /copied\n");
+    site.docker(&["buildx", "bake", "-f", "bake.json"]).ok();
+    for (platform, architecture) in [("linux/amd64", "amd64"), ("linux/arm64", "arm64")] {
+        let facts = "{{.Architecture}} {{.Config.Labels.arch}} {{len .RootFS.Layers}}";
+        let found = site.engine.docker(&["image", "inspect", "--platform", platform, "-f", facts, "t"]).ok();
+        assert_eq!(found, format!("{architecture} {architecture} 3"));
+    }
+
+    // Files of one that is for this host alone go into all.
+    site.write(
+        "bake.json",
+        &LINKED.replace(
+            "\"two\", \"contexts\"",
+            "\"two\", \"platforms\": [\"linux/amd64\", \"linux/arm64\"], \"contexts\"",
+        ),
+    );
+    site.write("two", "FROM scratch\nCOPY --from=made /one /\n");
+    site.docker(&["buildx", "bake", "-f", "bake.json"]).ok();
+}
+
 #[test]
 fn several_platforms_make_one_index() {
     let site = Site::new("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{Error, Result};
 use crate::image_form::Annotations;
+use crate::input::Input;
 use crate::material::{Material, purl};
 use crate::platform::Build;
 use crate::progress::{Event, Teller, Warning};
@@ -114,6 +115,7 @@ pub async fn build(
         trees: tokio::sync::Mutex::default(),
         remotes: tokio::sync::Mutex::default(),
         images: Mutex::default(),
+        inputs: Mutex::default(),
         asked_for: Mutex::default(),
         invocation: invocation(started),
         started,
@@ -243,6 +245,8 @@ pub struct Shared {
     pub remotes: tokio::sync::Mutex<HashMap<String, RemoteContext>>,
     /// The images that were asked for, each once.
     pub images: Mutex<HashMap<String, Arc<OnceCell<Arc<Image>>>>>,
+    /// What other builds make, each waited for once.
+    pub inputs: Mutex<HashMap<String, Arc<OnceCell<Arc<Input>>>>>,
     /// What only the asker has, by its kind (`local`, `secret`, `ssh`) and name.
     pub asked_for: Mutex<BTreeSet<(&'static str, String)>>,
     pub started: SystemTime,

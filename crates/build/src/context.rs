@@ -96,7 +96,9 @@ impl Build {
         let url = match self.options.contexts.get(name) {
             Some(NamedContext::Tree(tree)) => return self.tree(tree).await.map(Some),
             Some(NamedContext::Remote(url)) => url,
-            Some(NamedContext::Image(_) | NamedContext::Layout { .. }) | None => return Ok(None),
+            Some(NamedContext::Image(_) | NamedContext::Layout { .. } | NamedContext::Input(_)) | None => {
+                return Ok(None);
+            }
         };
         let mut remotes = self.remotes.lock().await;
         if let Some(known) = remotes.get(url) {

@@ -276,6 +276,7 @@ impl Build {
             Some(NamedContext::Layout { store, manifest }) => {
                 return self.layout(name, store, manifest, platform).await;
             }
+            Some(NamedContext::Input(input)) => return self.input(name, input, platform).await,
             Some(NamedContext::Image(image)) => image,
             _ => name,
         };
@@ -298,6 +299,29 @@ impl Build {
         let image = self.brought(&id, &format!("{name}@{manifest}"), platform, bring).await?;
         self.note(Material::layout(name, platform, manifest));
         Ok(State::of_image(&image))
+    }
+
+    /// What another build makes.
+    async fn input(&self, name: &str, input: &str, platform: &Platform) -> Result<State> {
+        let cell = {
+            let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+            inputs.entry(input.to_owned()).or_default().clone()
+        };
+        let load = async || {
+            let id = Digest::of(format!("input {input}").as_bytes());
+            let label = format!("[context {name}] load from another build");
+            let mut told = Told::new(&self.teller, id, label, Vec::new());
+            told.start().await?;
+            told.end(self.asker.input(input).await).await
+        };
+        let unusable = |error| match error {
+            Error::Canceled => error,
+            error => Error::Invalid(format!("cannot use the context {name}: {error}")),
+        };
+        let made = cell.get_or_try_init(load).await.map_err(unusable)?;
+        let part = made.part(platform).map_err(unusable)?;
+        part.materials.iter().for_each(|material| self.note(material.clone()));
+        Ok(part.state.clone())
     }
 
     /// An image that is brought once, and stays as long as the build goes on. `shown` is for people.

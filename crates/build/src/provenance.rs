@@ -242,6 +242,7 @@ fn arguments(shared: &Shared) -> BTreeMap<String, String> {
             NamedContext::Image(image) => format!("docker-image://{image}"),
             NamedContext::Layout { manifest, .. } => format!("oci-layout://{name}@{manifest}"),
             NamedContext::Remote(url) => url.clone(),
+            NamedContext::Input(input) => format!("input:{input}"),
         };
         add(&format!("context:{name}"), value);
     }

@@ -11,8 +11,9 @@ use corten_image::{Digest, Platform};
 use crate::attest::Attestations;
 use crate::cache::{CacheSource, CacheTarget};
 use crate::content::Content;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image_form::ImageForm;
+use crate::input::Input;
 use crate::remote_context::Origin;
 use crate::worker::Agent;
 
@@ -134,6 +135,8 @@ pub enum NamedContext {
         store: String,
         manifest: Digest,
     },
+    /// What another build makes, by the asker's name for it ([`Asker::input`]).
+    Input(String),
 }
 
 /// What the containers of `RUN` steps may use. 0 and empty: the engine's defaults.
@@ -180,6 +183,11 @@ pub trait Asker: Send + Sync {
     /// A store of blobs by the asker's name for it; none when the asker has no such stores.
     async fn content(&self, _store: &str) -> Result<Option<Arc<dyn Content>>> {
         Ok(None)
+    }
+
+    /// What another build makes that the asker knows by this name; waits until it is made.
+    async fn input(&self, name: &str) -> Result<Arc<Input>> {
+        Err(Error::Invalid(format!("invalid input {name}")))
     }
 
     /// Whether the asker itself tells how far its trees are: they come over a line.

@@ -2,13 +2,16 @@
 //! Dockerfile at once, the others when a step wants them.
 
 use crate::attributes::{self, Attributes};
+use crate::bridge::Inputs;
 use crate::failure::{Failure, Source};
 use crate::ignorefile;
 use crate::session::{FileSender, Session, SyncOptions};
 use crate::step::Step;
 use crate::tree::{Place, Store, SyncError};
 use async_trait::async_trait;
-use corten_build::{Agent, Content, Definition, Error, Login, Origin, RemoteContext, Result, Teller, Tree};
+use corten_build::{
+    Agent, Content, Definition, Error, Input, Login, Origin, RemoteContext, Result, Teller, Tree,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -21,12 +24,24 @@ use tokio::sync::OnceCell;
 const DOCKERFILE_BYTES_MAX: u64 = 10 << 20;
 const IGNORE_FILE: &str = ".dockerignore";
 
+/// The client's session, and others of its that have directories, by its names for these: builds that it asks for at once share one.
+pub struct Sessions {
+    pub own: Arc<Session>,
+    pub others: HashMap<String, Arc<Session>>,
+}
+
+impl Sessions {
+    fn with(&self, directory: &str) -> &Session {
+        self.others.get(directory).unwrap_or(&self.own)
+    }
+}
+
 /// What a client has besides files.
 pub struct Client(pub Arc<Session>);
 
 /// One build's client.
 pub struct Asker {
-    session: Arc<Session>,
+    sessions: Sessions,
     client: Client,
     store: Store,
     teller: Teller,
@@ -40,17 +55,19 @@ pub struct Asker {
     /// Of the `.dockerignore` that belongs to the Dockerfile, if there is one.
     own_patterns: Option<Vec<String>>,
     trees: Mutex<HashMap<String, Arc<OnceCell<Tree>>>>,
+    inputs: Inputs,
 }
 
 impl Asker {
     /// Fetches the Dockerfile, and says in the options which file it is.
     pub async fn prepare(
-        session: Arc<Session>,
+        sessions: Sessions,
         store: Store,
         teller: Teller,
         reference: &str,
         attributes: &mut Attributes,
         remote: Option<RemoteContext>,
+        inputs: Inputs,
     ) -> std::result::Result<Self, Failure> {
         let filename = match attributes.options.dockerfile.as_str() {
             "" => "Dockerfile".to_owned(),
@@ -63,7 +80,7 @@ impl Asker {
         let (dockerfile, mut filename) = match elsewhere {
             Some(remote) => (remote.tree.clone(), remote.dockerfile.map_or(filename, str::to_owned)),
             None => {
-                let fetcher = Fetcher { session: &session, store: &store, teller: &teller, reference };
+                let fetcher = Fetcher { sessions: &sessions, store: &store, teller: &teller, reference };
                 let tree = fetcher.dockerfile(&filename, &attributes.dockerfile_name).await;
                 (tree.map_err(|error| Failure(crate::failure::status(&error, None)))?, filename)
             }
@@ -85,15 +102,16 @@ impl Asker {
         let own = read(&format!("{filename}.{}", &IGNORE_FILE[1..]), ignorefile::BYTES_MAX)?;
         attributes.options.dockerfile.clone_from(&filename);
         Ok(Self {
-            client: Client(session.clone()),
+            client: Client(sessions.own.clone()),
             remote: remote.map(|remote| remote.tree),
             own_patterns: own.map(|text| ignorefile::patterns(&text)),
             source: Arc::new(Source { filename, text }),
             context_name: attributes.context_name.clone(),
             reference: reference.to_owned(),
             trees: Mutex::default(),
+            inputs,
             dockerfile,
-            session,
+            sessions,
             store,
             teller,
         })
@@ -106,12 +124,12 @@ impl Asker {
 
     /// Opens the file that the client writes for an output.
     pub async fn send_file(&self, output: usize, about: &BTreeMap<String, String>) -> Result<FileSender> {
-        self.session.send_file(output, about).await.map_err(|status| failed(&status))
+        self.sessions.own.send_file(output, about).await.map_err(|status| failed(&status))
     }
 
     /// Fills the directory that the client has for an output, or one with the name `below` in it; without a root it stays empty.
     pub async fn send_directory(&self, output: usize, below: &str, root: Option<OwnedFd>) -> Result<()> {
-        self.session.send_directory(output, below, root).await.map_err(|status| failed(&status))
+        self.sessions.own.send_directory(output, below, root).await.map_err(|status| failed(&status))
     }
 
     /// The Dockerfile, and what it leaves out of its context.
@@ -126,7 +144,7 @@ impl Asker {
 
     fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
-            session: &self.session,
+            sessions: &self.sessions,
             store: &self.store,
             teller: &self.teller,
             reference: &self.reference,
@@ -202,6 +220,11 @@ impl corten_build::Asker for Asker {
         self.client.content(store).await
     }
 
+    async fn input(&self, name: &str) -> Result<Arc<Input>> {
+        let promise = self.inputs.get(name);
+        promise.ok_or_else(|| Error::Invalid(format!("invalid input {name}")))?.kept().await
+    }
+
     fn tells_of_trees(&self) -> bool {
         true
     }
@@ -252,7 +275,7 @@ fn tree(place: Place) -> Result<Tree> {
 
 /// Brings directories of one build's client.
 struct Fetcher<'f> {
-    session: &'f Session,
+    sessions: &'f Sessions,
     store: &'f Store,
     teller: &'f Teller,
     reference: &'f str,
@@ -283,8 +306,8 @@ impl Fetcher<'_> {
         what: &'static str,
         received: Arc<AtomicU64>,
     ) -> Result<Place> {
-        let (store, key, name) =
-            (self.store.clone(), self.session.shared_key().to_owned(), options.name.clone());
+        let session = self.sessions.with(&options.name);
+        let (store, key, name) = (self.store.clone(), session.shared_key().to_owned(), options.name.clone());
         let hold = move || match key.as_str() {
             "" => store.hold(None),
             key => store.hold(Some(&[key, &name, what])),
@@ -292,7 +315,7 @@ impl Fetcher<'_> {
         let place = tokio::task::spawn_blocking(hold).await;
         let place = place.map_err(|error| Error::Internal(format!("open the context: {error}")))?;
         let synced = match place {
-            Ok(place) => self.session.sync(options, place, received).await,
+            Ok(place) => session.sync(options, place, received).await,
             Err(error) => Err(error),
         };
         synced.map_err(|error| match error {

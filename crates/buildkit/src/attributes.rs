@@ -29,6 +29,8 @@ pub enum AttributeError {
          docker/dockerfile"
     )]
     Syntax(String),
+    #[error("invalid input {input} for {context}")]
+    Input { input: String, context: String },
     #[error("unknown frontend: {0:?}")]
     Frontend(String),
     #[error(transparent)]
@@ -51,6 +53,8 @@ pub struct Attributes {
     /// What the client calls the directory that holds the Dockerfile, and the one of the context.
     pub dockerfile_name: String,
     pub context_name: String,
+    /// Other sessions that have directories of the client's, by its names for these.
+    pub sessions: BTreeMap<String, String>,
     /// Where the context is when it is not the client's: a URL.
     pub remote: Option<String>,
     /// The Dockerfile is the client's, wherever the context is.
@@ -70,6 +74,7 @@ impl Attributes {
             options: Options::default(),
             dockerfile_name: "dockerfile".into(),
             context_name: "context".into(),
+            sessions: BTreeMap::new(),
             remote: None,
             has_own_dockerfile: false,
             question: None,
@@ -78,6 +83,18 @@ impl Attributes {
             read.take(name, value)?;
         }
         Ok(read)
+    }
+
+    /// Refuses contexts that are inputs which nobody has given.
+    pub fn check_inputs(&self, has: impl Fn(&str) -> bool) -> Result<(), AttributeError> {
+        for (context, named) in &self.options.contexts {
+            if let NamedContext::Input(input) = named
+                && !has(input)
+            {
+                return Err(AttributeError::Input { input: input.clone(), context: context.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, name: &str, value: &str) -> Result<(), AttributeError> {
@@ -97,6 +114,10 @@ impl Attributes {
         }
         if let Some(context) = name.strip_prefix("context:") {
             options.contexts.insert(context.to_owned(), named_context(value)?);
+            return Ok(());
+        }
+        if let Some(directory) = name.strip_prefix("local-sessionid:") {
+            self.sessions.insert(directory.to_owned(), value.to_owned());
             return Ok(());
         }
         if let Some(kind) = name.strip_prefix("attest:") {
@@ -176,8 +197,8 @@ impl Attributes {
                 options.vcs.insert(name["vcs:".len()..].to_owned(), value.to_owned());
             }
             // They describe the client's side.
-            "source" | "cmdline" | "hostname" | "requestid" | "localsessionid" => {}
-            _ if ["vcs:", "sharedkey:", "localsessionid:"].iter().any(|p| name.starts_with(p)) => {}
+            "source" | "cmdline" | "hostname" | "requestid" => {}
+            _ if ["vcs:", "sharedkey:"].iter().any(|prefix| name.starts_with(prefix)) => {}
             _ => return Err(AttributeError::Unknown(name.to_owned())),
         }
         Ok(())
@@ -199,6 +220,9 @@ pub fn check_syntax(syntax: &str) -> Result<(), AttributeError> {
 fn named_context(value: &str) -> Result<NamedContext, AttributeError> {
     if let Some(name) = value.strip_prefix("local:") {
         return Ok(NamedContext::Tree(name.to_owned()));
+    }
+    if let Some(name) = value.strip_prefix("input:") {
+        return Ok(NamedContext::Input(name.to_owned()));
     }
     if let Some(image) = value.strip_prefix("docker-image://") {
         return Ok(NamedContext::Image(image.to_owned()));
@@ -284,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn directories_may_be_in_other_sessions() {
+        let read = parse(&[("local-sessionid:context", "abc"), ("local-sessionid:other", "def")]).unwrap();
+        let sessions: Vec<(&str, &str)> =
+            read.sessions.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
+        assert_eq!(sessions, [("context", "abc"), ("other", "def")]);
+    }
+
+    #[test]
     fn contexts_may_be_images_of_the_clients() {
         let manifest = corten_image::Digest::of(b"");
         for value in [format!("oci-layout://id@{manifest}"), format!("oci-layout://id:1.2@{manifest}")] {
@@ -291,6 +323,15 @@ mod tests {
             let expected = NamedContext::Layout { store: "oci:id".into(), manifest };
             assert_eq!(read.options.contexts["base"], expected);
         }
+    }
+
+    #[test]
+    fn contexts_may_be_what_other_builds_make() {
+        let read = parse(&[("context:base", "input:0-base")]).unwrap();
+        assert_eq!(read.options.contexts["base"], NamedContext::Input("0-base".into()));
+        assert_eq!(read.check_inputs(|name| name == "0-base"), Ok(()));
+        let missing = read.check_inputs(|_| false).unwrap_err();
+        assert_eq!(missing.to_string(), "invalid input 0-base for base");
     }
 
     #[test]

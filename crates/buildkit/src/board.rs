@@ -5,6 +5,7 @@ use crate::failure::Source;
 use crate::wire::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 use crate::wire::ops::{Position, Range, SourceInfo};
 use corten_build::{Clip, Event, Stream as Output};
+use corten_image::Digest;
 use futures_util::Stream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ const EVENTS_MAX: usize = 1 << 20;
 /// One build's progress.
 #[derive(Default)]
 pub struct Board {
+    /// Tells its steps from those of other builds, which clients may watch at the same time.
+    reference: String,
     known: Mutex<Known>,
     /// How many responses there are; and whether these are all.
     length: watch::Sender<(usize, bool)>,
@@ -27,22 +30,28 @@ struct Known {
 }
 
 impl Board {
+    pub fn of(reference: &str) -> Self {
+        Self { reference: reference.to_owned(), ..Self::default() }
+    }
+
     /// Adds an event. `source` is the Dockerfile that warnings point into.
     pub fn add(&self, event: Event, source: Option<&Source>) {
         let response = match event {
-            Event::Vertex(vertex) => StatusResponse { vertexes: vec![step(vertex)], ..Default::default() },
+            Event::Vertex(vertex) => {
+                StatusResponse { vertexes: vec![self.step(vertex)], ..Default::default() }
+            }
             Event::Status(status) => {
-                StatusResponse { statuses: vec![transfer(status)], ..Default::default() }
+                StatusResponse { statuses: vec![self.transfer(status)], ..Default::default() }
             }
             Event::Warning(found) => {
-                StatusResponse { warnings: vec![warning(found, source)], ..Default::default() }
+                StatusResponse { warnings: vec![self.warning(found, source)], ..Default::default() }
             }
             // Nobody asks for it this way.
             Event::Failed(_) => return,
             Event::Log(log) => {
                 let Some(bytes) = self.known().clip.keep(log.vertex, log.bytes) else { return };
                 let line = VertexLog {
-                    vertex: log.vertex.to_string(),
+                    vertex: self.id(log.vertex),
                     timestamp: Some(log.at.into()),
                     stream: match log.stream {
                         Output::Stdout => 1,
@@ -84,49 +93,87 @@ impl Board {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn step(vertex: corten_build::Vertex) -> Vertex {
-    Vertex {
-        digest: vertex.id.to_string(),
-        inputs: vertex.inputs.iter().map(ToString::to_string).collect(),
-        name: vertex.name,
-        cached: vertex.is_cached,
-        started: vertex.started.map(Into::into),
-        completed: vertex.completed.map(Into::into),
-        error: vertex.error.unwrap_or_default(),
-        progress_group: None,
+    fn id(&self, vertex: Digest) -> String {
+        Digest::of(format!("{} {vertex}", self.reference).as_bytes()).to_string()
+    }
+
+    fn step(&self, vertex: corten_build::Vertex) -> Vertex {
+        Vertex {
+            digest: self.id(vertex.id),
+            inputs: vertex.inputs.into_iter().map(|input| self.id(input)).collect(),
+            name: vertex.name,
+            cached: vertex.is_cached,
+            started: vertex.started.map(Into::into),
+            completed: vertex.completed.map(Into::into),
+            error: vertex.error.unwrap_or_default(),
+            progress_group: None,
+        }
+    }
+
+    fn transfer(&self, status: corten_build::Status) -> VertexStatus {
+        let bytes = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        VertexStatus {
+            id: status.id,
+            vertex: self.id(status.vertex),
+            name: String::new(),
+            current: bytes(status.current_bytes),
+            total: bytes(status.total_bytes),
+            timestamp: Some(std::time::SystemTime::now().into()),
+            started: Some(status.started.into()),
+            completed: status.completed.map(Into::into),
+        }
+    }
+
+    fn warning(&self, found: corten_build::Warning, source: Option<&Source>) -> VertexWarning {
+        let line = |line| Some(Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 });
+        let range = |(first, last)| Range { start: line(first), end: line(last) };
+        VertexWarning {
+            vertex: found.vertex.map(|vertex| self.id(vertex)).unwrap_or_default(),
+            level: 1,
+            short: found.short.into_bytes(),
+            detail: found.detail.into_iter().map(String::into_bytes).collect(),
+            url: found.url,
+            info: source.map(|source| SourceInfo {
+                filename: source.filename.clone(),
+                data: source.text.clone(),
+                language: "Dockerfile".into(),
+            }),
+            ranges: found.lines.map(range).into_iter().collect(),
+        }
     }
 }
 
-fn transfer(status: corten_build::Status) -> VertexStatus {
-    let bytes = |count| i64::try_from(count).unwrap_or(i64::MAX);
-    VertexStatus {
-        id: status.id,
-        vertex: status.vertex.to_string(),
-        name: String::new(),
-        current: bytes(status.current_bytes),
-        total: bytes(status.total_bytes),
-        timestamp: Some(std::time::SystemTime::now().into()),
-        started: Some(status.started.into()),
-        completed: status.completed.map(Into::into),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
 
-fn warning(found: corten_build::Warning, source: Option<&Source>) -> VertexWarning {
-    let line = |line| Some(Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 });
-    let range = |(first, last)| Range { start: line(first), end: line(last) };
-    VertexWarning {
-        vertex: found.vertex.map(|vertex| vertex.to_string()).unwrap_or_default(),
-        level: 1,
-        short: found.short.into_bytes(),
-        detail: found.detail.into_iter().map(String::into_bytes).collect(),
-        url: found.url,
-        info: source.map(|source| SourceInfo {
-            filename: source.filename.clone(),
-            data: source.text.clone(),
-            language: "Dockerfile".into(),
-        }),
-        ranges: found.lines.map(range).into_iter().collect(),
+    #[tokio::test]
+    async fn the_same_step_of_two_builds_is_two() {
+        let told = async |reference: &str| {
+            let board = Arc::new(Board::of(reference));
+            for (step, inputs) in [("one", vec![]), ("two", vec![Digest::of(b"one")])] {
+                board.add(
+                    Event::Vertex(corten_build::Vertex {
+                        id: Digest::of(step.as_bytes()),
+                        inputs,
+                        name: step.to_owned(),
+                        started: None,
+                        completed: None,
+                        is_cached: false,
+                        error: None,
+                    }),
+                    None,
+                );
+            }
+            board.close();
+            let all: Vec<StatusResponse> = board.watch().collect().await;
+            all.into_iter().flat_map(|response| response.vertexes).collect::<Vec<_>>()
+        };
+        let (first, second) = (told("a").await, told("b").await);
+        assert_eq!(first[1].inputs, [first[0].digest.clone()]);
+        assert_ne!(first[0].digest, second[0].digest);
+        assert_eq!(told("a").await, first);
     }
 }

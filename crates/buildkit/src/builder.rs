@@ -3,6 +3,7 @@
 use crate::asker::Asker;
 use crate::filters::Filters;
 use crate::output::Output;
+use crate::promise::Promise;
 use async_trait::async_trait;
 use corten_build::{Event, Options, RemoteContext, Result, Teller, Tree};
 use corten_image::{Digest, Platform};
@@ -106,6 +107,8 @@ pub struct Job {
     pub outputs: Vec<Output>,
     pub asker: Arc<Asker>,
     pub teller: Teller,
+    /// For those who go on from what is made.
+    pub promise: Arc<Promise>,
 }
 
 /// What a build made.

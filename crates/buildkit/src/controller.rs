@@ -156,7 +156,7 @@ impl Handler for Controller {
             ("/moby.buildkit.v1.frontend.LLBBridge", "Inputs") => {
                 let answer = |_: tonic::Request<InputsRequest>| async {
                     job().await?;
-                    // Builds with inputs are refused when they begin.
+                    // Those of a build that its client drives are refused when it begins.
                     Ok(InputsResponse::default())
                 };
                 grpc::unary(request, answer).await

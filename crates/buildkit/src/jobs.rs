@@ -64,7 +64,7 @@ impl Jobs {
         if known.len() >= JOBS_MAX {
             return Err(Status::resource_exhausted(format!("there are {JOBS_MAX} builds already")));
         }
-        let job = Arc::new(job);
+        let job = Arc::new(Job { board: Arc::new(Board::of(reference)), ..job });
         known.insert(reference.to_owned(), job.clone());
         drop(known);
         self.begun.send_modify(|count| *count = count.wrapping_add(1));

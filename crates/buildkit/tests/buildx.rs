@@ -144,6 +144,10 @@ impl Builder for Reader {
                 let known = corten_build::Asker::login(&*job.asker, host).await?;
                 self.note(format!("{:?}", known.map(|known| (known.username, known.secret))));
             }
+            ("input", name) => {
+                let input = corten_build::Asker::input(&*job.asker, name).await;
+                self.note(input.err().map(|error| error.to_string()).unwrap_or_default());
+            }
             ("print", text) => {
                 let bytes = format!("{text}\n").into_bytes();
                 tell(Event::Log(Log { vertex: id, stream: Stream::Stdout, bytes, at: SystemTime::now() }))
@@ -472,6 +476,24 @@ fn an_archive_on_standard_input_is_taken_whole() {
     let seen = engine.seen();
     let expected = format!("Dockerfile 644 # context\nFROM scratch\n|large 644 {}", "x".repeat(10 << 20));
     assert!(seen[0] == expected, "{} bytes", seen[0].len());
+}
+
+#[test]
+fn who_goes_on_from_a_build_that_keeps_nothing_is_told() {
+    let Some(engine) = Engine::start() else { return };
+    let context = engine.context("print x");
+    fs::write(context.join("other"), "# input 0-base\nFROM scratch\n").unwrap();
+    let file = engine.directory.path().join("bake.json");
+    fs::write(
+        &file,
+        r#"{"target": {
+            "base": {"context": "context"},
+            "default": {"context": "context", "dockerfile": "other", "contexts": {"base": "target:base"}}
+        }}"#,
+    )
+    .unwrap();
+    ok(&engine.run(&["buildx", "bake", "--progress=plain", "-f", file.to_str().unwrap()]));
+    assert!(engine.seen().contains(&"its build has ended before".to_owned()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
 use corten_api::build::BuildRecord;
-use corten_build::{Error, Event, Options, RemoteContext, Result, Teller, Told, Tree};
+use corten_build::{Error, Event, Input, Options, RemoteContext, Result, Teller, Told, Tree};
 use corten_buildkit::{
     Builder, Built, Controller, Form, Image, Job, KeptContext, Manifest, Output, Past, Prune, Recording,
     Store, Usage, Worker,
@@ -57,7 +57,7 @@ impl Builder for EngineBuilder {
     }
 
     async fn build(&self, job: Job) -> Result<Built> {
-        let Job { options, outputs, asker, teller } = job;
+        let Job { options, outputs, asker, teller, promise } = job;
         let only_files = !outputs.iter().any(Output::wants_image);
         for output in &outputs {
             check(output, &options)?;
@@ -65,6 +65,7 @@ impl Builder for EngineBuilder {
         let (caches, names) = (options.cache_to.clone(), options.tags.clone());
         let wish = BuildWish { options, auths: BTreeMap::new(), only_files };
         let built = self.engine.build(wish, asker.clone(), teller.clone()).await?;
+        promise.keep(Input::of(&built));
         let mut target = built.target.clone();
         for output in &outputs {
             match output {

@@ -14,12 +14,13 @@ use std::time::Duration;
 use tonic::Status;
 
 /// What of the bridge is spoken.
-const FRONTEND_CAPS: [&str; 7] = [
+const FRONTEND_CAPS: [&str; 8] = [
     "solve.base",
     "return",
     "returnmap",
     "proto.refarray",
     "frontend.inputs",
+    "reference.output",
     "gateway.solve.metadata",
     "gateway.evaluate",
 ];

@@ -57,7 +57,7 @@ impl Controller {
     /// What a build told that is over.
     pub(super) async fn told_by(&self, reference: &str) -> Option<Arc<Board>> {
         let events = self.builder.told(reference).await.ok()?;
-        let board = Board::default();
+        let board = Board::of(reference);
         events.into_iter().for_each(|event| board.add(event, None));
         board.close();
         Some(Arc::new(board))

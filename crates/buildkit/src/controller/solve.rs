@@ -1,14 +1,16 @@
 //! Solving: from a request by way of its client's wishes to an outcome.
 
 use super::{Controller, subrequests};
-use crate::asker::{Asker, Client};
+use crate::asker::{Asker, Client, Sessions};
 use crate::attributes::Attributes;
-use crate::bridge;
+use crate::bridge::{self, Inputs, Wish};
 use crate::builder::{self, Built, Image, Manifest, Past};
 use crate::failure::{Failure, Source, status};
 use crate::image_form;
 use crate::jobs::{Job, Running};
+use crate::linked;
 use crate::output::{Output, OutputError};
+use crate::promise::Promise;
 use crate::session::{Session, upload_path};
 use crate::step::Step;
 use crate::wire::control::{CacheOptions, CacheOptionsEntry, SolveRequest, SolveResponse};
@@ -18,7 +20,7 @@ use corten_build::{
     CacheOptionError, CachePlace, CacheSource, CacheTarget, EVENTS_MAX, Error, ImageForm, Options, Question,
     RemoteContext, Teller, base64,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
@@ -42,22 +44,23 @@ impl Controller {
         let entitlements = Entitlements::parse(&request.entitlements)?;
         let (outputs, form) = outputs(&request)?;
         let (imports, exports) = caches(request.cache.unwrap_or_default())?;
-        let attributes = match request.frontend.as_str() {
+        let wish = match request.frontend.as_str() {
             "" => self.returned(&running.job).await?,
-            frontend => Some(parse(frontend, &request.frontend_attrs)?),
+            frontend => Some(self.wish(frontend, &request.frontend_attrs, &request.frontend_inputs)?),
         };
-        let Some(mut attributes) = attributes else { return Ok(SolveResponse::default()) };
-        add_sources(&mut attributes.options, imports);
-        attributes.options.cache_to = exports;
-        attributes.options.allows_host_network = entitlements.host_network;
-        attributes.options.form = form;
-        if let Some(question) = attributes.question.clone() {
-            let answer = self.ask(&request.r#ref, &running.job, &question, attributes).await?;
+        let Some(mut wish) = wish else { return Ok(SolveResponse::default()) };
+        let options = &mut wish.attributes.options;
+        add_sources(options, imports);
+        options.cache_to = exports;
+        options.allows_host_network = entitlements.host_network;
+        options.form = form;
+        if let Some(question) = wish.attributes.question.clone() {
+            let answer = self.ask(&request.r#ref, &running.job, &question, wish.attributes).await?;
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
             let exporter_response = answer.into_iter().map(|(name, bytes)| (name, text(bytes))).collect();
             return Ok(SolveResponse { exporter_response });
         }
-        self.build(&request.r#ref, &running.job, attributes, outputs).await
+        self.build(&request.r#ref, &running.job, wish, outputs).await
     }
 
     /// A front end that a client asks to be run: a reference to what it would yield.
@@ -67,33 +70,63 @@ impl Controller {
         job: &Job,
         request: gateway::SolveRequest,
     ) -> Result<gateway::SolveResponse, Status> {
-        if is_there(request.definition.as_ref())
-            || request.frontend_inputs.values().any(|d| is_there(Some(d)))
-        {
+        if is_there(request.definition.as_ref()) {
             return Err(no_llb());
         }
         if request.frontend.is_empty() {
-            return Ok(answer(&request, String::new()));
+            return Ok(answer(&request, String::new(), None));
         }
-        let mut attributes = parse(&request.frontend, &request.frontend_opt)?;
-        add_sources(&mut attributes.options, sources(&request.cache_imports)?);
-        if let Some(question) = attributes.question.clone() {
-            let metadata = self.ask(build, job, &question, attributes).await?;
+        let mut wish = self.wish(&request.frontend, &request.frontend_opt, &request.frontend_inputs)?;
+        add_sources(&mut wish.attributes.options, sources(&request.cache_imports)?);
+        if let Some(question) = wish.attributes.question.clone() {
+            let metadata = self.ask(build, job, &question, wish.attributes).await?;
             let result = Some(gateway::Outcome { refs: None, metadata });
             return Ok(gateway::SolveResponse { ref_deprecated: String::new(), result });
         }
-        let reference = job.bridge.wish(attributes)?;
-        Ok(answer(&request, reference))
+        let reference = job.bridge.wish(wish)?;
+        let definition = linked::definition(build, &reference);
+        Ok(answer(&request, reference, Some(definition)))
+    }
+
+    /// What a client wants, with what other builds make for it.
+    fn wish(
+        &self,
+        frontend: &str,
+        attributes: &BTreeMap<String, String>,
+        inputs: &BTreeMap<String, Definition>,
+    ) -> Result<Wish, Status> {
+        let attributes = Attributes::parse(frontend, attributes).map_err(Failure::from)?;
+        let promised =
+            |(name, definition): (&String, _)| Ok((name.clone(), self.promised(name, definition)?));
+        let inputs = inputs.iter().map(promised).collect::<Result<Inputs, Status>>()?;
+        attributes.check_inputs(|name| inputs.contains_key(name)).map_err(Failure::from)?;
+        Ok(Wish::new(attributes, inputs))
+    }
+
+    /// What another build has promised.
+    fn promised(&self, name: &str, definition: &Definition) -> Result<Arc<Promise>, Status> {
+        if matches!(name, "context" | "dockerfile") {
+            return Err(Status::unimplemented(format!(
+                "a build whose {name} is what another one makes is not supported: give it a name of its own"
+            )));
+        }
+        let (build, wish) = linked::named(definition).ok_or_else(no_llb)?;
+        let known = self.jobs.known_now(&build).and_then(|job| job.bridge.find(&wish).ok());
+        known.map(|wish| wish.promise).ok_or_else(|| {
+            Status::not_found(format!(
+                "the build that the input {name} comes from is over: ask for both at once"
+            ))
+        })
     }
 
     /// What a client wants built, of what it has asked for.
-    async fn returned(&self, job: &Job) -> Result<Option<Attributes>, Status> {
+    async fn returned(&self, job: &Job) -> Result<Option<Wish>, Status> {
         let returned = job.bridge.outcome().await?;
         if let Some(error) = returned.error {
             return Err(Status::new(Code::from(error.code), error.message));
         }
         let outcome = returned.result.unwrap_or_default();
-        bridge::reference(&outcome)?.map(|reference| job.bridge.find(reference)).transpose()
+        bridge::reference(&outcome)?.map(|reference| job.bridge.choose(reference)).transpose()
     }
 
     /// Who asks, with the Dockerfile at hand.
@@ -104,6 +137,7 @@ impl Controller {
         reference: &str,
         job: &Job,
         attributes: &mut Attributes,
+        inputs: Inputs,
     ) -> Result<Asker, Failure> {
         let mut remote = job.files().await.map(|tree| RemoteContext { tree, dockerfile: None, origin: None });
         if let Some(url) = &attributes.remote {
@@ -114,7 +148,12 @@ impl Controller {
             };
             remote = Some(fetched.map_err(|error| Failure(status(&error, None)))?);
         }
-        Asker::prepare(session, self.store.clone(), teller, reference, attributes, remote).await
+        let mut others = HashMap::new();
+        for (directory, id) in &attributes.sessions {
+            others.insert(directory.clone(), self.sessions.find(id).await?);
+        }
+        let sessions = Sessions { own: session, others };
+        Asker::prepare(sessions, self.store.clone(), teller, reference, attributes, remote, inputs).await
     }
 
     /// The context that is an archive on the client's standard input.
@@ -154,7 +193,7 @@ impl Controller {
         let (teller, pass_on) = watched(job, Arc::default());
         let client = session.clone();
         let work = async {
-            let asker = self.asker(client, teller, reference, job, &mut attributes).await?;
+            let asker = self.asker(client, teller, reference, job, &mut attributes, Inputs::new()).await?;
             let told = |error| Failure(status(&error, Some(&*asker.source())));
             let definition = asker.definition().await.map_err(told)?;
             question.answer(&definition, &attributes.options).map_err(told)
@@ -184,26 +223,31 @@ impl Controller {
         &self,
         reference: &str,
         job: &Job,
-        mut attributes: Attributes,
+        wish: Wish,
         outputs: Vec<Output>,
     ) -> Result<SolveResponse, Status> {
+        let Wish { mut attributes, inputs, promise } = wish;
         let session = self.sessions.find(&job.session).await.map_err(Failure::from)?;
         let source = Arc::new(OnceLock::new());
         let (teller, pass_on) = watched(job, source.clone());
         let (recording, teller) = self.builder.record(about(reference, &attributes, &outputs), teller);
         let client = session.clone();
         let work = async {
-            let asker = Arc::new(self.asker(client, teller.clone(), reference, job, &mut attributes).await?);
+            let asker = self.asker(client, teller.clone(), reference, job, &mut attributes, inputs).await?;
+            let asker = Arc::new(asker);
             let text = source.get_or_init(|| asker.source()).clone();
             let mut options = attributes.options;
             options.tags = outputs.iter().flat_map(Output::names).cloned().collect();
-            let job = builder::Job { options, outputs, asker, teller };
+            let job = builder::Job { options, outputs, asker, teller, promise: promise.clone() };
             self.builder.build(job).await.map_err(|error| Failure(status(&error, Some(&text))))
         };
         let built = async {
             // Both to their ends: what was told last is passed on before the build counts as done.
             let (built, ()) = tokio::join!(work, pass_on);
             let told = |failure: &Failure| failure.0.message().to_owned();
+            if let Err(failure) = &built {
+                promise.give_up(&format!("its build has failed: {}", told(failure)));
+            }
             recording.end(built.as_ref().map(Built::clone).map_err(told)).await;
             built
         };
@@ -242,15 +286,15 @@ fn watched(job: &Job, source: Arc<OnceLock<Arc<Source>>>) -> (Teller, impl Futur
     (teller, pass_on)
 }
 
-fn parse(frontend: &str, attributes: &BTreeMap<String, String>) -> Result<Attributes, Status> {
-    Ok(Attributes::parse(frontend, attributes).map_err(Failure::from)?)
-}
-
-fn answer(request: &gateway::SolveRequest, reference: String) -> gateway::SolveResponse {
+fn answer(
+    request: &gateway::SolveRequest,
+    reference: String,
+    definition: Option<Definition>,
+) -> gateway::SolveResponse {
     match request.allow_result_return {
         true => gateway::SolveResponse {
             ref_deprecated: String::new(),
-            result: Some(bridge::outcome(reference, BTreeMap::new())),
+            result: Some(bridge::outcome(reference, definition)),
         },
         false => gateway::SolveResponse { ref_deprecated: reference, result: None },
     }
@@ -258,7 +302,9 @@ fn answer(request: &gateway::SolveRequest, reference: String) -> gateway::SolveR
 
 /// What would otherwise be accepted and ignored.
 fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
-    if is_there(request.definition.as_ref()) || request.frontend_inputs.values().any(|d| is_there(Some(d))) {
+    let is_driven = request.frontend.is_empty();
+    let has_inputs = request.frontend_inputs.values().any(|input| is_there(Some(input)));
+    if is_there(request.definition.as_ref()) || is_driven && has_inputs {
         return Err(no_llb());
     }
     if request.source_policy.is_some() || !request.source_policy_session.is_empty() {

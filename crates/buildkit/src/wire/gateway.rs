@@ -36,6 +36,8 @@ pub struct RefMapDeprecated {
 pub struct Ref {
     #[prost(string, tag = "1")]
     pub id: String,
+    #[prost(message, optional, tag = "2")]
+    pub def: Option<Definition>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

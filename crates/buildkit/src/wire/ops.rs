@@ -1,5 +1,7 @@
 //! `pb`: what of LLB's messages is needed around a build: platforms, places in a source, and definitions so far that one can tell
-//! whether there is anything in them.
+//! whether there is anything in them, and whether it is what this engine has given out.
+
+use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Platform {
@@ -20,6 +22,39 @@ pub struct Platform {
 pub struct Definition {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub def: Vec<Vec<u8>>,
+    /// By the digests of operations.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub metadata: BTreeMap<String, OpMetadata>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OpMetadata {
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub description: BTreeMap<String, String>,
+}
+
+/// One operation; of its kinds a source alone, and none is what a definition ends with.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Op {
+    #[prost(message, repeated, tag = "1")]
+    pub inputs: Vec<Input>,
+    #[prost(message, optional, tag = "3")]
+    pub source: Option<SourceOp>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Input {
+    /// Of the operation as it is marshalled.
+    #[prost(string, tag = "1")]
+    pub digest: String,
+    #[prost(int64, tag = "2")]
+    pub index: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SourceOp {
+    #[prost(string, tag = "1")]
+    pub identifier: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
