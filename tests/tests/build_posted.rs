@@ -104,6 +104,10 @@ fn what_is_wrong_is_told() {
             "outputs=[%7B%22Type%22:%22tar%22%7D,%7B%22Type%22:%22local%22%7D]",
             "multiple outputs not supported",
         ),
+        (
+            "outputs=[%7B%22Type%22:%22moby%22,%22Attrs%22:%7B%22compression%22:%22estargz%22%7D%7D]",
+            "estargz",
+        ),
         ("buildid=upload-request:nobody-waits", "no such job"),
         ("outputs=[%7B%22Type%22:%22local%22%7D]", "\\\"local\\\" goes to the client's session"),
         ("version=3", "builder version \\\"3\\\" is none"),

@@ -10,7 +10,7 @@ use corten_api::base64;
 use corten_api::container::Ulimit;
 use corten_api::stream::JsonMessage;
 use corten_build::EVENTS_MAX;
-use corten_buildkit::{Controller, Files, Posted};
+use corten_buildkit::{Controller, Files, Output, Posted};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use serde_json::json;
@@ -25,7 +25,7 @@ const TRACE: &str = "moby.buildkit.trace";
 const IMAGE: &str = "moby.image.id";
 
 /// What `outputs` holds.
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 struct Exporter {
     #[serde(rename = "Type")]
     kind: String,
@@ -137,12 +137,14 @@ fn exporter(call: &Call) -> Result<(String, BTreeMap<String, String>), ApiError>
         return Err(ApiError::bad_request("multiple outputs not supported"));
     }
     let names = call.query.all("t").filter(|tag| !tag.is_empty()).collect::<Vec<_>>().join(",");
-    let store = || ("moby".to_owned(), BTreeMap::from([("name".to_owned(), names.clone())]));
-    let Some(Exporter { kind, attributes }) = outputs.into_iter().next() else { return Ok(store()) };
-    Ok(match kind.as_str() {
-        "" | "moby" => store(),
-        _ => (kind, attributes.unwrap_or_default()),
-    })
+    let Exporter { kind, attributes } = outputs.into_iter().next().unwrap_or_default();
+    let mut attributes = attributes.unwrap_or_default();
+    let kind = if kind.is_empty() { "moby".to_owned() } else { kind };
+    if kind == "moby" && !names.is_empty() {
+        attributes.insert("name".to_owned(), names);
+    }
+    Output::parse(0, &kind, &attributes).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    Ok((kind, attributes))
 }
 
 /// The parameters as attributes of the front end.
