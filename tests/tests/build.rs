@@ -477,6 +477,46 @@ fn questions_are_answered_without_building() {
 }
 
 #[test]
+fn checks_know_the_variables_of_bases() {
+    let engine = TestEngine::with_busybox();
+    let lines = "ENV X=$YY Z=$KNOWN\nWORKDIR /$PAHT\n";
+    let context = context("FROM busybox\nENV KNOWN=1\nONBUILD ENV LATER=1\n");
+    build(&engine, context.path(), &["-t", "own"]).ok();
+    write(context.path(), "Dockerfile", &format!("FROM own AS base\nFROM base\n{lines}ENV A=$LATER\n"));
+    let own =
+        ["Usage of undefined variable '$YY'", "Usage of undefined variable '$PAHT' (did you mean $PATH?)"];
+    let found = build(&engine, context.path(), &["--check"]);
+    assert_eq!(found.code, 1, "{}", found.stderr);
+    assert!(own.iter().all(|text| found.stdout.contains(text)), "{}", found.stdout);
+    assert!(found.stdout.contains("Check complete, 2 warnings have been found!"), "{}", found.stdout);
+    for progress in ["plain", "rawjson"] {
+        let told = told(build(&engine, context.path(), &["--progress", progress]));
+        for text in own {
+            let coded = corten_api::base64::encode(format!("UndefinedVar: {text}").as_bytes());
+            let count = told.matches(text).count() + told.matches(&coded).count();
+            assert_eq!(count, 1, "{progress}: {text}: {told}");
+        }
+    }
+    // An error of it stops the build before its steps.
+    let strict = format!("# check=error=true\nFROM own\nRUN echo ran\n{lines}");
+    write(context.path(), "Dockerfile", &strict);
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(
+        told.contains("lint violation found for rules: UndefinedVar") && !told.contains("echo ran"),
+        "{told}"
+    );
+    // A target is all that counts then; and what isn't here isn't known.
+    let target = format!("FROM own AS made\nFROM nowhere.invalid/x\n{lines}FROM own\n{lines}");
+    write(context.path(), "Dockerfile", &target);
+    assert_eq!(build(&engine, context.path(), &["--check", "--target", "made"]).code, 0);
+    let found = build(&engine, context.path(), &["--check"]).stdout;
+    assert!(found.contains("2 warnings") && found.contains("Dockerfile:6"), "{found}");
+    write(context.path(), "Dockerfile", "FROM own\n");
+    let found = build(&engine, context.path(), &["--check", "--platform", "linux/s390x"]).stdout;
+    assert!(found.contains("InvalidBaseImagePlatform"), "{found}");
+}
+
+#[test]
 fn a_warning_fails_a_build_where_it_is_to() {
     let engine = TestEngine::with_busybox();
     let context = context("FROM busybox as made\nRUN true\n");

@@ -112,7 +112,7 @@ fn outputs_go_where_they_are_wanted() {
 
 #[test]
 fn questions_about_a_dockerfile_are_answered() {
-    let site = Site::new("# made is made\nFROM busybox as made\nARG WHO=you\nCMD echo hi\n");
+    let site = Site::new("# made is made\nFROM busybox as made\nARG WHO=you\nCMD echo hi\nENV A=$NOBODY\n");
     let ask = |question: &str| {
         let mut command = site.command(&["buildx", "build", "--print", question, site.path()]);
         run(command.env("BUILDX_EXPERIMENTAL", "1"))
@@ -125,6 +125,7 @@ fn questions_about_a_dockerfile_are_answered() {
     assert!(json.contains("\"name\": \"WHO\""), "{json}");
     let found = ask("lint").stdout;
     assert!(found.contains("FromAsCasing") && found.contains(">>> FROM busybox as made"), "{found}");
+    assert!(found.contains("Usage of undefined variable '$NOBODY'"), "{found}");
     let unknown = ask("horoscope");
     assert!(unknown.code != 0 && unknown.stderr.contains("horoscope"), "{}", unknown.stderr);
 }

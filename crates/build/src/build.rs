@@ -9,7 +9,7 @@ use corten_image::build::{BuildSession, CacheList, CachedSource, Part, Shape, St
 use corten_image::config::ImageConfig;
 use corten_image::manifest::{Descriptor, media};
 use corten_image::{DiffId, Digest, Image, ImageId, Platform, Reference};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tokio::sync::OnceCell;
 
 use crate::attest::{Predicate, Subject};
@@ -22,6 +22,7 @@ use crate::input::Input;
 use crate::material::{Material, purl};
 use crate::platform::Build;
 use crate::progress::{Event, Teller, Warning};
+use crate::question::Checks;
 use crate::remote_context::RemoteContext;
 use crate::request::{Asker, Definition, Options, Tree};
 use crate::state::State;
@@ -99,7 +100,6 @@ pub async fn build(
     let source = crate::context::definition(asker.as_ref(), &options, &teller).await?;
     let dockerfile = dockerfile::parse(&source.text).map_err(|error| Error::Invalid(error.to_string()))?;
     let target = target(&dockerfile, &options.target)?;
-    warn(&teller, &dockerfile, &options, &options.first_target(), source.ignore.as_deref()).await?;
     let names: Vec<Reference> = options
         .tags
         .iter()
@@ -134,7 +134,18 @@ pub async fn build(
         let outcome = build.run(target).await?;
         build.attest(outcome).await
     });
-    let mut outcomes = try_join_all(attested).await?;
+    // Bases that are not here come while other stages are on their way; what a warning is to stop must wait for them.
+    let first = Build::new(&shared, shared.options.first_target())?;
+    let survey = first.survey();
+    let checks = Checks::new(&survey)?;
+    let checked = warn(&first, &checks, target);
+    let mut outcomes = match checks.are_strict() {
+        true => {
+            checked.await?;
+            try_join_all(attested).await?
+        }
+        false => try_join(checked, try_join_all(attested)).await?.1,
+    };
     let (mut image, mut made_as) = (None, None);
     if !only_files {
         let mut told =
@@ -152,15 +163,11 @@ pub async fn build(
     Ok(Built { outcomes, image, target: made_as, is_of_several, session, worker })
 }
 
-/// Tells what could be better in the Dockerfile; an error where that is to be one.
-async fn warn(
-    teller: &Teller,
-    dockerfile: &Dockerfile,
-    options: &Options,
-    platform: &Platform,
-    ignore: Option<&str>,
-) -> Result<()> {
-    let (found, is_error) = crate::question::findings(dockerfile, options, platform, ignore)?;
+/// Tells what could be better in the stages that the target needs; an error where that is to be one.
+async fn warn(build: &Build, checks: &Checks<'_>, target: usize) -> Result<()> {
+    let needed = build.survey().needed(target);
+    let bases = build.bases(&needed).await?;
+    let found = checks.findings(build.source.ignore.as_deref(), &needed, &bases)?;
     let rules: BTreeSet<&str> = found.iter().map(|warning| warning.rule.name).collect();
     for warning in &found {
         let warning = Warning {
@@ -171,9 +178,9 @@ async fn warn(
             url: warning.url(),
             lines: Some((warning.span.first_line as usize, warning.span.last_line as usize)),
         };
-        crate::vertex::tell(teller, Event::Warning(warning)).await?;
+        crate::vertex::tell(&build.teller, Event::Warning(warning)).await?;
     }
-    if is_error && !rules.is_empty() {
+    if checks.are_strict() && !rules.is_empty() {
         let rules: Vec<&str> = rules.into_iter().collect();
         return Err(Error::Invalid(format!("lint violation found for rules: {}", rules.join(", "))));
     }

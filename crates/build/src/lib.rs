@@ -7,6 +7,7 @@ mod accounts;
 mod archive;
 mod attest;
 mod base64;
+mod bases;
 mod build;
 mod cache;
 mod clip;
@@ -43,6 +44,7 @@ mod worker;
 
 pub use attest::{Attestations, Predicate, Subject};
 pub use base64::base64;
+pub use bases::FindImage;
 pub use build::{Built, Outcome, build};
 pub use cache::{
     CacheOptionError, CachePlace, CacheSource, CacheTarget, DoneStep, MountChoice, UsedMount, client_store,

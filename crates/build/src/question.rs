@@ -8,11 +8,12 @@ mod targets;
 
 use serde::Serialize;
 
+use crate::bases::FindImage;
 use crate::dockerfile::{self, Dockerfile, Span};
 use crate::error::{Error, Result};
 use crate::request::{Definition, Options};
 
-pub(crate) use lint::findings;
+pub(crate) use lint::Checks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -43,10 +44,11 @@ impl Question {
         }
     }
 
-    /// Answers for a Dockerfile; of the options the target, the ARGs and the platform count.
-    pub fn answer(self, definition: &Definition, options: &Options) -> Result<Answer> {
+    /// Answers for a Dockerfile; of the options the target, the ARGs, the contexts and the platform count. A lint looks
+    /// at images, too.
+    pub fn answer(self, definition: &Definition, options: &Options, images: &FindImage) -> Result<Answer> {
         match self {
-            Question::Lint => lint::answer(definition, options),
+            Question::Lint => lint::answer(definition, options, images),
             Question::Outline => outline::answer(definition, options),
             Question::Targets => targets::answer(definition),
         }

@@ -90,7 +90,7 @@ impl Options {
 
     /// The platform that questions about the Dockerfile are answered for.
     pub fn first_target(&self) -> Platform {
-        self.platforms.first().cloned().unwrap_or_else(Platform::host)
+        self.targets().swap_remove(0)
     }
 }
 

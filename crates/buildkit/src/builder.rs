@@ -5,7 +5,7 @@ use crate::filters::Filters;
 use crate::output::Output;
 use crate::promise::Promise;
 use async_trait::async_trait;
-use corten_build::{Event, Options, RemoteContext, Result, Teller, Tree};
+use corten_build::{Answer, Definition, Event, Options, Question, RemoteContext, Result, Teller, Tree};
 use corten_image::{Digest, Platform};
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -20,6 +20,9 @@ pub trait Builder: Send + Sync + 'static {
 
     /// Builds. Ends early when it is dropped, or when the teller's other end is.
     async fn build(&self, job: Job) -> Result<Built>;
+
+    /// Answers a question about a Dockerfile.
+    async fn answer(&self, question: Question, definition: Definition, options: Options) -> Result<Answer>;
 
     /// Begins to record a build in the history; who tells of it tells the new teller.
     fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller);

@@ -4,7 +4,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use corten_build::{Error, Event, Log, Options, RemoteContext, Result, Stream, Teller, Tree, Vertex};
+use corten_build::{
+    Answer, Definition, Error, Event, Log, Options, Question, RemoteContext, Result, Stream, Teller, Tree,
+    Vertex,
+};
 use corten_buildkit::{
     Builder, Built, Controller, Image, Job, Manifest, Output, Past, Prune, Recording, Store, Usage, Worker,
 };
@@ -113,6 +116,10 @@ impl Builder for Reader {
             Tree { root: Arc::new(root.into()), keep: Some(Arc::new(place)) }
         };
         Ok(tokio::task::spawn_blocking(unpack).await.unwrap())
+    }
+
+    async fn answer(&self, question: Question, definition: Definition, options: Options) -> Result<Answer> {
+        question.answer(&definition, &options, &|_, _| None)
     }
 
     async fn build(&self, job: Job) -> Result<Built> {

@@ -5,7 +5,9 @@ use crate::bridge::body_writer;
 use async_trait::async_trait;
 use corten_api::Timestamp;
 use corten_api::build::BuildRecord;
-use corten_build::{Error, Event, Input, Options, RemoteContext, Result, Teller, Told, Tree};
+use corten_build::{
+    Answer, Definition, Error, Event, Input, Options, Question, RemoteContext, Result, Teller, Told, Tree,
+};
 use corten_buildkit::{
     Builder, Built, Controller, Form, Image, Job, KeptContext, Manifest, Output, Past, Prune, Recording,
     Store, Usage, Worker,
@@ -124,6 +126,10 @@ impl Builder for EngineBuilder {
         let image =
             target.as_ref().map(|target| Image { id: built.id(), manifest: descriptor(target), names });
         Ok(Built { image, cache })
+    }
+
+    async fn answer(&self, question: Question, definition: Definition, options: Options) -> Result<Answer> {
+        self.engine.build_answer(question, definition, options).await
     }
 
     fn record(&self, about: Past, teller: Teller) -> (Box<dyn Recording>, Teller) {

@@ -1,13 +1,16 @@
 //! What could be better in a Dockerfile, and what is wrong.
 
+use std::collections::BTreeSet;
+
 use corten_image::Platform;
 use serde::Serialize;
 
 use super::{Answer, Location, json, parse};
 use crate::base64::base64;
+use crate::bases::{FindImage, Survey};
 use crate::build::target;
-use crate::dockerfile::check::{self, CheckOptions, Circumstances};
-use crate::dockerfile::{Dockerfile, Span};
+use crate::dockerfile::Span;
+use crate::dockerfile::check::{self, Bases, CheckOptions, Circumstances};
 use crate::error::{Error, Result};
 use crate::ignore::Ignore;
 use crate::request::{Definition, Options};
@@ -53,8 +56,8 @@ struct BuildError {
     location: Option<Location>,
 }
 
-pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
-    let looked = look(definition, options);
+pub fn answer(definition: &Definition, options: &Options, images: &FindImage) -> Result<Answer> {
+    let looked = look(definition, options, images);
     let (found, error) = match &looked {
         Ok(found) => (found.as_slice(), None),
         Err(error) => (&[][..], Some(error)),
@@ -100,38 +103,63 @@ pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
 }
 
 /// What is found; the error is what building would begin with.
-fn look(definition: &Definition, options: &Options) -> Result<Vec<check::Warning>> {
+fn look(definition: &Definition, options: &Options, images: &FindImage) -> Result<Vec<check::Warning>> {
     let dockerfile = parse(definition)?;
     let platform = options.first_target();
-    Globals::new(&dockerfile.global_args, options, dockerfile.directives.escape, &platform)?;
-    target(&dockerfile, &options.target)?;
-    Ok(findings(&dockerfile, options, &platform, definition.ignore.as_deref())?.0)
+    let globals = Globals::new(&dockerfile.global_args, options, dockerfile.directives.escape, &platform)?;
+    let target = target(&dockerfile, &options.target)?;
+    let survey = Survey { dockerfile: &dockerfile, options, globals: &globals, platform: &platform };
+    // Who names no target asks about all.
+    let stages = if options.target.is_empty() { survey.all() } else { survey.needed(target) };
+    let bases = survey.bases(&stages, images);
+    Checks::new(&survey)?.findings(definition.ignore.as_deref(), &stages, &bases)
 }
 
-/// What could be better in a Dockerfile, and whether that is an error.
-pub fn findings(
-    dockerfile: &Dockerfile,
-    options: &Options,
-    platform: &Platform,
-    ignore: Option<&str>,
-) -> Result<(Vec<check::Warning>, bool)> {
-    let invalid = |error: check::CheckError| Error::Invalid(error.to_string());
-    let wanted = options.build_args.get(CHECK_ARG).or(dockerfile.directives.check.as_ref());
-    let wanted = CheckOptions::parse(wanted.map_or("", String::as_str)).map_err(invalid)?;
-    // Patterns that can't be read are told of as an error, elsewhere.
-    let ignore = ignore.and_then(|text| Ignore::parse(text).ok());
-    let circumstances = Circumstances {
-        options: Some(&wanted),
-        build_args: &options.build_args,
-        target: &options.target,
-        build_platform: &Platform::host(),
-        target_platform: platform,
-        ignore: ignore.as_ref(),
-        stages: None,
-        base: &|_| None,
-    };
-    let found = check::check(dockerfile, &circumstances).map_err(invalid)?;
-    Ok((found, wanted.error))
+/// The checks that are wanted of a Dockerfile.
+pub struct Checks<'c> {
+    survey: &'c Survey<'c>,
+    wanted: CheckOptions,
+}
+
+impl<'c> Checks<'c> {
+    pub fn new(survey: &'c Survey<'c>) -> Result<Checks<'c>> {
+        let Survey { dockerfile, options, .. } = survey;
+        let wanted = options.build_args.get(CHECK_ARG).or(dockerfile.directives.check.as_ref());
+        let wanted = CheckOptions::parse(wanted.map_or("", String::as_str)).map_err(invalid)?;
+        Ok(Checks { survey, wanted })
+    }
+
+    /// Whether what could be better is an error.
+    pub fn are_strict(&self) -> bool {
+        self.wanted.error
+    }
+
+    /// What could be better in a Dockerfile, in these stages of it.
+    pub fn findings(
+        &self,
+        ignore: Option<&str>,
+        stages: &BTreeSet<usize>,
+        bases: &Bases,
+    ) -> Result<Vec<check::Warning>> {
+        let Survey { dockerfile, options, platform, .. } = self.survey;
+        // Patterns that can't be read are told of as an error, elsewhere.
+        let ignore = ignore.and_then(|text| Ignore::parse(text).ok());
+        let circumstances = Circumstances {
+            options: Some(&self.wanted),
+            build_args: &options.build_args,
+            target: &options.target,
+            build_platform: &Platform::host(),
+            target_platform: platform,
+            ignore: ignore.as_ref(),
+            stages: Some(stages),
+            bases,
+        };
+        check::check(dockerfile, &circumstances).map_err(invalid)
+    }
+}
+
+fn invalid(error: check::CheckError) -> Error {
+    Error::Invalid(error.to_string())
 }
 
 /// The lines that are meant, marked, and some around them.

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
+use corten_image::{ImageConfig, Platform};
 use serde_json::Value;
 
 use super::*;
+use crate::request::NamedContext;
 
 const SAMPLE: &str = "\
 ARG BASE=busybox
@@ -23,7 +25,7 @@ fn definition(text: &str) -> Definition {
 }
 
 fn ask(question: Question, text: &str, options: &Options) -> (Answer, Value) {
-    let answer = question.answer(&definition(text), options).unwrap();
+    let answer = question.answer(&definition(text), options, &|_, _| None).unwrap();
     let value = serde_json::from_str(&answer.json).unwrap();
     (answer, value)
 }
@@ -61,7 +63,7 @@ fn an_outline_has_what_the_target_needs_and_no_more() {
     assert_eq!(json["description"], "makes the tools");
     assert!(json.get("ssh").is_none());
     let options = Options { target: "nowhere".into(), ..Options::default() };
-    assert!(Question::Outline.answer(&definition(SAMPLE), &options).is_err());
+    assert!(Question::Outline.answer(&definition(SAMPLE), &options, &|_, _| None).is_err());
 }
 
 #[test]
@@ -88,7 +90,40 @@ fn what_is_wrong_is_an_answer_of_a_lint() {
     let (answer, json) = ask(Question::Lint, "FROM busybox\nFLY away\n", &Options::default());
     assert!(answer.has_error && answer.text.contains(">>> FLY away"), "{}", answer.text);
     assert_eq!(json["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
-    assert!(Question::Targets.answer(&definition("FLY away"), &Options::default()).is_err());
+    assert!(Question::Targets.answer(&definition("FLY away"), &Options::default(), &|_, _| None).is_err());
     let options = Options { target: "nowhere".into(), ..Options::default() };
     assert!(ask(Question::Lint, "FROM busybox\n", &options).0.has_error);
+}
+
+#[test]
+fn a_lint_knows_images_that_are_here() {
+    let Platform { os, architecture, .. } = Platform::host();
+    let mut config = ImageConfig { os, architecture, ..ImageConfig::default() };
+    config.config.env = vec!["HOME=/".into()];
+    let find = |name: &str, _: &Platform| (name == "here").then(|| config.clone());
+    let lint = |text: &str, options: &Options| {
+        let answer = Question::Lint.answer(&definition(text), options, &find).unwrap();
+        let value: Value = serde_json::from_str(&answer.json).unwrap();
+        value["warnings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|w| w["detail"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let found: Vec<String> = lint("FROM here\nENV A=$HOEM\nFROM there\nENV A=$B\n", &Options::default());
+    assert_eq!(found, ["Usage of undefined variable '$HOEM' (did you mean $HOME?)"]);
+    // A named context takes the place of images and stages.
+    let contexts = |context| BTreeMap::from([("there".to_owned(), context)]);
+    let image = Options { contexts: contexts(NamedContext::Image("here".into())), ..Options::default() };
+    let found: Vec<String> = lint("FROM there\nENV A=$HOME B=$C\n", &image);
+    assert_eq!(found, ["Usage of undefined variable '$C'"]);
+    let files = Options { contexts: contexts(NamedContext::Tree("x".into())), ..Options::default() };
+    let found: Vec<String> = lint("FROM here AS there\nFROM there\nENV A=$HOME\n", &files);
+    assert_eq!(found, ["Usage of undefined variable '$HOME'"]);
+    // Of a target what it needs is looked at.
+    let target = Options { target: "made".into(), ..Options::default() };
+    let text = "FROM here AS made\nENV A=$X\nFROM here AS other\nENV A=$Y\n";
+    let found: Vec<String> = lint(text, &target);
+    assert_eq!(found, ["Usage of undefined variable '$X'"]);
 }

@@ -196,7 +196,7 @@ impl Controller {
             let asker = self.asker(client, teller, reference, job, &mut attributes, Inputs::new()).await?;
             let told = |error| Failure(status(&error, Some(&*asker.source())));
             let definition = asker.definition().await.map_err(told)?;
-            question.answer(&definition, &attributes.options).map_err(told)
+            self.builder.answer(question, definition, attributes.options).await.map_err(told)
         };
         let answered = async {
             let (answer, ()) = tokio::join!(work, pass_on);

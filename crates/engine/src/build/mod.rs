@@ -27,11 +27,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use corten_api::auth::AuthConfig;
 use corten_build::{
-    Asker, Built, CacheDirectory, CacheWish, Debug, Elsewhere, Event, Fetched, Options, Output, Ran,
-    RemoteContext, Repository, RunStep, Teller, Tree, Worker,
+    Answer, Asker, Built, CacheDirectory, CacheWish, Debug, Definition, Elsewhere, Event, Fetched, Options,
+    Output, Question, Ran, RemoteContext, Repository, RunStep, Teller, Tree, Worker,
 };
 use corten_image::build::{BuildSession, CachedMount, CachedSource, Fingerprints, StepLayer};
-use corten_image::{DiffId, Digest, Image, Platform, Reference};
+use corten_image::manifest::media;
+use corten_image::{DiffId, Digest, Image, ImageConfig, Platform, Reference};
 
 use crate::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -112,6 +113,31 @@ impl Engine {
             fetched = corten_build::remote_context(worker, url, options, teller) => fetched,
             () = teller.closed() => Err(corten_build::Error::Canceled),
         }
+    }
+}
+
+impl Engine {
+    /// Answers a question about a Dockerfile. Of images it looks at those that are here.
+    pub async fn build_answer(
+        &self,
+        question: Question,
+        definition: Definition,
+        options: Options,
+    ) -> corten_build::Result<Answer> {
+        let engine = self.clone();
+        let find = move |name: &str, platform: &Platform| engine.base_here(name, platform);
+        let answer = move || Ok(question.answer(&definition, &options, &find));
+        crate::image::blocking(answer).await.map_err(told)?
+    }
+
+    /// The image that a build would start from, where the store has it.
+    fn base_here(&self, name: &str, platform: &Platform) -> Option<ImageConfig> {
+        let name = &meant(name);
+        let known = self.images.resolve(name).ok()?;
+        // Its registry has the other platforms of an index.
+        let is_alone = media::kind(&known.descriptor.media_type) != Some(media::Kind::Index);
+        let image = self.images.on_platform(name, platform).ok().or(is_alone.then_some(known))?;
+        Some(image.config.clone())
     }
 }
 

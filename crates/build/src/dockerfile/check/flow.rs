@@ -2,32 +2,60 @@
 
 use std::collections::BTreeMap;
 
+use corten_image::Platform;
+
 use super::rules::{
     COPY_IGNORED_FILE, EXPOSE_INVALID_FORMAT, EXPOSE_PROTO_CASING, INVALID_BASE_IMAGE_PLATFORM,
     JSON_ARGS_RECOMMENDED, LEGACY_KEY_VALUE_FORMAT, MULTIPLE_INSTRUCTIONS_DISALLOWED, Rule,
     SECRETS_USED_IN_ARG_OR_ENV, UNDEFINED_VAR, WORKDIR_RELATIVE_PATH,
 };
 use super::stages::Globals;
-use super::{Circumstances, Report};
+use super::{Base, Circumstances, Report};
 use crate::dockerfile::ast::{
     Arg, Command, Dockerfile, Expose, Form, Instruction, Located, Pairs, Span, Stage, Transfer,
 };
 use crate::dockerfile::expand::Expander;
-use crate::dockerfile::{port, suggest};
+use crate::dockerfile::{parse_trigger, port, suggest};
 use crate::secrets;
 
 /// Arguments that no environment ever holds.
 const SILENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// What holds at one place in a stage; stages that start from it take it over.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct State {
     env: BTreeMap<String, String>,
     args: Vec<String>,
     has_shell: bool,
     has_workdir: bool,
+    /// Instructions for whoever starts from it.
+    on_build: Vec<String>,
     /// What the base sets isn't known: nothing can be said of variables.
     unknown: bool,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            // Each stage has a search path, if only the one that images have which set none.
+            env: BTreeMap::from([("PATH".to_owned(), String::new())]),
+            args: Vec::new(),
+            has_shell: false,
+            has_workdir: false,
+            on_build: Vec::new(),
+            unknown: false,
+        }
+    }
+}
+
+impl State {
+    fn of(base: &Base) -> State {
+        let mut state =
+            State { has_shell: base.has_shell, on_build: base.on_build.clone(), ..State::default() };
+        let env = base.env.iter().map(|entry| entry.split_once('=').unwrap_or((entry, "")));
+        state.env.extend(env.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        state
+    }
 }
 
 pub(super) fn check(
@@ -37,69 +65,42 @@ pub(super) fn check(
     report: &mut Report,
 ) {
     let expander = Expander::new(dockerfile.directives.escape);
-    let mut known: BTreeMap<&str, State> = BTreeMap::new();
+    let mut states: Vec<State> = Vec::with_capacity(dockerfile.stages.len());
     for (index, stage) in dockerfile.stages.iter().enumerate() {
-        let image = expander
-            .word(&stage.from.value.image, &|name| globals.values.get(name).cloned())
-            .map_or_else(|_| String::new(), |expanded| expanded.text);
-        let wanted = circumstances.stages.is_none_or(|stages| stages.contains(&index));
-        let state = match known.get(image.as_str()) {
-            Some(state) => state.clone(),
-            None => base(stage, &image, circumstances, wanted, report),
-        };
+        let expand = |text: &str| expander.word(text, &|name| globals.values.get(name).cloned());
+        let image = expand(&stage.from.value.image).map_or_else(|_| String::new(), |expanded| expanded.text);
         let silent = &mut Report { options: report.options, warnings: Vec::new() };
-        let mut flow = Flow {
-            circumstances,
-            globals,
-            expander,
-            state,
-            last: BTreeMap::new(),
-            report: if wanted { &mut *report } else { silent },
+        let wanted = circumstances.stages.is_none_or(|stages| stages.contains(&index));
+        let report = if wanted { &mut *report } else { silent };
+        let state = match circumstances.bases.get(&index) {
+            Some(Some(base)) => {
+                let platform = stage.from.value.platform.as_deref().and_then(|text| expand(text).ok());
+                let platform = platform.and_then(|expanded| expanded.text.parse::<Platform>().ok());
+                let platform = platform.as_ref().unwrap_or(circumstances.target_platform);
+                check_platform(stage, &image, base, platform, report);
+                State::of(base)
+            }
+            Some(None) => State { unknown: true, ..State::default() },
+            None => match dockerfile.find_stage(&image, index) {
+                Some(found) => states[found].clone(),
+                None => State { unknown: image != "scratch", ..State::default() },
+            },
         };
+        let mut flow = Flow { circumstances, globals, expander, state, last: BTreeMap::new(), report };
+        flow.triggers();
         stage.instructions.iter().for_each(|located| flow.instruction(located));
-        let state = flow.state;
-        if let Some(name) = stage.name() {
-            known.insert(name, state);
-        }
+        states.push(flow.state);
     }
 }
 
-fn base(
-    stage: &Stage,
-    image: &str,
-    circumstances: &Circumstances,
-    wanted: bool,
-    report: &mut Report,
-) -> State {
-    let mut state = State::default();
-    match (image, (image != "scratch").then(|| (circumstances.base)(image)).flatten()) {
-        ("scratch", _) => {}
-        (_, None) => state.unknown = true,
-        (_, Some(base)) => {
-            let expected = match &stage.from.value.platform {
-                None => Some(circumstances.target_platform),
-                // What was asked for in so many words is not wrong.
-                Some(_) => None,
-            };
-            if let (Some(expected), Some(actual), true) = (expected, &base.platform, wanted)
-                && (expected.os != actual.os || expected.architecture != actual.architecture)
-            {
-                let detail = format!(
-                    "Base image {image} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
-                );
-                report.warn(&INVALID_BASE_IMAGE_PLATFORM, stage.from.span, detail);
-            }
-            state.has_shell = base.has_shell;
-            state.env = base
-                .env
-                .iter()
-                .map(|entry| entry.split_once('=').unwrap_or((entry, "")))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect();
-        }
+fn check_platform(stage: &Stage, image: &str, base: &Base, expected: &Platform, report: &mut Report) {
+    let Some(actual) = &base.platform else { return };
+    if expected.os != actual.os || expected.architecture != actual.architecture {
+        let detail = format!(
+            "Base image {image} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
+        );
+        report.warn(&INVALID_BASE_IMAGE_PLATFORM, stage.from.span, detail);
     }
-    state.env.entry("PATH".to_owned()).or_default();
-    state
 }
 
 struct Flow<'f, 'o> {
@@ -113,6 +114,16 @@ struct Flow<'f, 'o> {
 }
 
 impl Flow<'_, '_> {
+    /// Does what the base has for whoever starts from it. It stands in another file: nothing is said of it.
+    fn triggers(&mut self) {
+        let (said, triggers) = (self.report.warnings.len(), std::mem::take(&mut self.state.on_build));
+        for trigger in triggers.iter().filter_map(|text| parse_trigger(text).ok()) {
+            self.instruction(&trigger);
+        }
+        self.report.warnings.truncate(said);
+        self.last.clear();
+    }
+
     fn instruction(&mut self, located: &Located<Instruction>) {
         match &located.value {
             Instruction::Arg(arg) => self.arg(located, arg),
@@ -160,7 +171,8 @@ impl Flow<'_, '_> {
             Instruction::Add(add) => {
                 self.transfer(located, &add.transfer, "Add", true, add.checksum.as_deref());
             }
-            Instruction::Maintainer(_) | Instruction::Onbuild(_) => {}
+            Instruction::Onbuild(trigger) => self.state.on_build.push(trigger.expression.clone()),
+            Instruction::Maintainer(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Build checks: what BuildKit's linter says of a Dockerfile, by its names and in its words.
 //!
 //! `syntax` looks at the text alone, `stages` at FROM, `flow` follows variables and instructions through the stages. What
-//! is an error is not said here: building says it. Pure: bases are described by the caller, who may not know them.
+//! is an error is not said here: building says it. Pure: images are described by the caller, who may not know them.
 
 mod flow;
 mod options;
@@ -11,7 +11,7 @@ mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use corten_image::Platform;
+use corten_image::{ImageConfig, Platform};
 
 use super::ast::{Dockerfile, Span};
 use crate::ignore::Ignore;
@@ -47,9 +47,11 @@ pub struct Circumstances<'c> {
     pub ignore: Option<&'c Ignore>,
     /// Indices of the stages that are built; `None` looks at all.
     pub stages: Option<&'c BTreeSet<usize>>,
-    /// What is known of an image.
-    pub base: &'c dyn Fn(&str) -> Option<Base>,
+    /// By their indices, the stages that start from something outside the Dockerfile; `None` where it isn't known.
+    pub bases: &'c Bases,
 }
+
+pub type Bases = BTreeMap<usize, Option<Base>>;
 
 /// An image that a stage starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,20 @@ pub struct Base {
     pub env: Vec<String>,
     /// It sets the shell of shell forms.
     pub has_shell: bool,
+    /// Instructions for whoever starts from it.
+    pub on_build: Vec<String>,
     pub platform: Option<Platform>,
+}
+
+impl From<&ImageConfig> for Base {
+    fn from(image: &ImageConfig) -> Base {
+        Base {
+            env: image.config.env.clone(),
+            has_shell: image.config.shell.is_some(),
+            on_build: image.config.on_build.clone(),
+            platform: Some(image.platform()),
+        }
+    }
 }
 
 /// Checks a Dockerfile. The warnings are in the order of the lines.

@@ -1,8 +1,14 @@
 use super::*;
 use crate::dockerfile::parse;
 
-fn found(source: &str, ignore: Option<&Ignore>, base: &dyn Fn(&str) -> Option<Base>) -> Vec<(u32, String)> {
+/// All stages start from the same base, but for those that start from another stage or nothing.
+fn found(source: &str, ignore: Option<&Ignore>, base: Option<Base>) -> Vec<(u32, String)> {
     let dockerfile = parse(source).unwrap_or_else(|error| panic!("{error}"));
+    let outside = dockerfile.stages.iter().enumerate().filter(|(index, stage)| {
+        let image = &stage.from.value.image;
+        image != "scratch" && dockerfile.find_stage(image, *index).is_none()
+    });
+    let bases = outside.map(|(index, _)| (index, base.clone())).collect();
     let platform = Platform::new("linux", "amd64", None);
     let circumstances = Circumstances {
         options: None,
@@ -12,18 +18,18 @@ fn found(source: &str, ignore: Option<&Ignore>, base: &dyn Fn(&str) -> Option<Ba
         target_platform: &platform,
         ignore,
         stages: None,
-        base,
+        bases: &bases,
     };
     let warnings = check(&dockerfile, &circumstances).unwrap();
     warnings.iter().map(|at| (at.span.first_line, format!("{}: {}", at.rule.name, at.detail))).collect()
 }
 
-fn debian(_: &str) -> Option<Base> {
+fn debian() -> Option<Base> {
     Some(Base { env: vec!["PATH=/bin".to_owned(), "LANG=C".to_owned()], ..Base::default() })
 }
 
 fn assert_found(source: &str, expected: &[(u32, &str)]) {
-    let found = found(source, None, &debian);
+    let found = found(source, None, debian());
     let found: Vec<(u32, &str)> = found.iter().map(|(line, text)| (*line, text.as_str())).collect();
     assert_eq!(found, expected, "{source}");
 }
@@ -111,8 +117,22 @@ fn of_variables() {
         ],
     );
     // Of a base that nobody knows no variable can be missing.
-    assert!(found("FROM a\nENV A=$B\n", None, &|_| None).is_empty());
-    assert_eq!(found("FROM scratch\nENV A=$B\n", None, &|_| None).len(), 1);
+    assert!(found("FROM a\nENV A=$B\n", None, None).is_empty());
+    assert_eq!(found("FROM scratch\nENV A=$B\n", None, None).len(), 1);
+}
+
+#[test]
+fn of_what_a_base_has_for_others() {
+    let base = Base {
+        on_build: ["ARG LEVEL=1", "ENV KIND=$LEVEL", "WORKDIR src", "ENV OTHER=$NOWHERE"]
+            .map(str::to_owned)
+            .into(),
+        ..Base::default()
+    };
+    let source = "FROM a AS b\nENV A=$KIND B=$LEVEL\nWORKDIR $C\nONBUILD ENV C=1\nFROM b\nENV D=$C E=$F\n";
+    let undefined =
+        |name: &str| format!("UndefinedVar: Usage of undefined variable '${name}' (did you mean $A?)");
+    assert_eq!(found(source, None, Some(base)), [(3, undefined("C")), (6, undefined("F"))]);
 }
 
 #[test]
@@ -146,21 +166,24 @@ fn of_what_is_copied() {
         format!("CopyIgnoredFile: Attempting to {verb} file \"{path}\" that is excluded by .dockerignore")
     };
     assert_eq!(
-        found(source, Some(&ignore), &debian),
+        found(source, Some(&ignore), debian()),
         [(2, detail("Copy", "out/x")), (3, detail("Add", "out"))]
     );
     let taken_back = Ignore::parse("out\n!out/x\n").unwrap();
-    assert!(found(source, Some(&taken_back), &debian).is_empty());
+    assert!(found(source, Some(&taken_back), debian()).is_empty());
     let everything = Ignore::parse("**\n").unwrap();
-    assert_eq!(found("FROM a\nCOPY . /\n", Some(&everything), &debian), [(2, detail("Copy", "."))]);
+    assert_eq!(found("FROM a\nCOPY . /\n", Some(&everything), debian()), [(2, detail("Copy", "."))]);
 }
 
 #[test]
 fn of_the_bases_platform() {
     let arm = Platform::new("linux", "arm64", None);
-    let base = |_: &str| Some(Base { platform: Some(arm.clone()), ..Base::default() });
+    let base = Some(Base { platform: Some(arm), ..Base::default() });
     let detail = "InvalidBaseImagePlatform: Base image a was pulled with platform \"linux/arm64\", expected \"linux/amd64\" for current build";
-    assert_eq!(found("FROM a\n", None, &base), [(1, detail.to_owned())]);
+    assert_eq!(found("FROM a\n", None, base.clone()), [(1, detail.to_owned())]);
+    let detail = detail.replace("linux/amd64", "linux/riscv64");
+    let found = found("ARG P=linux/riscv64\nFROM --platform=$P a\n", None, base);
+    assert_eq!(found, [(2, detail)]);
 }
 
 #[test]

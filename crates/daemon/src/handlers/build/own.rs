@@ -228,7 +228,7 @@ async fn ask(
     let options = prepared?.0.options;
     let definition = options.definition.clone().unwrap_or_default();
     let Answer { json, text, warnings, has_error } =
-        question.answer(&definition, &options).map_err(refused)?;
+        engine.build_answer(question, definition, options).await.map_err(refused)?;
     Ok(BuildAnswer { json, text, warnings, has_error })
 }
 
