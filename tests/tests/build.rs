@@ -517,6 +517,33 @@ fn checks_know_the_variables_of_bases() {
 }
 
 #[test]
+fn what_steps_may_use_is_bounded() {
+    let engine = TestEngine::with_busybox();
+    let memory = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null";
+    let processors = "cat /sys/fs/cgroup/cpuset.cpus /sys/fs/cgroup/cpuset/cpuset.cpus 2>/dev/null";
+    let context = context(&format!("FROM busybox\nRUN {memory} >/memory; {processors} >/cpus; true\n"));
+    // What is so anyway is taken from scripts.
+    let flags = [
+        "--rm",
+        "--force-rm",
+        "--compress",
+        "-m",
+        "64m",
+        "--memory-swap=-1",
+        "--cpuset-cpus",
+        "0",
+        "-c",
+        "512",
+    ];
+    build(&engine, context.path(), &flags).ok();
+    assert_eq!(runs(&engine, "test", "cat /memory /cpus"), format!("{}\n0", 64 << 20));
+    let path = context.path().display().to_string();
+    let again = ["buildx", "build", "-t", "again", "--no-cache", "--rm=true", "--cpu-quota", "1", &path];
+    let told = engine.corten(&again).fails(1);
+    assert!(told.contains("CPU cfs quota"), "{told}");
+}
+
+#[test]
 fn a_warning_fails_a_build_where_it_is_to() {
     let engine = TestEngine::with_busybox();
     let context = context("FROM busybox as made\nRUN true\n");

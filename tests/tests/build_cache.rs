@@ -101,6 +101,16 @@ fn cache_mounts_are_counted_and_pruned_like_steps() {
     }
     let told = engine.corten(&["builder", "du", "--verbose"]).ok();
     assert!(told.contains("Description:\tcache mount /cache") && told.contains("Type:\t\tregular"), "{told}");
+    let listed = |filter: &str| {
+        let flags = ["builder", "du", "--filter", filter, "--format", "{{.CacheType}}"];
+        engine.corten(&flags).ok().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("type=exec.cachemount"), ["exec.cachemount"]);
+    assert_eq!(listed("shared=true"), ["regular"]);
+    assert_eq!(listed("until=24h").len(), 0);
+    let own = &ids(&engine, "exec.cachemount")[0];
+    assert_eq!(listed(&format!("id={own}")), ["exec.cachemount"]);
+    assert_eq!(engine.corten(&["buildx", "du", "--format", "{{.ID}}"]).ok().lines().count(), 3);
     // Only what is meant goes.
     engine.corten(&["builder", "prune", "-f", "--filter", "until=24h"]).ok();
     engine.corten(&["builder", "prune", "-f", "--filter", "colour=red"]).fails(1);

@@ -38,6 +38,7 @@ pub struct BuildRequest {
     pub shm_size: u64,
     /// `name=soft:hard`
     pub ulimits: Vec<String>,
+    pub limits: BuildLimits,
     pub cgroup_parent: String,
     /// By id, in base64.
     pub secrets: BTreeMap<String, String>,
@@ -63,6 +64,19 @@ impl BuildRequest {
         let files_alone = self.outputs.iter().all(|output| matches!(output, BuildOutput::Files(_)));
         !self.tags.is_empty() || self.outputs.is_empty() || !files_alone
     }
+}
+
+/// What a container of a step may use, in the units of containers. 0 and empty: the engine's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildLimits {
+    pub memory: i64,
+    pub memory_swap: i64,
+    pub cpu_shares: i64,
+    pub cpu_period: i64,
+    pub cpu_quota: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
 }
 
 /// How a client looks into a failed step.

@@ -131,6 +131,7 @@ fn core() -> Vec<Route> {
         GET "/corten/metrics" 24 Works own::metrics, "metrics of the engine and its containers, for Prometheus";
         GET "/corten/stats" 24 Works resources::batch_stats, "the use of resources of all containers at once, every second";
         POST "/corten/build" 24 Works build::own_build, "build an image: request and events as JSON (crates/api/src/build.rs)";
+        GET "/corten/build/cache" 24 Works build::cache, "what builds have left for the next ones (`filters`: those of `POST /build/prune`)";
         POST "/corten/build/connections/{connection}" 24 Works build::connection, "bring a connection that a build has asked for: to an SSH agent, or to stores of blobs";
         GET "/corten/builds" 24 Works build::history, "builds under way, and the last ones that were";
         GET "/corten/builds/{reference}/log" 24 Works build::log, "what a build told, an event per line";

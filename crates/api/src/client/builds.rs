@@ -1,13 +1,20 @@
-//! The history of builds; Corten's own.
+//! Builds that were, and what they have left; Corten's own.
 
 use super::query::segment;
 use super::{Client, Messages, Query, Result};
 use crate::build::{BuildEvent, BuildRecord};
+use crate::disk::BuildCache;
+use crate::filters::Filters;
 
 impl Client {
     /// Builds under way, and the last ones that were; newest first.
     pub async fn builds(&self) -> Result<Vec<BuildRecord>> {
         self.get("/corten/builds").send().await?.json().await
+    }
+
+    /// What builds have left for the next ones.
+    pub async fn build_cache(&self, filters: &Filters) -> Result<Vec<BuildCache>> {
+        self.get("/corten/build/cache").query(Query::new().filters(filters)).send().await?.json().await
     }
 
     /// What a build told that is over.

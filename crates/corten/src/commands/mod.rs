@@ -30,6 +30,7 @@ mod tests;
 use crate::cli::{Entry, group, planned, verb};
 
 const NO_SWARM: &str = "this engine has no Swarm";
+const ONE_BUILDER: &str = "the engine is the only builder; `corten info` tells of it";
 const NEXT: &str = "it comes with one of the next versions";
 
 /// Every command, the ones of Docker first.
@@ -78,7 +79,7 @@ pub const COMMANDS: &[Entry] = &[
     verb::<doctor::Doctor>("doctor"),
     verb::<completion::Completion>("completion"),
     verb::<build::Build>("build"),
-    planned("buildx", NEXT),
+    group("buildx", "Build images, by the names of Docker's plugin", BUILDX),
     planned("checkpoint", NEXT),
     verb::<container::Commit>("commit"),
     planned("compose", NEXT),
@@ -112,6 +113,29 @@ const BUILDER: &[Entry] = &[
     verb::<builder::Du>("du"),
     group("history", "Look at builds that were", BUILDER_HISTORY),
     verb::<builder::Prune>("prune"),
+];
+
+/// The engine is the one builder: what makes and chooses others, and runs them, has no use here.
+const BUILDX: &[Entry] = &[
+    planned("bake", "build each target: `corten build --target NAME`"),
+    verb::<build::Build>("build").or(&["b"]),
+    planned("create", ONE_BUILDER),
+    planned("dial-stdio", "`corten system dial-stdio` is a line to the engine"),
+    verb::<builder::Du>("du"),
+    group("history", "Look at builds that were", BUILDER_HISTORY),
+    planned(
+        "imagetools",
+        "`corten manifest` looks into images at registries, and makes some of several platforms",
+    ),
+    planned("inspect", ONE_BUILDER),
+    planned("install", "`corten build` is the same already"),
+    planned("ls", ONE_BUILDER),
+    verb::<builder::Prune>("prune"),
+    planned("rm", ONE_BUILDER),
+    planned("stop", ONE_BUILDER),
+    planned("uninstall", "`corten build` is the same already"),
+    planned("use", ONE_BUILDER),
+    verb::<system::Version>("version"),
 ];
 
 const BUILDER_HISTORY: &[Entry] = &[

@@ -4,7 +4,7 @@ use corten_api::List;
 use corten_api::container::{ContainerCreateRequest, ThrottleDevice, Ulimit, WeightDevice};
 
 use super::OptionError;
-use super::values::{bytes, bytes_of, nano_cpus};
+use super::values::{bytes, bytes_of, nano_cpus, swap_of};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Resources")]
@@ -135,10 +135,7 @@ impl ResourceFlags {
         let host = &mut request.host_config;
         host.memory = bytes_of("--memory", self.memory.as_deref())?;
         host.memory_reservation = bytes_of("--memory-reservation", self.memory_reservation.as_deref())?;
-        host.memory_swap = match self.memory_swap.as_deref() {
-            Some("-1") => -1,
-            given => bytes_of("--memory-swap", given)?,
-        };
+        host.memory_swap = swap_of(self.memory_swap.as_deref())?;
         if self.kernel_memory.is_some() {
             let why = "Linux has no such limit any more; --memory covers it";
             return Err(OptionError::Unsupported { flag: "--kernel-memory", why });

@@ -33,6 +33,14 @@ pub fn bytes_of(flag: &'static str, text: Option<&str>) -> Result<i64, OptionErr
     bytes(text).ok_or_else(|| OptionError::invalid(flag, text, "expected a size such as 512m or 1.5g"))
 }
 
+/// Parses `--memory-swap`: -1 is without limit.
+pub fn swap_of(text: Option<&str>) -> Result<i64, OptionError> {
+    match text {
+        Some("-1") => Ok(-1),
+        given => bytes_of("--memory-swap", given),
+    }
+}
+
 /// Parses a number of CPUs (`1.5`) into units of 1e-9, exactly.
 pub fn nano_cpus(text: &str) -> Result<i64, &'static str> {
     const FORM: &str = "expected a number of CPUs such as 1.5";

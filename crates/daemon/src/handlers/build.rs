@@ -10,6 +10,6 @@ mod wish;
 
 pub use classic::{build, prune};
 pub use connections::connection;
-pub use history::{forget, history, log, pin};
+pub use history::{cache, forget, history, log, pin};
 pub use own::build as own_build;
 pub use posted::cancel;

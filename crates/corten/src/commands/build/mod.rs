@@ -8,12 +8,14 @@ mod cache;
 mod call;
 mod debug;
 mod layout;
+mod limits;
 mod made;
 mod metadata;
 mod outputs;
 mod raw;
 mod request;
 mod screen;
+mod scripts;
 mod show;
 mod stores;
 
@@ -62,6 +64,8 @@ pub struct Build {
     /// Open a shell in the container of a step whose program fails
     #[arg(long)]
     debug_on_failure: bool,
+    #[command(flatten)]
+    limits: limits::LimitFlags,
     /// Name of the Dockerfile (default: "PATH/Dockerfile")
     #[arg(short, long)]
     file: Option<PathBuf>,
@@ -110,6 +114,8 @@ pub struct Build {
     /// Shorthand for "--attest=type=sbom": what the images are made of
     #[arg(long, value_name = "format=cyclonedx,...", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
+    #[command(flatten)]
+    scripts: scripts::ScriptFlags,
     /// Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")
     #[arg(long)]
     secret: Vec<String>,
@@ -140,6 +146,7 @@ impl Verb for Build {
     const USAGE: &'static str = "[OPTIONS] PATH|URL|-";
 
     fn run(self, context: &Context) -> Outcome {
+        self.scripts.check()?;
         let mode = if self.quiet { Mode::Quiet } else { self.progress };
         let call = if self.check { Call::check() } else { self.call.clone() };
         let (iidfile, metadata_file) = (self.iidfile.clone(), self.metadata_file.clone());

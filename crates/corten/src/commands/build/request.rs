@@ -52,6 +52,7 @@ enum Archive {
 
 impl Asked {
     pub fn new(flags: Build, context: &Context) -> Result<Asked, Failure> {
+        let limits = flags.limits.limits()?;
         let (path, file) = (Path::new(&flags.path), flags.file.as_deref());
         let has_stdin = flags.path != "-" && file != Some(Path::new("-"));
         let mut archive = Archive::Nothing;
@@ -131,6 +132,7 @@ impl Asked {
             extra_hosts: flags.add_host,
             shm_size: u64::try_from(bytes_of("shm-size", flags.shm_size.as_deref())?).unwrap_or(0),
             ulimits: flags.ulimit,
+            limits,
             cgroup_parent: flags.cgroup_parent,
             secrets: secrets(&flags.secret)?,
             agents: agents.ids(),

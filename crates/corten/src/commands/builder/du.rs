@@ -4,6 +4,7 @@ use corten_api::disk::BuildCache;
 
 use super::record::{columns, is_reclaimable, row};
 use crate::cli::{Context, Failure, Outcome, Verb};
+use crate::commands::filters::filters;
 use crate::format::listing::{self, render_one};
 use crate::format::template::Value;
 use crate::format::{size, tabwriter};
@@ -14,6 +15,9 @@ pub struct Du {
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
     #[arg(long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: String,
+    /// Show only what fits: until=TIME, unused-for=DURATION, id=ID, type=TYPE, description=TEXT, inuse=BOOL, shared=BOOL or private=BOOL
+    #[arg(long, value_name = "NAME=VALUE")]
+    filter: Vec<String>,
     /// Tell all that is known of each
     #[arg(long)]
     verbose: bool,
@@ -28,9 +32,9 @@ impl Verb for Du {
             return Err(Failure::new("--verbose and --format exclude each other")
                 .hint("a template names what it wants: --format '{{.ID}} {{.Description}}'"));
         }
+        let filters = filters(&self.filter)?;
         let client = context.client()?;
-        let usage = context.block_on(client.disk_usage())??;
-        let mut records = usage.build_cache_usage.unwrap_or_default().items.into_vec();
+        let mut records = context.block_on(client.build_cache(&filters))??;
         // What was used last comes first.
         records.sort_by(|a, b| (b.last_used_at, &b.id).cmp(&(a.last_used_at, &a.id)));
         let text = match (self.verbose, self.format.as_str()) {

@@ -11,7 +11,7 @@ pub struct Prune {
     /// Remove all unused build cache, not just dangling ones
     #[arg(short, long)]
     all: bool,
-    /// Remove only what fits: until=TIME, unused-for=DURATION, id=ID, type=TYPE, description=TEXT, shared=BOOL or private=BOOL
+    /// Remove only what fits: until=TIME, unused-for=DURATION, id=ID, type=TYPE, description=TEXT, inuse=BOOL, shared=BOOL or private=BOOL
     #[arg(long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
     /// Do not prompt for confirmation

@@ -5,7 +5,7 @@ use corten_api::container::HostConfig;
 use crate::cli::{Context, Failure, Outcome, Verb};
 use crate::commands::each::each;
 use crate::options::restart_policy;
-use crate::options::values::{bytes_of, nano_cpus};
+use crate::options::values::{bytes_of, nano_cpus, swap_of};
 use crate::output;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -93,10 +93,7 @@ impl Update {
             cpuset_mems: self.cpuset_mems.clone().unwrap_or_default(),
             memory: bytes_of("--memory", self.memory.as_deref())?,
             memory_reservation: bytes_of("--memory-reservation", self.memory_reservation.as_deref())?,
-            memory_swap: match self.memory_swap.as_deref() {
-                Some("-1") => -1,
-                given => bytes_of("--memory-swap", given)?,
-            },
+            memory_swap: swap_of(self.memory_swap.as_deref())?,
             pids_limit: self.pids_limit,
             ..HostConfig::default()
         };

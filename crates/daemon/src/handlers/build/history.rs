@@ -1,8 +1,13 @@
-//! Builds that are under way and those that were, as Corten's own clients ask for them.
+//! Builds that are under way, those that were and what they have left, as Corten's own clients ask for them.
 
 use crate::http::body::{no_content, ok, with_type};
 use crate::http::{ApiError, Body, Call, Reply};
 use hyper::StatusCode;
+
+/// `GET /corten/build/cache`
+pub async fn cache(call: Call) -> Reply {
+    Ok(ok(&call.engine.build_cache_listed(&call.query.filters()?).await?))
+}
 
 /// `GET /corten/builds`
 pub async fn history(call: Call) -> Reply {

@@ -132,7 +132,7 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
     for (kind, text) in &request.attestations {
         attestations.read(kind, text).map_err(refused)?;
     }
-    let definition = request.definition;
+    let (definition, own) = (request.definition, request.limits);
     let caches = request.cache_from.iter().map(|place| CacheSource::parse(&place.kind, &place.keys));
     let cache_from = caches.collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))?;
     Ok(Options {
@@ -156,7 +156,13 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
             shm_bytes: request.shm_size,
             ulimits: request.ulimits,
             cgroup_parent: request.cgroup_parent,
-            ..Limits::default()
+            memory_bytes: own.memory,
+            memory_swap_bytes: own.memory_swap,
+            cpu_shares: own.cpu_shares,
+            cpu_period_us: own.cpu_period,
+            cpu_quota_us: own.cpu_quota,
+            cpuset_cpus: own.cpuset_cpus,
+            cpuset_mems: own.cpuset_mems,
         },
         tags: request.tags,
         debug: request.debug.map(|debug| Debug { has_terminal: debug.tty }),

@@ -137,6 +137,13 @@ impl Engine {
         Ok(BuildCachePruneReport { caches_deleted: caches_deleted.into(), space_reclaimed })
     }
 
+    /// What of it Docker's filters mean, as Docker tells of it.
+    pub async fn build_cache_listed(&self, filters: &Filters) -> Result<Vec<BuildCache>> {
+        let wanted = CachePrune::parse(filters, true, CacheBounds::default())?;
+        let entries = self.build_cache().await?;
+        Ok(entries.iter().filter(|entry| wanted.means(entry)).map(record).collect())
+    }
+
     /// What builds keep, as Docker tells of it.
     pub(crate) fn build_cache_records(&self) -> Result<Vec<BuildCache>> {
         Ok(self.builds.entries()?.iter().map(record).collect())

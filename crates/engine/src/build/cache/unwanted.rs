@@ -46,6 +46,13 @@ pub struct CachePrune {
     pub filter: Filter,
 }
 
+impl CachePrune {
+    /// Whether the filters let an entry through; it may be spared all the same.
+    pub fn means(&self, entry: &CacheEntry) -> bool {
+        self.used_before.is_none_or(|before| entry.used < before) && (self.filter)(entry)
+    }
+}
+
 /// What goes of `entries`, of which that comes first that was used longest ago, while `free` bytes of the disk are.
 pub fn unwanted(entries: Vec<CacheEntry>, wanted: &CachePrune, free: u64) -> Vec<CacheEntry> {
     let mut left: u64 = entries.iter().map(CacheEntry::own_bytes).sum();
@@ -56,8 +63,7 @@ pub fn unwanted(entries: Vec<CacheEntry>, wanted: &CachePrune, free: u64) -> Vec
             break;
         }
         let is_spared = entry.is_in_use || (entry.is_shared && !wanted.all);
-        let is_young = wanted.used_before.is_some_and(|before| entry.used >= before);
-        if is_spared || is_young || !(wanted.filter)(&entry) {
+        if is_spared || !wanted.means(&entry) {
             continue;
         }
         left -= entry.own_bytes();
