@@ -544,6 +544,19 @@ fn what_steps_may_use_is_bounded() {
 }
 
 #[test]
+fn the_hosts_network_is_for_who_allows_it() {
+    let engine = TestEngine::with_busybox();
+    let context = context("FROM busybox\nRUN --network=host readlink /proc/self/ns/net >/net\n");
+    let told = build(&engine, context.path(), &[]).fails(1);
+    assert!(told.contains("RUN --network=host is not allowed"), "{told}");
+    let told = build(&engine, context.path(), &["--allow", "security.insecure"]).fails(125);
+    assert!(told.contains("--allow security.insecure is not supported"), "{told}");
+    build(&engine, context.path(), &["--allow", "network.host"]).ok();
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(runs(&engine, "test", "cat /net"), own.to_str().unwrap());
+}
+
+#[test]
 fn a_warning_fails_a_build_where_it_is_to() {
     let engine = TestEngine::with_busybox();
     let context = context("FROM busybox as made\nRUN true\n");

@@ -34,6 +34,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `default`, `none`, `host`
     pub network: String,
+    /// Steps may ask for the host's network.
+    pub allows_host_network: bool,
     pub extra_hosts: Vec<String>,
     pub shm_size: u64,
     /// `name=soft:hard`

@@ -37,6 +37,9 @@ pub struct Build {
     /// Add a custom host-to-IP mapping (format: "host:ip")
     #[arg(long, value_name = "host:ip")]
     add_host: Vec<String>,
+    /// Allow RUN steps what is refused otherwise ("network.host": RUN --network=host)
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    allow: Vec<String>,
     /// Set build-time variables
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,

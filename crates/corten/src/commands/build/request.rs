@@ -19,7 +19,7 @@ use super::cache;
 use super::debug;
 use super::outputs::{Place, wishes};
 use super::stores::Stores;
-use crate::cli::{Context, Failure};
+use crate::cli::{Context, EXIT_ENGINE, Failure};
 use crate::commands::container::DEFAULT_PLATFORM;
 use crate::commands::login::{auth_for, known_registries};
 use crate::options::values::bytes_of;
@@ -129,6 +129,7 @@ impl Asked {
             no_cache_stages: flags.no_cache_filter,
             pull: flags.pull,
             network: flags.network,
+            allows_host_network: allows_host_network(&flags.allow)?,
             extra_hosts: flags.add_host,
             shm_size: u64::try_from(bytes_of("shm-size", flags.shm_size.as_deref())?).unwrap_or(0),
             ulimits: flags.ulimit,
@@ -186,6 +187,16 @@ impl Asked {
             let _ = pack_contents(root.into(), &mut Buffered::new(writer));
         });
         Ok(Box::new(line.chain(reader)))
+    }
+}
+
+/// Whether steps may ask for the host's network, which is all that can be allowed.
+fn allows_host_network(allow: &[String]) -> Result<bool, Failure> {
+    match allow.iter().find(|entitlement| *entitlement != "network.host") {
+        Some(other) => Err(Failure::new(format!("--allow {other} is not supported"))
+            .hint("what can be allowed is network.host")
+            .exit(EXIT_ENGINE)),
+        None => Ok(!allow.is_empty()),
     }
 }
 

@@ -63,8 +63,8 @@ impl ScriptFlags {
             (
                 !self.annotation.is_empty(),
                 "--annotation",
-                "builds write no annotations",
-                "--label says it in the image's configuration",
+                "only BuildKit's clients can ask for annotations",
+                "--label says it in the image's configuration; docker buildx build --annotation annotates",
             ),
             (
                 !self.security_opt.is_empty(),

@@ -150,6 +150,7 @@ fn options(request: BuildRequest, contexts: BTreeMap<String, NamedContext>) -> R
         no_cache,
         pull: request.pull,
         network: network(&request.network).map_err(invalid)?,
+        allows_host_network: request.allows_host_network,
         extra_hosts: request.extra_hosts,
         contexts,
         limits: Limits {
