@@ -291,7 +291,14 @@ impl Shared {
             let config = configs.pop().unwrap_or_default();
             let (image, named) = self.session.compose(&state.stack, config, state.base, &names)?;
             // The same image may be part of an index, or have another form, too.
-            let own = if names.is_empty() { self.session.manifest(&image)? } else { named };
+            let own = match names.is_empty() {
+                // Nobody's image may be pruned at any time.
+                true => match self.session.manifest(&image) {
+                    Err(corten_image::Error::NoContent(_)) => named,
+                    own => own?,
+                },
+                false => named,
+            };
             return Ok((image, own));
         }
         let shape = Shape {

@@ -233,7 +233,6 @@ impl Store {
         let previous = self.catalogue().named(&row.name).map(|named| named.image);
         database.change(|change| change.set_name(&row))?;
         self.refresh(&database, previous.into_iter().chain([image.id]))?;
-        drop(database);
         self.image(&image.id).ok_or_else(|| Error::NotFound(source.to_owned()))
     }
 
@@ -267,15 +266,22 @@ impl Store {
 
     /// Adds images in one transaction; what they bring must be in its place already.
     pub(crate) fn add(&self, images: &[NewImage]) -> Result<(), Error> {
-        self.add_all(images, None)
+        self.add_all(images, None).map(drop)
     }
 
-    /// Adds another platform of an image.
-    fn add_member(&self, new: &NewImage, owner: ImageId) -> Result<(), Error> {
-        self.add_all(std::slice::from_ref(new), Some(owner))
+    /// Adds one image; gives it even when somebody removes it right away.
+    pub(crate) fn add_one(&self, new: &NewImage) -> Result<Arc<Image>, Error> {
+        let added = self.add_all(std::slice::from_ref(new), None)?.pop();
+        added.ok_or_else(|| Error::NotFound(new.image.id.to_string()))
     }
 
-    fn add_all(&self, images: &[NewImage], owner: Option<ImageId>) -> Result<(), Error> {
+    /// The same of another platform of an image.
+    fn add_member(&self, new: &NewImage, owner: ImageId) -> Result<Arc<Image>, Error> {
+        let added = self.add_all(std::slice::from_ref(new), Some(owner))?.pop();
+        added.ok_or(Error::NoContent(new.image.id))
+    }
+
+    fn add_all(&self, images: &[NewImage], owner: Option<ImageId>) -> Result<Vec<Arc<Image>>, Error> {
         let mut database = self.writer();
         let mut touched: BTreeSet<ImageId> = images.iter().map(|new| new.image.id).collect();
         for name in images.iter().flat_map(|new| &new.names) {
@@ -297,9 +303,11 @@ impl Store {
             Ok(fresh.iter().try_for_each(|content| change.mark_unsynced(content, &self.boot))?)
         })?;
         self.refresh(&database, touched)?;
+        // Under the lock of those who remove.
+        let added = images.iter().filter_map(|new| self.image(&new.image.id)).collect();
         drop(database);
         self.writeout.push(fresh);
-        Ok(())
+        Ok(added)
     }
 
     /// Notes that an image is known elsewhere by another manifest than here: by its name with the digest of that.

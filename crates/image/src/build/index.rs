@@ -273,10 +273,10 @@ impl Store {
             stack,
             names: names.iter().map(name).collect(),
         };
-        self.add(&[new])?;
+        let image = self.add_one(&new)?;
         self.trim(&id, own, names)?;
-        let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
-        Ok((image, target))
+        // It may have been removed by now.
+        Ok((self.image(&id).unwrap_or(image), target))
     }
 
     /// Lets go of what earlier indexes of an image have brought that none leads to any more, and that is not its own now: its other

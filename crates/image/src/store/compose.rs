@@ -53,8 +53,6 @@ impl Store {
             layers,
             names: names.iter().map(name).collect(),
         };
-        self.add(&[new])?;
-        let image = self.image(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
-        Ok((image, descriptor))
+        Ok((self.add_one(&new)?, descriptor))
     }
 }

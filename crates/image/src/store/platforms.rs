@@ -199,8 +199,7 @@ impl Store {
             new.layers.push(layer);
             new.blobs.push(blob);
         }
-        self.add_member(&new, owner.id)?;
-        self.image(&id).ok_or(Error::NoContent(id))
+        self.add_member(&new, owner.id)
     }
 
     fn unpack_blob(
