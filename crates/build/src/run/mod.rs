@@ -62,8 +62,7 @@ impl Running<'_> {
         let options = &self.build.options;
         if network == Network::Host && options.network != Network::Host && !options.allows_host_network {
             return Err(Error::Invalid(
-                "RUN --network=host is not allowed: build with --network host to allow it; Docker's clients may say \
-                 --allow network.host instead"
+                "RUN --network=host is not allowed: build with --network host to allow it, or with --allow network.host"
                     .to_owned(),
             ));
         }
