@@ -56,7 +56,8 @@ impl<'a> Shop<'a> {
         let address = self.compose(&["port", "web", "8080"]).ok();
         let answer =
             run(Command::new("curl").args(["-s", "--max-time", "60"]).arg(format!("http://{address}{path}")));
-        serde_json::from_str(&answer.stdout).ok()
+        // Shown with a test that fails.
+        serde_json::from_str(&answer.stdout).inspect_err(|_| println!("{path}: {answer:?}")).ok()
     }
 
     fn has_order(&self, what: &str) -> bool {
@@ -89,7 +90,7 @@ fn a_stack_of_five_services_lives_and_goes() {
     assert_eq!(states, BTreeSet::from(expected));
 
     // Through the web server to an app, the cache, the worker, the database, and back.
-    assert!(shop.get("/order/shoes").is_some());
+    assert!(shop.get("/order/shoes").is_some(), "{}", shop.compose(&["logs"]).stdout);
     eventually("the order is written", || shop.has_order("shoes"));
     eventually("both copies answer", || shop.hosts(10).len() == 2);
 
