@@ -85,7 +85,8 @@ impl Survey<'_> {
         stages.iter().filter_map(origin).collect()
     }
 
-    fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
+    /// The stage before `before` that has this name or number.
+    pub fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
         match self.options.contexts.contains_key(name) {
             true => None,
             false => self.dockerfile.find_stage(name, before),

@@ -230,10 +230,7 @@ impl Build {
 
     /// The stage before `before` that has this name or number.
     pub fn find_stage(&self, name: &str, before: usize) -> Option<usize> {
-        if self.options.contexts.contains_key(name) {
-            return None;
-        }
-        self.dockerfile.find_stage(name, before)
+        self.survey().find_stage(name, before)
     }
 
     pub fn parsed_stage(&self, index: usize) -> &Stage {

@@ -1,11 +1,10 @@
 //! What a target takes: ARGs, secrets, SSH agents and caches, of its own stage and of those that it is made from.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::{Answer, Location, json, parse, table};
 use crate::base64::base64;
+use crate::bases::Survey;
 use crate::build::target;
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::{Dockerfile, Instruction, Mount, MountType, Span, Stage};
@@ -73,42 +72,30 @@ pub fn answer(definition: &Definition, options: &Options) -> Result<Answer> {
         cache: Vec::new(),
         sources: [base64(definition.text.as_bytes())],
     };
-    let mut survey = Survey { dockerfile: &dockerfile, options, globals, outline };
-    survey.stages(target)?;
-    let mut outline = survey.outline;
+    let survey = Survey { dockerfile: &dockerfile, options, globals: &globals, platform: &platform };
+    let needed = survey.needed(target);
+    let mut drawing = Drawing { dockerfile: &dockerfile, options, globals, outline };
+    for stage in needed.into_iter().rev().map(|index| &dockerfile.stages[index]) {
+        drawing.base(stage)?;
+        drawing.instructions(stage);
+    }
+    let mut outline = drawing.outline;
     outline.args.sort_by_key(|arg| arg.location.ranges[0].start.line);
     let text = text(&outline);
     Ok(Answer { json: json(&outline)?, text, warnings: 0, has_error: false })
 }
 
-struct Survey<'s> {
+/// An outline on its way.
+struct Drawing<'s> {
     dockerfile: &'s Dockerfile,
     options: &'s Options,
     globals: Globals,
     outline: Outline,
 }
 
-impl<'s> Survey<'s> {
-    /// Looks at a stage and all that it needs, in the order of their need.
-    fn stages(&mut self, target: usize) -> Result<()> {
-        let dockerfile = self.dockerfile;
-        let (mut ahead, mut seen) = (vec![target], BTreeSet::new());
-        while let Some(index) = ahead.pop() {
-            if !seen.insert(index) {
-                continue;
-            }
-            let stage = &dockerfile.stages[index];
-            let base = self.base(stage)?;
-            self.instructions(stage);
-            let needed = stage.sources().chain([base.as_str()]);
-            let needed: Vec<usize> = needed.filter_map(|name| dockerfile.find_stage(name, index)).collect();
-            ahead.extend(needed.into_iter().rev());
-        }
-        Ok(())
-    }
-
-    /// The name behind FROM, and the ARGs in it.
-    fn base(&mut self, stage: &Stage) -> Result<String> {
+impl<'s> Drawing<'s> {
+    /// The ARGs in the name behind FROM.
+    fn base(&mut self, stage: &Stage) -> Result<()> {
         let expander = Expander::new(self.dockerfile.directives.escape);
         let expansion = expander.word(&stage.from.value.image, &|name| self.globals.value(name));
         let expansion = expansion.map_err(|error| {
@@ -124,7 +111,7 @@ impl<'s> Survey<'s> {
                 self.arg(&entry.name, entry.description.clone(), value, span);
             }
         }
-        Ok(expansion.text)
+        Ok(())
     }
 
     fn instructions(&mut self, stage: &Stage) {

@@ -25,8 +25,8 @@ pub struct LimitFlags {
     /// Memory limit of each RUN step
     #[arg(short, long, value_name = "BYTES")]
     memory: Option<String>,
-    /// Limit of memory plus swap: '-1' to enable unlimited swap
-    #[arg(long, value_name = "BYTES")]
+    /// Limit of memory plus swap: -1 to enable unlimited swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_swap: Option<String>,
 }
 
